@@ -68,6 +68,7 @@ class Batches:
         steps: Sequence[dict[str, Any]] = (),
         keys: Sequence[Mapping[str, str]] = (),
         agreement: Agreement | None = None,
+        masked_votes: int = 0,
         analysis: dict[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Write metrics.json and report.html; return what the former holds.
@@ -81,6 +82,8 @@ class Batches:
             encryption.
         agreement : Agreement, optional
             Of deployed nodes.
+        masked_votes : int
+            Fewest votes that are masked for each other in a batch; 0 without masks.
         analysis : dict, optional
             What only somebody who knows all votes can say, not to be released with the labels.
         """
@@ -101,6 +104,7 @@ class Batches:
             "steps": list(steps),
             "keys": list(keys),
             "agreement": None if agreement is None else agreement.fingerprint,
+            "masked_votes": masked_votes,
             "seconds": perf_counter() - self._start,
         }
         return files.write_run(self._folder, metrics)
@@ -127,6 +131,7 @@ class EncryptedBatches(Batches):
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder, tell)
         self._names: dict[int, str] = {}
+        self._masked_votes = 0
         self._roster = CapcRoster(
             HopWatch(grid, lambda node: self._names.get(node, f"node {node}"), tell),
             config.hospitals,
@@ -144,6 +149,9 @@ class EncryptedBatches(Batches):
         named = ((f"hospital-{number}", queries) for number, queries in self._batches())
         for party, queries in named if simulated else self._deployed():
             report = self._protocol.ask(party, queries)
+            if self._roster.masked_set:
+                votes = len(self._roster.answering(party))
+                self._masked_votes = min(self._masked_votes or votes, votes)
             untold = {"party": party, "queries": queries, **dict.fromkeys(_UNTOLD)}
             self._results.append(report if simulated else untold)
             yield BatchEnded(party, queries)
@@ -160,6 +168,7 @@ class EncryptedBatches(Batches):
             steps=[asdict(cost) for cost in self._roster.costs.values()],
             keys=self._protocol.fingerprints,
             agreement=agreement,
+            masked_votes=self._masked_votes,
         )
 
     def _deployed(self) -> Iterator[tuple[str, int]]:

@@ -22,7 +22,7 @@ refuse in that session: see `fl_he.crypto.tickets.pairs`.
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from typing import Annotated
@@ -103,6 +103,12 @@ class _Seeds:
                 answered = _ANSWERED.loads(line, _Answered)
                 found.answered[answered.question] = answered.update
         return found
+
+
+def masked_for(lines: Iterable[str | None]) -> tuple[str, ...]:
+    """Return the names of the set in the lines of its file; none before there is one."""
+    known = (_SETS.loads(line, _Set) for line in lines if line is not None)
+    return tuple(name for one in known for name in one.hospitals)
 
 
 class PairMemory:
@@ -230,8 +236,7 @@ class PairMemory:
 
     def _others(self) -> set[str]:
         with self._sets.exclusively() as lines:
-            sets = [_SETS.loads(line, _Set) for line in lines if line is not None]
-        return {name for one in sets for name in one.hospitals} - {self._hospital}
+            return {*masked_for(lines)} - {self._hospital}
 
 
 def _require_begun(seeds: _Seeds) -> _Began:

@@ -149,6 +149,28 @@ def _votes(node: DeployedNode) -> None:
     typer.echo(f"{left.queries} queries answered, {left.affordable()} left")
 
 
+def _masks(node: DeployedNode) -> None:
+    from fl_he.clients.pair_memory import masked_for
+    from fl_he.report.figures import others_of
+
+    if not node.resistant:
+        typer.echo("none")
+        return
+    found = {"updates": masked_for(node.masked_sets().read())}
+    masking = {"updates": len(found["updates"])}
+    if _CAPC_LEDGER in node.context.node_config:
+        from fl_he.capc.node.deployed import AgreedNode
+
+        agreed = AgreedNode.of(node)
+        found["votes"] = voters = masked_for(agreed.pair_stores()[0].read())
+        # who asks does not answer
+        masking["votes"] = len(voters) - any(name in agreed.agreement.keys for name in voters)
+    rows = [
+        (kind, others_of(masking[kind]), ", ".join(names)) for kind, names in found.items() if names
+    ]
+    _print_table(rows, ("", "company X learns one only with", "set") if rows else ())
+
+
 def _alone(node: DeployedNode) -> None:
     typer.echo("allowed" if node.alone else "not allowed")
 
@@ -174,4 +196,5 @@ _HOSPITAL = {
     "trainings": _trainings,
     "privacy": _released,
     "totals that single this hospital out": _alone,
+    "pairwise masks": _masks,
 }

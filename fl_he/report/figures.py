@@ -54,6 +54,19 @@ def encryption(metrics: Metrics) -> str:
     return "masks" if is_masked(metrics) else f"{metrics['crypto']['key_bits']}-bit Paillier"
 
 
+def others_of(masking: int, kind: str = "hospitals") -> str:
+    """Say who must work with company X to learn one update that is masked pairwise.
+
+    Parameters
+    ----------
+    masking : int
+        Number of hospitals that mask for each other.
+    kind : str
+        Names them.
+    """
+    return f"{masking - 1} of the {masking} {kind}"
+
+
 def known(entries: Iterable[Mapping[str, Any]], key: str) -> list[float]:
     """Return the values of a key that are known."""
     return [entry[key] for entry in entries if entry.get(key) is not None]

@@ -219,6 +219,7 @@ _VOTING = _kind(
         "analysis?": optional(_kind(_ANALYSIS)),
         "keys?": [{"owner": str, "paillier": str, "dgk": str}],
         "agreement?": str | None,
+        "masked_votes?": Number,
     }
 )
 

@@ -20,10 +20,11 @@ from lying_coordinator import LyingCoordinator, clinics
 from study_plans import PRIVATE
 from study_plans import UNPREPARED as PLAN
 
-from fl_he.capc.node.deployed import VotingLedger
+from fl_he.capc.node.deployed import AgreedNode, VotingLedger
 from fl_he.clients import run_keys
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.node.deployed import DeployedNode
+from fl_he.clients.pair_memory import PairMemory
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.wire.learning_terms import privacy_members
 
@@ -163,6 +164,50 @@ def test_an_answering_party_sees_the_votes_that_are_left(tmp_path: Path) -> None
     ledger.spend("a" * 32, 2)
     assert section(status(tmp_path, party)[1], "votes") == [f"2 queries answered, {most - 2} left"]
     assert "\nvotes\n" not in status(tmp_path, nodes[-1])[1]
+
+
+def test_a_hospital_sees_who_must_collude_to_learn_its_updates(tmp_path: Path) -> None:
+    nodes = clinics(tmp_path, PLAN)
+    title = "pairwise masks"
+    assert section(status(tmp_path, nodes[0])[1], title) == ["none"]
+    nodes[0]["collusion"] = "resistant"
+    with untouched(tmp_path):
+        assert section(status(tmp_path, nodes[0])[1], title) == ["nothing yet"]
+    node, names = DeployedNode.configured(nodes[0]), ("clinic-1", "clinic-2", "clinic-3")
+    memory = PairMemory(node.masked_sets(), node.pairs("ab"), names[0])
+    memory.begin(dict.fromkeys(names, bytes(32)))
+    with untouched(tmp_path):
+        code, output, errors = status(tmp_path, nodes[0])
+    assert (code, errors) == (0, "")
+    assert [re.split(" {2,}", line) for line in section(output, title)] == [
+        ["", "company X learns one only with", "set"],
+        ["updates", "2 of the 3 hospitals", "clinic-1, clinic-2, clinic-3"],
+    ]
+    assert title not in status(tmp_path, nodes[-1])[1].splitlines()
+
+
+@pytest.mark.parametrize(
+    ("names", "others"),
+    [
+        ((*ANSWERING, "st-agnes"), "2 of the 3 hospitals"),  # one of them may ask
+        ((*ANSWERING[1:], "st-agnes"), "2 of the 3 hospitals"),
+    ],
+)
+def test_an_answering_party_sees_who_must_collude_to_learn_its_votes(
+    tmp_path: Path, names: tuple[str, ...], others: str
+) -> None:
+    nodes = capc_nodes(tmp_path, np.array([[20.0, 1.0]]))
+    (party,) = (node for node in nodes if node["name"] == ANSWERING[1])
+    party["collusion"] = "resistant"
+    agreed = AgreedNode.of(DeployedNode.configured(party))
+    PairMemory(*agreed.pair_stores(), ANSWERING[1]).begin(dict.fromkeys(names, bytes(32)))
+    with untouched(tmp_path):
+        code, output, errors = status(tmp_path, party)
+    assert (code, errors) == (0, "")
+    assert [re.split(" {2,}", line) for line in section(output, "pairwise masks")] == [
+        ["", "company X learns one only with", "set"],
+        ["votes", others, ", ".join(sorted(names))],
+    ]
 
 
 @pytest.mark.parametrize("enrolled", [True, False])

@@ -10,7 +10,14 @@ from fl_he.report.figures import count, data_name, decimal, short
 from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
-from fl_he.report.tables.capc import STEP_COLUMNS, analysis_note, answered, quality, step_rows
+from fl_he.report.tables.capc import (
+    STEP_COLUMNS,
+    analysis_note,
+    answered,
+    masks_note,
+    quality,
+    step_rows,
+)
 from fl_he.run_files.metrics import Metrics
 
 _PLAIN = (
@@ -106,10 +113,11 @@ def _visibility(metrics: Metrics) -> Section:
     )
     objects = ("", "a query", "an answering model", "a vote", "the counts", "the label")
     table = Sheet("By role", objects, list(map(Row, rows)), text=True)
-    honest = (
-        "All parties are taken to be honest but curious, and no two of querying party, answering "
-        "party and guardian collude. Sizes and times are plain."
-    )
+    masks = masks_note(metrics)
+    together = ", and no two of querying party, answering party and guardian collude"
+    if masks is not None:
+        together = f"; {masks}, and the counts with the querying party"
+    honest = f"All parties are taken to be honest but curious{together}. Sizes and times are plain."
     blocks: list[Block] = [table, Note(honest)]
     if any(one.get("before") for one in metrics["querying"]):
         blocks.insert(0, Note(_SIMULATION, warning=True))

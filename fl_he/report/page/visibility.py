@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
-from fl_he.report.figures import optimizer_name
+from fl_he.report.figures import optimizer_name, others_of
 from fl_he.run_files.metrics import Metrics
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
@@ -39,7 +39,10 @@ def visibility(metrics: Metrics) -> Section:
     masked_set = (metrics.get("crypto") or {}).get("masked_set")
     collusion = _COLLUSION.get(topology, _COLLUSION["chain"])
     if masked_set:
-        collusion = f"unless it colludes with {others_of(masked_set)}"
+        collusion = (
+            f"unless it colludes with {others_of(masked_set)} (their updates are masked pairwise: "
+            "with the coordinator and fewer hospitals it learns sums of at least two of the others)"
+        )
     rows = (
         ("that hospital", "yes", "yes", "yes", "yes"),
         ("another hospital", "no", "no", "yes", "yes"),
@@ -56,14 +59,6 @@ def visibility(metrics: Metrics) -> Section:
     else:
         blocks += [Note("What was opened, and so is known as a total:"), Points(opened(metrics))]
     return Section("Who could see what", blocks)
-
-
-def others_of(masked_set: int) -> str:
-    """Say who must work together to learn one update that is masked pairwise."""
-    return (
-        f"{masked_set - 1} of the {masked_set} hospitals (their updates are masked pairwise: with "
-        "the coordinator and fewer hospitals it learns sums of at least two of the others)"
-    )
 
 
 def _trust(metrics: Metrics) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import count, decimal
+from fl_he.report.figures import count, decimal, others_of
 from fl_he.run_files.metrics import Metrics
 
 _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
@@ -38,6 +38,17 @@ def analysis_note(metrics: Metrics) -> str | None:
     )
 
 
+def masks_note(metrics: Metrics) -> str | None:
+    """Say who must work together to learn one vote; None where votes have no pairwise masks."""
+    masking = metrics.get("masked_votes")
+    if not masking:
+        return None
+    return (
+        "votes are masked pairwise: company X learns one only with "
+        f"{others_of(masking, 'answering parties')}"
+    )
+
+
 def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
     """Write the cost of each step, in the order of `STEP_COLUMNS`."""
     return [
@@ -64,6 +75,8 @@ def answers_table(metrics: Metrics) -> Table:
         )
     if by_votes := analysis_note(metrics):
         spent = f"{spent}\n{by_votes}"
+    if masks := masks_note(metrics):
+        spent = f"{spent}\n{masks}"
     how = "" if metrics["encrypted"] else f", {_PLAIN}"
     table = Table(title=Text(f"CaPC{how}"), caption=Text(spent))
     table.add_column("querying party", overflow="fold", min_width=10)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from fl_he.report.blocks import Row
-from fl_he.report.figures import count, is_masked, known, mean, seconds, total
+from fl_he.report.figures import count, is_masked, known, mean, others_of, seconds, total
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import STEPS
@@ -62,7 +62,7 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
         "" if ticket is None else f", and a ticket of {count(ticket)} bytes"
     )
     if masked := crypto.get("masked_set"):
-        size += f", masked pairwise among {masked} hospitals"
+        size += f", masked pairwise: company X learns one only with {others_of(masked)}"
     if is_masked(metrics):
         return (
             f"one update: masks, {size}",

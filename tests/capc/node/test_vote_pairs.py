@@ -28,6 +28,7 @@ from fl_he.clients.pair_memory import PairMemory
 from fl_he.clients.state_store import StateStore
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
+from fl_he.report.tables.capc import answers_table
 from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
@@ -297,3 +298,9 @@ def test_masks_change_no_label_of_a_simulated_run(tmp_path: Path, topology: str)
     assert {one["party"] for one in masked["querying"]} == {"hospital-1", "hospital-3"}
     hops = [sum(step["hops"] for step in one["steps"]) for one in found]
     assert hops[1] == hops[0] + 2
+    assert [one["masked_votes"] for one in found] == [0, 3]
+    words = "company X learns one only with 2 of the 3 answering parties"
+    pages = [(tmp_path / name / "report.html").read_text() for name in ("none", "resistant")]
+    assert [words in page for page in pages] == [False, True]
+    assert "no two of querying party, answering party and guardian" not in pages[1]
+    assert [words in str(answers_table(one).caption) for one in found] == [False, True]

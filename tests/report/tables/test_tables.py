@@ -173,7 +173,9 @@ def test_cost_table() -> None:
     )
     metrics["crypto"]["masked_set"] = 4
     check_metrics(metrics)
-    assert update_size(metrics)[0].endswith("1,333 bytes, masked pairwise among 4 hospitals")
+    assert update_size(metrics)[0].endswith(
+        "1,333 bytes, masked pairwise: company X learns one only with 3 of the 4 hospitals"
+    )
     metrics["crypto"]["masked_set"] = 0
     metrics["crypto"] |= {"scheme": "masks", "bytes_per_update": 7518}
     check_metrics(metrics)
