@@ -23,7 +23,6 @@ from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
-from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.learning.tables.moments import Limbs
@@ -68,6 +67,8 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
 
     with _quiet(config.verbose):
         if config.simulation.engine is Engine.ray:
+            from fl_he.experiment.ray_engine import run_in_ray  # noqa: PLC0415 - lazy: Flower's engine
+
             address, verbose = config.simulation.ray_address, config.verbose
             return run_in_ray(train, app, nodes, address=address, verbose=verbose)
         # Flower makes no message in a process that is no task.

@@ -316,6 +316,8 @@ def test_an_allowed_import_is_not_found(module: str, source: str) -> None:
         ("fl_he.cli", "fl_he.config"),
         # A deployed node starts a process for each message.
         *(("fl_he.client_app", name) for name in ("pyarrow", "sklearn", "scipy", "hydra", "ray")),
+        # Nor does a simulation without Ray load Flower's engine, which loads a database.
+        *(("fl_he.simulation", name) for name in ("ray", "sqlalchemy", "sklearn", "matplotlib")),
     ],
 )
 def test_a_running_process_has_not_loaded_it(modules: str, absent: str) -> None:

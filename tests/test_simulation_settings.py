@@ -14,6 +14,7 @@ from flwr.serverapp import Grid
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app, simulation
+from fl_he.experiment import ray_engine
 from fl_he.wire.events import Event, Starting
 
 
@@ -29,7 +30,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         calls.append({"grid": grid, "level": logging.getLogger("flwr").level, **settings})
         return main(grid)
 
-    monkeypatch.setattr(simulation, "run_in_ray", run_in_ray)
+    monkeypatch.setattr(ray_engine, "run_in_ray", run_in_ray)
     return calls
 
 

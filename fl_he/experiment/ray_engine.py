@@ -129,7 +129,8 @@ def _start(address: str | None) -> None:
             _require_answer(address)
         ray.init(
             address or "local",
-            runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}},
+            # Ray's processes here inherit it, and the workers that Ray starts ahead have no other.
+            runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}} if address else None,
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
