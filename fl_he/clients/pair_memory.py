@@ -16,7 +16,8 @@ leaves, and answers again for the same update alone. If its files are put back t
 has forgotten that: a changed table, or an app with randomness, then shows a difference.
 
 **Lost files.** A hospital that has lost its seeds in a session makes new ones, which the others
-refuse in that session: see `fl_he.crypto.tickets.pairs`.
+refuse in that session: see `fl_he.crypto.tickets.pairs`. So seeds may go as soon as the session is
+over: a hospital answers none whose key is over, and deletes its seeds then. The set stays.
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from dataclasses import dataclass, field
 from hashlib import blake2b, sha256
 from typing import Annotated
 
-from fl_he.clients.stores import Lines, Store, ledger_document
+from fl_he.clients.stores import Store, ledger_document
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.crypto.encoding.fields import Fingerprint
+from fl_he.crypto.encoding.fields import Fingerprint, Whole
 from fl_he.crypto.encoding.streams import KEY_BYTES, KeyStream, Stream
 from fl_he.crypto.encoding.strict_json import base64url
 from fl_he.crypto.tickets.occasion import Occasion
@@ -53,10 +54,11 @@ class _Set:
 
 @dataclass(frozen=True, slots=True)
 class _Began:
-    """The hospital's secret of a session."""
+    """The hospital's secret of a session; over at a time in seconds since 1970, if not 0."""
 
     digest: Fingerprint
     secret: _Secret = field(repr=False)
+    until: Whole = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class _Seeds:
     answered: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def read(cls, lines: Lines) -> _Seeds:
+    def read(cls, lines: Iterable[str | None]) -> _Seeds:
         """Read the lines; what was cut off has not been answered."""
         found = cls()
         for line in lines:
@@ -111,6 +113,12 @@ def masked_for(lines: Iterable[str | None]) -> tuple[str, ...]:
     return tuple(name for one in known for name in one.hospitals)
 
 
+def are_over(lines: Iterable[str | None], now: int) -> bool:
+    """Tell from the lines of a session's file whether the session is over."""
+    began = _Seeds.read(lines).began
+    return began is not None and 0 < began.until <= now
+
+
 class PairMemory:
     """A hospital's set, and its seeds in a session.
 
@@ -125,13 +133,15 @@ class PairMemory:
     def __init__(self, sets: Store, session: Store, hospital: str) -> None:
         self._sets, self._session, self._hospital = sets, session, hospital
 
-    def begin(self, hospitals: Mapping[str, bytes]) -> dict[str, bytes]:
+    def begin(self, hospitals: Mapping[str, bytes], until: int = 0) -> dict[str, bytes]:
         """Return this hospital's halves for the others of a set, the same each time in a session.
 
         Parameters
         ----------
         hospitals : mapping of str to bytes
             Names of the set, each with the digest of its identity.
+        until : int
+            When the session is over, in whole seconds since 1970; 0 if nobody knows.
 
         Raises
         ------
@@ -154,7 +164,7 @@ class PairMemory:
             if not known:
                 sets.append(_SETS.dumps(_Set(names, digest)))
             if began is None:
-                began = _Began(digest, secrets.token_bytes(KEY_BYTES))
+                began = _Began(digest, secrets.token_bytes(KEY_BYTES), until)
                 session.append(_BEGAN.dumps(began))
         return {name: half_for(began.secret, name) for name in names if name != self._hospital}
 

@@ -45,10 +45,11 @@ def answer_pairing(message: Message, node: Node, answer: Answer) -> Message:
     if action == SEEDS:
         asked = SeedsRequest.from_content(message.content)
         own = enrolled(node, asked.manifest)
+        until = 0
         if node.enrolment is not None:
-            signed_key(asked.run_key, asked.session, node, own)
+            until = signed_key(asked.run_key, asked.session, node, own).expires
         memory = PairMemory(node.masked_sets(), node.pairs(asked.session), own.name)
-        halves = sealed_halves(asked.session, asked.hospitals, node, own, memory)
+        halves = sealed_halves(asked.session, asked.hospitals, node, own, memory, until=until)
         return Message(Halves(asked.session, halves).to_content(), reply_to=message)
     brought = Halves.from_content(message.content)
     own = enrolled(node, brought.manifest)
@@ -121,7 +122,13 @@ def enrolled(node: Node, manifest: str) -> Enrolment:
 
 
 def sealed_halves(
-    session: str, hospitals: tuple[str, ...], node: Node, own: Enrolment, memory: PairMemory
+    session: str,
+    hospitals: tuple[str, ...],
+    node: Node,
+    own: Enrolment,
+    memory: PairMemory,
+    *,
+    until: int = 0,
 ) -> dict[str, bytes]:
     """Return a hospital's halves of seeds, each sealed to the other hospital of its pair.
 
@@ -136,6 +143,8 @@ def sealed_halves(
         The node's.
     memory : PairMemory
         The node's, of the session.
+    until : int
+        See `PairMemory.begin`.
 
     Raises
     ------
@@ -153,7 +162,7 @@ def sealed_halves(
     binding = _binding(session, digests)
     return {
         name: seal(half, own.identity, own.manifest.node(name), binding)
-        for name, half in memory.begin(digests).items()
+        for name, half in memory.begin(digests, until).items()
     }
 
 

@@ -54,29 +54,26 @@ def node(
     if not settings.keys() & {"plan", "capc"}:
         typer.echo(f"fl-he: no plan in the node configuration: {UNPLANNED}", err=True)
 
-    def delete_old_keys() -> None:
-        if settings.get("role") == "key-holder":
-            _delete_old_keys(DeployedNode.configured(settings))
-
     try:
         processes.run(
             context.args,
             api.secret,
             lambda: serve(api, installed, pinned),
             lambda line: typer.echo(f"fl-he: {line}", err=True),
-            delete_old_keys,
+            lambda: delete_old_keys(DeployedNode.configured(settings)),
         )
     except FlHeError as error:
         explain(error)
         raise typer.Exit(1) from None
 
 
-def _delete_old_keys(company_x: DeployedNode) -> None:
-    """Delete keys of sessions whose days are over, also where nobody asks company X anything."""
+def delete_old_keys(node: DeployedNode) -> None:
+    """Delete keys and seeds of sessions whose days are over, also where nobody asks the node."""
     from fl_he.errors import FlHeError
 
     try:
-        if company_x.run_keys is not None:
-            company_x.run_keys.delete_old()
+        if node.run_keys is not None:
+            node.run_keys.delete_old()
+        node.delete_old_pairs()
     except (FlHeError, OSError) as error:  # the node's messages are refused by the same words
         typer.echo(f"fl-he: keys of earlier sessions were not deleted: {error}", err=True)

@@ -22,9 +22,13 @@ from session_keys import session_key
 from study_plans import UNPREPARED as PLAN
 from ticketed_sums import added
 
+from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node import deployed, run_key_check
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.clients.node.value_keys import seal_value_key
+from fl_he.clients.pair_memory import LONGEST_PAIR_LINE, PairMemory, are_over
+from fl_he.commands.node import delete_old_keys
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import MASKS, PAILLIER, SCHEMES
 from fl_he.crypto.tickets.occasion import Occasion
@@ -32,6 +36,7 @@ from fl_he.crypto.tickets.opening import value_key_of
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import END, EndRequest, MisfitReply
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
+from fl_he.wire.run_key import RunKey
 
 NAMES = ("clinic-1", "clinic-2", "clinic-3")
 STUDY = replace(PLAN, optimizers=("gd",), lr=(0.5,), C=(None,), most_sessions=5)
@@ -280,6 +285,34 @@ def test_further_sessions_have_other_streams(tmp_path: Path) -> None:
         seen.append(Files.read(path.read_text().splitlines()))
     assert len({one.secret for one in seen}) == 3
     assert len({half for one in seen for half in one.halves.values()}) == 6
+
+
+def test_seeds_go_when_their_session_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    path, node = file_of(tmp_path, "clinic-1"), DeployedNode.configured(nodes[0])
+    other = file_of(tmp_path, "clinic-2")
+    expires = RunKey.from_bytes(one.run_key or b"").expires
+    for now, stays in ((expires - 1, True), (expires, False)):
+        monkeypatch.setattr(deployed, "time", lambda at=now: float(at))
+        delete_old_keys(node)
+        assert path.exists() is stays
+    assert other.exists(), "another node's"
+    assert (tmp_path / "1.csv.masked-set.jsonl").exists(), "for good"
+    monkeypatch.setattr(run_key_check, "time", lambda: float(expires))
+    assert "must not be over" in reason(one.seeds(CLINICS[0]))
+    assert not path.exists()
+
+
+def test_seeds_of_no_known_end_stay(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "1.csv.pairs.jsonl", LONGEST_PAIR_LINE)
+    memory = PairMemory(FileStore(tmp_path / "sets.jsonl"), store, "clinic-1")
+    memory.begin(dict.fromkeys(NAMES, bytes(32)))
+    assert not are_over(store.read(), 2**40)
+    assert not are_over([], 2**40)
 
 
 def test_a_hospital_without_seeds_sends_no_update(tmp_path: Path) -> None:

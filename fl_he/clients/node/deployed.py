@@ -8,6 +8,7 @@ from functools import cached_property
 from glob import escape
 from hashlib import sha256
 from pathlib import Path
+from time import time
 from typing import Self
 
 from flwr.app import Context, RecordDict
@@ -35,7 +36,7 @@ from fl_he.clients.node.settings import (
     whole_setting,
     without_role,
 )
-from fl_he.clients.pair_memory import LONGEST_PAIR_LINE
+from fl_he.clients.pair_memory import LONGEST_PAIR_LINE, are_over
 from fl_he.clients.privacy_ledger import LONGEST_LINE
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.set_rule import LONGEST_SET_LINE
@@ -305,8 +306,17 @@ class DeployedNode(Node):
 
     def trainings(self) -> list[Path]:
         """Return the files of all sessions' trainings, as far as there are any."""
+        return self._of_sessions("training", "json")
+
+    def delete_old_pairs(self) -> None:
+        """Delete the seeds of pairwise masks of sessions that are over."""
+        for path in self._of_sessions("pairs", "jsonl"):
+            if are_over(FileStore(path, LONGEST_PAIR_LINE).read(), int(time())):
+                path.unlink(missing_ok=True)
+
+    def _of_sessions(self, kind: str, suffix: str) -> list[Path]:
         beside = self._place
-        pattern = f"{escape(beside.name)}.training-{'[0-9a-f]' * _SESSION_DIGITS}.json"
+        pattern = f"{escape(beside.name)}.{kind}-{'[0-9a-f]' * _SESSION_DIGITS}.{suffix}"
         return sorted(beside.parent.glob(pattern))
 
     @property
