@@ -73,6 +73,9 @@ class DataConfig:
         The class of more than two that the others are compared with; None: the first.
     drop : list of str
         Columns that are not features: ``"data.drop=[id,name]"``.
+    schema : str or None
+        YAML file that describes the columns, the outcome and the model's terms, in the place of
+        `target`, `positive`, `threshold`, `classes` and `drop`: see docs/schema.md.
     source : str or None
         Where such a file comes from, for the error when it is missing.
     """
@@ -85,6 +88,7 @@ class DataConfig:
     classes: list[str] = field(default_factory=list)
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
+    schema: str | None = None
     source: str | None = None
 
     @property

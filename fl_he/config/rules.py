@@ -255,7 +255,7 @@ def _slot(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     """Refuse a table that is not described, and a description of a built-in data set."""
     data = config.data
-    keys = ("path", "target", "positive", "threshold", "classes", "drop")
+    keys = ("path", "target", "positive", "threshold", "classes", "drop", "schema")
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name not in BUILT_IN:
         yield from _own_table(data, given.keys())
@@ -268,7 +268,13 @@ def _data(config: Config) -> Iterator[str]:
 
 
 def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
-    for key in ("path", "target"):
+    described = "schema" in given
+    if described and (more := sorted(given - {"path", "schema"})):
+        yield (
+            f"{', '.join(f'data.{key}' for key in more)} must be left out with data.schema, which "
+            "describes outcome and columns"
+        )
+    for key in ("path",) if described else ("path", "target"):
         if key not in given:
             yield (
                 f"data.{key} must be set for data={data.name}, got null: for example "

@@ -12,6 +12,7 @@ from fl_he.config.command_line import Texts, did_you_mean
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.experiment.diagnostics import Limits
+from fl_he.experiment.tables import with_outcome
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import inference
 from fl_he.learning.regression.firth import whitening
@@ -59,10 +60,11 @@ class Inference:
         self.reference = reference_number(config.data.reference, classes)
         # A deployed coordinator is shown no table.
         self._outcome = positive
-        if positive is not None and config.data.target and config.data.threshold is None:
-            self._outcome = f"{config.data.target.strip()} = {positive}"
+        data = with_outcome(config.data)
+        if positive is not None and data.target and data.threshold is None:
+            self._outcome = f"{data.target.strip()} = {positive}"
         elif classes:
-            self._outcome = config.data.target
+            self._outcome = data.target
 
     def figures(
         self,

@@ -13,7 +13,7 @@ from fl_he.config.groups import BUILT_IN
 from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.errors import FlHeError, written
 from fl_he.experiment.private_settings import require_private_settings
-from fl_he.experiment.tables import whole_table
+from fl_he.experiment.tables import whole_table, with_outcome
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
@@ -57,6 +57,7 @@ def drafted(
         )
     require_private_settings(config)
     table = whole_table(data)
+    data = with_outcome(data)
     names, classes = table.feature_names, len(table.classes) or 2
     if max_coefficient is None:
         max_coefficient = _LARGEST * (_DEVIATIONS if config.scaling is Scaling.ranges else 1.0)

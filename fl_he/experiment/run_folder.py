@@ -27,7 +27,7 @@ _RESULTS = (
     checkpoint.NAME,
 )
 #: Copies of the configuration, which alone are worth nothing.
-_COPIES = (".hydra", "multirun.yaml")
+_COPIES = (".hydra", "multirun.yaml", checkpoint.SCHEMA)
 
 #: The folders that this process is in, by device and inode: the locked descriptor, and how often
 #: each was entered.

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,8 +16,12 @@ from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.csv_file import CsvForm
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.table import read_labels
+
+if TYPE_CHECKING:
+    from fl_he.learning.tables.schema.description import Schema
 
 _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 _DROP = "data.drop=[COLUMN,...]"
@@ -40,7 +45,7 @@ def whole_table(data: DataConfig) -> Dataset:
     if data.name in BUILT_IN:
         return load_built_in(data.name)
     dataset = joined([_read(data, path) for path in data.files])
-    _require_classes(dataset, data)
+    _require_classes(dataset, with_outcome(data))
     return dataset
 
 
@@ -66,8 +71,34 @@ def site_tables(config: Config) -> dict[str, Dataset]:
                 raise DataError(f"the table of {name} must be as that of {first[0]}: {difference}")
     else:
         tables = _tables_of_sites(data, column.strip())
-    _require_classes(joined(list(tables.values())), data)
+    _require_classes(joined(list(tables.values())), with_outcome(data))
     return tables
+
+
+def with_outcome(data: DataConfig) -> DataConfig:
+    """Return the settings of a table with the outcome that its schema describes, if it has one."""
+    if data.schema is None:
+        return data
+    outcome = schema_of_tables(data.schema).outcome
+    return replace(
+        data,
+        target=outcome.column,
+        positive=outcome.positive,
+        threshold=outcome.threshold,
+        classes=list(outcome.classes),
+    )
+
+
+def schema_of_tables(path: str) -> Schema:
+    """Read the schema that ``data.schema`` names; raises DataError."""
+    from fl_he.learning.tables.schema.description import (  # noqa: PLC0415 - lazy: pydantic
+        read_schema,
+    )
+
+    try:
+        return read_schema(Path(path).expanduser())
+    except DataError as error:
+        raise DataError(f"data.schema={path}: {error}") from None
 
 
 def joined(tables: Sequence[Dataset]) -> Dataset:
@@ -85,7 +116,7 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
 
 def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     (path,) = data.files
-    sites, rows = read_labels(Path(path).expanduser(), column)
+    sites, rows = read_labels(Path(path).expanduser(), column, _form(data))
     of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
     table = _read(replace(data, drop=[*data.drop, column]), path)
     numbers = [] if table.rows is None else table.rows.numbers.tolist()
@@ -134,23 +165,42 @@ def _difference(first: Dataset, other: Dataset) -> str | None:
     return None
 
 
+def _form(data: DataConfig) -> CsvForm | None:
+    return None if data.schema is None else schema_of_tables(data.schema).reading.form
+
+
 def _read(data: DataConfig, path: str) -> Dataset:
+    hint = data.source or "give the place of the table with data.path=..."
+    schema = None if data.schema is None else schema_of_tables(data.schema)
+    of_file = f"{path}: " if len(data.files) > 1 else ""
     try:
-        dataset = load_table(
-            path=path,
-            target=data.target or "",
-            positive=data.positive,
-            threshold=data.threshold,
-            classes=data.classes,
-            drop=data.drop,
-            hint=data.source or "give the place of the table with data.path=...",
-        )
+        if schema is not None:
+            dataset = _by_schema(path, schema, hint)
+        else:
+            dataset = load_table(
+                path=path,
+                target=data.target or "",
+                positive=data.positive,
+                threshold=data.threshold,
+                classes=data.classes,
+                drop=data.drop,
+                hint=hint,
+            )
     except DataError as error:
-        of_file = f"{path}: " if len(data.files) > 1 else ""
-        raise DataError(f"{of_file}{error}{_remedy(error, data)}") from None
+        remedy = _remedy(error, data) if schema is None else ""
+        raise DataError(f"{of_file}{error}{remedy}") from None
     for note in dataset.notes:
-        warnings.warn(note, DataWarning, stacklevel=2)
+        of_schema = of_file if schema is not None else ""
+        warnings.warn(f"{of_schema}{note}", DataWarning, stacklevel=2)
     return dataset
+
+
+def _by_schema(path: str, schema: Schema, hint: str) -> Dataset:
+    from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
+        load_by_schema,
+    )
+
+    return load_by_schema(path, schema, hint)
 
 
 def _require_classes(dataset: Dataset, data: DataConfig) -> None:

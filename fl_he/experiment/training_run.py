@@ -12,13 +12,17 @@ from typing import Any
 
 from flwr.serverapp import Grid
 
+from fl_he.atomic import replace_file
+from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.run import Run, origin_figures
+from fl_he.experiment.tables import schema_of_tables
 from fl_he.experiment.terms import packing_of
 from fl_he.report.files import write_run
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import (
+    SCHEMA,
     Checkpoint,
     CheckpointError,
     CheckpointFile,
@@ -86,11 +90,18 @@ class TrainingRun(Run):
 
         Raises
         ------
+        ConfigError
+            If the configuration has a schema, and the hospitals are deployed.
         ProtocolError
             If `crypto.collusion` asks for masks, and hospitals have none.
         """
         self._start_seconds = perf_counter() - self._start
         require_masks(self._config.crypto.collusion, roster.masked_set)
+        if not roster.simulated and self._config.data.schema is not None:
+            raise ConfigError(
+                "data.schema must be left out for deployed hospitals: each names its own copy by "
+                "schema in its node configuration"
+            )
         return roster
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:
@@ -107,7 +118,7 @@ class TrainingRun(Run):
         Raises
         ------
         CheckpointError
-            If the earlier run was of other features.
+            If the earlier run was of other features or of another schema.
         ProtocolError
             If company X opens sums in another packing than the configuration's.
         """
@@ -124,6 +135,17 @@ class TrainingRun(Run):
             if session != earlier.session:
                 self._state = replace(self._state, first_sum=None, unopened=None)
             self._start -= earlier.seconds
+        if self._config.data.schema is not None:
+            self._keep_schema(self._config.data.schema)
+
+    def _keep_schema(self, path: str) -> None:
+        """Write the schema into the run's folder, or require that of the run that is resumed."""
+        schema, copy = schema_of_tables(path), self._folder / SCHEMA
+        if self._earlier is None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            replace_file(copy, schema.text.encode())
+        else:
+            self._require_earlier("schema", schema_of_tables(str(copy)).digest, schema.digest)
 
     def _require_earlier(self, name: str, earlier: object, now: object) -> None:
         if earlier != now:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from _typeshed import DataclassInstance
 
 NAME = "checkpoint.json"
+#: The copy of the schema by which the tables were read, if there is one.
+SCHEMA = "schema.yaml"
 VERSION = 4
 #: Members that are lists of a file each, and what numbers their entries, in ascending order.
 LISTS = {"rounds": "round", "opened": "number"}

@@ -31,6 +31,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.threshold": None,
     "data.classes": [],
     "data.drop": [],
+    "data.schema": None,
     "data.reference": None,
     "inference.groups": [],
     "inference.profile": [],

@@ -153,13 +153,7 @@ def load_table(
         )
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"threshold must be a finite number, got {threshold}")
-    try:
-        table = open_table(Path(path).expanduser(), hint)
-    except RuntimeError:
-        raise DataError(
-            f"data file must exist, got {str(path)!r}, and nobody here has that home",
-            setting="path",
-        ) from None
+    table = open_table(path, hint)
     target, dropped = target.strip(), {name.strip() for name in drop}
     features = [name for name in table.names if name and name != target and name not in dropped]
     faults = list(table.name_faults(unnamed="" not in dropped))

@@ -28,7 +28,7 @@ _BEGINNINGS = {
 }
 
 
-def open_table(path: Path, hint: str | None = None, form: CsvForm | None = None) -> TableFile:
+def open_table(path: str | Path, hint: str | None = None, form: CsvForm | None = None) -> TableFile:
     """Open a table.
 
     Parameters
@@ -46,6 +46,13 @@ def open_table(path: Path, hint: str | None = None, form: CsvForm | None = None)
     DataError
         If the file is absent or unreadable, or has no names.
     """
+    try:
+        path = Path(path).expanduser()
+    except RuntimeError:
+        raise DataError(
+            f"data file must exist, got {str(path)!r}, and nobody here has that home",
+            setting="path",
+        ) from None
     place = repr(str(path.absolute()))
     if path.is_dir():
         raise DataError(f"data file must be a file, got the folder {place}", setting="path")
@@ -121,7 +128,7 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
     return numbers.values, rows
 
 
-def read_labels(path: Path, name: str) -> tuple[list[str], RowNumbers]:
+def read_labels(path: Path, name: str, form: CsvForm | None = None) -> tuple[list[str], RowNumbers]:
     """Read a column of labels, such as names of sites; none may be missing.
 
     Parameters
@@ -130,13 +137,15 @@ def read_labels(path: Path, name: str) -> tuple[list[str], RowNumbers]:
         A CSV or Parquet file.
     name
         Of the column.
+    form
+        See `open_table`.
 
     Raises
     ------
     DataError
         If there is no such column, or a label is missing.
     """
-    table = open_table(path)
+    table = open_table(path, form=form)
     if table.names.count(name) != 1:
         several = name in table.names
         found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"

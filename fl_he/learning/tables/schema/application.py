@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
-from fl_he.learning.tables.csv_file import CsvForm
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
@@ -45,7 +44,7 @@ class Checked:
     notes: tuple[str, ...]
 
 
-def check_table(path: Path, schema: Schema) -> Checked:
+def check_table(path: str | Path, schema: Schema) -> Checked:
     """Compare a table with all columns of its schema.
 
     Raises
@@ -57,7 +56,7 @@ def check_table(path: Path, schema: Schema) -> Checked:
     return Checked(len(table.kept), tuple(table.faults()), table.notes)
 
 
-def load_by_schema(path: Path, schema: Schema, hint: str | None = None) -> Dataset:
+def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) -> Dataset:
     """Load a table; its features are the columns of the schema's model.
 
     Raises
@@ -80,7 +79,9 @@ def load_by_schema(path: Path, schema: Schema, hint: str | None = None) -> Datas
     )
 
 
-def features_by_schema(path: Path, schema: Schema) -> tuple[Array, tuple[str, ...], RowNumbers]:
+def features_by_schema(
+    path: str | Path, schema: Schema
+) -> tuple[Array, tuple[str, ...], RowNumbers]:
     """Read the columns of the schema's model from a table to predict, which needs no outcome.
 
     Each row gets a prediction, so a missing cell of a column with ``missing: drop-row`` is refused.
@@ -108,7 +109,7 @@ class _Table:
 
     def __init__(
         self,
-        path: Path,
+        path: str | Path,
         schema: Schema,
         names: Sequence[str],
         *,
@@ -116,9 +117,7 @@ class _Table:
         hint: str | None = None,
     ) -> None:
         reading = schema.reading
-        separator = "\t" if reading.separator == "tab" else reading.separator
-        form = CsvForm(separator, reading.encoding, reading.compression)
-        file = open_table(path, hint, form)
+        file = open_table(path, hint, reading.form)
         self._schema, self._labelled, self.header = schema, labelled, file.header
         self._extra = self._unnamed(file)
         self._faults = list[Fault]()

@@ -19,6 +19,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from fl_he.learning.errors import DataError, Fault
+from fl_he.learning.tables.csv_file import CsvForm
 from fl_he.learning.tables.schema.formula import Factor, Term, parse_formula
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
 from fl_he.learning.tables.table_file import INTERCEPT, shown
@@ -101,6 +102,12 @@ class Reading(_Described):
     encoding: Encoding = "utf-8"
     na_values: tuple[str, ...] = ()
     compression: Literal["auto", "none", "gzip", "bz2", "xz"] = "auto"
+
+    @property
+    def form(self) -> CsvForm:
+        """The form of CSV files."""
+        separator = "\t" if self.separator == "tab" else self.separator
+        return CsvForm(separator, self.encoding, self.compression)
 
     @model_validator(mode="after")
     def _check(self) -> Reading:
@@ -288,13 +295,14 @@ class Schema(_Described):
 
     @cached_property
     def text(self) -> str:
-        """The schema as JSON text, in which comments and the order of settings leave no trace."""
-        return json.dumps(self.model_dump(mode="json"), separators=(",", ":"))
+        """The schema as YAML text, in which comments and the order of settings leave no trace."""
+        settings = self.model_dump(mode="json", exclude_none=True)
+        return json.dumps(settings, ensure_ascii=False, indent=1) + "\n"
 
     @cached_property
     def digest(self) -> str:
         """SHA-256 of the schema, in hexadecimal digits."""
-        return sha256(self.text.encode("ascii")).hexdigest()
+        return sha256(self.text.encode()).hexdigest()
 
 
 def read_schema(path: Path) -> Schema:

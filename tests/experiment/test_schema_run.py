@@ -1,0 +1,212 @@
+"""Tables as hospitals have them, federated by a schema, beside statsmodels on the pooled rows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+import statsmodels.api as sm
+from experiments import experiment, on_round
+from patients import raw_patients
+
+from fl_he import simulation
+from fl_he.config.composition import compose
+from fl_he.config.constraints import ConfigError
+from fl_he.learning.errors import DataError, DataWarning
+from fl_he.learning.tables.schema.description import read_schema
+from fl_he.run_files.checkpoint import CheckpointError
+from fl_he.wire.events import Listener
+
+PLAIN = """
+columns:
+  age: {type: number}
+  male: {type: boolean}
+  bmi: {type: number}
+  crp: {type: number}
+outcome: {column: died, positive: yes}
+"""
+RAW = """
+columns:
+  age: {type: number, unit: years, bounds: [0, 120]}
+  sex: {type: category, levels: [F, M], reference: F}
+  bmi: {type: number}
+  crp: {type: number}
+  icd10: {type: category, levels: [C50.1, E11.9, I21.0, J44.1]}
+  smoker: {type: category, levels: [no, unknown, yes]}
+  admitted: {type: date, since: 2023-01-01}
+outcome: {column: died, positive: yes}
+terms: age + sex + bmi + crp + icd10 + smoker
+"""
+#: Of statsmodels 0.14 on the pooled rows.
+RAW_ESTIMATES = {
+    **{"age": 0.031135, "sex[M]": 0.464588, "bmi": 0.077738, "crp": 0.026189},
+    **{"icd10[E11.9]": -0.279443, "icd10[I21.0]": -0.514865, "icd10[J44.1]": -0.363468},
+    **{"smoker[unknown]": -0.075192, "smoker[yes]": -0.224483},
+}
+PLAIN_ESTIMATES = {"age": 0.031397, "male": 0.461500, "bmi": 0.076555, "crp": 0.024789}
+HOLES = np.arange(900) % 37 == 5
+PATIENTS = pl.DataFrame(raw_patients(900, 0.15, 1))
+DIED = (PATIENTS["died"] == "yes").to_numpy()
+NUMERIC = PATIENTS.select("patient_id", "age", "male", "bmi", "crp", "died")
+
+
+def fitted(
+    folder: Path, table: str, schema: str, *settings: str, on_event: Listener = lambda _: None
+) -> dict[str, Any]:
+    """Return metrics.json of a federation of three hospitals, fitted without a penalty."""
+    (folder / "schema.yaml").write_text(schema)
+    config = experiment(
+        *("experiment=inference", "simulation.engine=local", "data=csv"),
+        *(f"data.path={folder}/{table}", f"data.schema={folder}/schema.yaml", *settings),
+        folder=folder / "run",
+    )
+    return simulation.run(config, folder / "run", on_event)
+
+
+def estimates(metrics: dict[str, Any]) -> dict[str, float]:
+    rows = metrics["inference"]["coefficients"]
+    return {row["name"]: row["estimate"] for row in rows if row["name"] != "(intercept)"}
+
+
+def check_pooled(metrics: dict[str, Any], design: dict[str, np.ndarray], died: np.ndarray) -> None:
+    """Hold the estimates against statsmodels' on the pooled rows."""
+    X = sm.add_constant(np.column_stack([*design.values()]).astype(float))
+    fit = sm.Logit(died, X).fit(disp=False, tol=1e-13)
+    assert list(estimates(metrics)) == list(design)
+    np.testing.assert_allclose([*estimates(metrics).values()], fit.params[1:], rtol=0, atol=1e-6)
+
+
+def write(folder: Path, name: str, frame: pl.DataFrame) -> None:
+    """Write a table in the form that its name asks for."""
+    match name:
+        case "raw.parquet":
+            frame.with_columns(
+                pl.col("sex", "icd10").cast(pl.Categorical), pl.col("admitted").str.to_date()
+            ).write_parquet(folder / name)
+        case "semicolon.csv":
+            text = frame.write_csv(separator=";").replace(".", ",")
+            (folder / name).write_text(text)
+        case "latin1.csv":
+            text = frame.rename({"crp": "CRP Größe µg/l"}).write_csv()
+            (folder / name).write_bytes(text.encode("latin-1"))
+        case _:
+            frame.write_csv(folder / name, separator="\t" if name == "tab.tsv" else ",")
+
+
+@pytest.mark.parametrize("name", ["raw.csv", "raw.parquet"])
+def test_categories_and_dates_need_no_preparation(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, PATIENTS)
+    found = estimates(fitted(tmp_path, name, RAW))
+    assert list(found) == list(RAW_ESTIMATES)
+    np.testing.assert_allclose([*found.values()], [*RAW_ESTIMATES.values()], rtol=0, atol=1e-6)
+
+
+FORMS = {
+    "semicolon.csv": "reading: {separator: ;, decimal: ','}",
+    "latin1.csv": "reading: {encoding: latin-1}",
+    "tab.tsv": "reading: {separator: tab}",
+}
+
+
+@pytest.mark.parametrize("name", FORMS)
+def test_files_are_read_as_their_form_is_declared(tmp_path: Path, name: str) -> None:
+    write(tmp_path, name, NUMERIC)
+    schema = PLAIN.replace("crp: {", "crp: {aliases: [CRP Größe µg/l], ") + FORMS[name]
+    found = estimates(fitted(tmp_path, name, schema))
+    np.testing.assert_allclose([*found.values()], [*PLAIN_ESTIMATES.values()], rtol=0, atol=1e-6)
+    assert list(found) == list(PLAIN_ESTIMATES)
+
+
+@pytest.mark.parametrize("policy", ["drop-row", "indicator"])
+@pytest.mark.parametrize(("name", "mark"), [("missing", None), ("na", "NA"), ("censored", "<0.3")])
+def test_a_declared_policy_treats_missing_cells(
+    tmp_path: Path, name: str, mark: str | None, policy: str
+) -> None:
+    holes = NUMERIC.with_columns(
+        pl.when(pl.Series(HOLES))
+        .then(pl.lit(mark))
+        .otherwise(pl.col("crp").cast(pl.String))
+        .alias("crp")
+    )
+    write(tmp_path, f"{name}.csv", holes)
+    schema = PLAIN.replace("crp: {", f"crp: {{missing: {policy}, ")
+    with pytest.warns(DataWarning, match="left out" if policy == "drop-row" else r"crp\[missing\]"):
+        metrics = fitted(tmp_path, f"{name}.csv", f'{schema}reading: {{na_values: ["<0.3"]}}')
+    kept = ~HOLES if policy == "drop-row" else np.full(900, fill_value=True)
+    design = {one: NUMERIC[one].to_numpy()[kept] for one in PLAIN_ESTIMATES}
+    if policy == "indicator":
+        design |= {"crp": np.where(HOLES, 0.0, design["crp"]), "crp[missing]": HOLES}
+    check_pooled(metrics, design, DIED[kept])
+
+
+def test_terms_of_a_formula_are_those_of_the_pooled_model(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", PATIENTS)
+    terms = "age*sex + log(crp) + spline(bmi, knots=[20, 25, 30, 35]) + admitted"
+    schema = RAW.replace("terms: age + sex + bmi + crp + icd10 + smoker", f"terms: {terms}")
+    age, bmi, crp = (PATIENTS[name].to_numpy() for name in ("age", "bmi", "crp"))
+    male, first = (PATIENTS["sex"] == "M").to_numpy(), np.datetime64("2023-01-01")
+    days = (PATIENTS["admitted"].to_numpy().astype("datetime64[D]") - first).astype(float)
+
+    def bend(knot: float) -> np.ndarray:
+        def cube(at: float) -> np.ndarray:
+            return np.clip(bmi - at, 0, None) ** 3
+
+        rest = cube(30) * (35 - knot) / 5 - cube(35) * (30 - knot) / 5
+        return np.asarray((cube(knot) - rest) / 15**2)
+
+    design = {
+        **{"age": age, "sex[M]": male, "log(crp)": np.log(crp), "spline(bmi)[1]": bmi},
+        **{"spline(bmi)[2]": bend(20), "spline(bmi)[3]": bend(25), "admitted": days},
+        "age:sex[M]": age * male,
+    }
+    check_pooled(fitted(tmp_path, "raw.csv", schema), design, DIED)
+
+
+def test_the_report_names_the_schemas_outcome(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", PATIENTS)
+    metrics = fitted(tmp_path, "raw.csv", RAW)
+    assert metrics["inference"]["outcome"] == "died = yes"
+    copy = read_schema(tmp_path / "run" / "schema.yaml")
+    assert copy.digest == read_schema(tmp_path / "schema.yaml").digest
+
+
+def test_all_faults_are_told_before_anything_is_computed(tmp_path: Path) -> None:
+    spoiled = PATIENTS.with_columns(age=pl.col("age") * 2, sex=pl.col("sex").replace("F", "?"))
+    write(tmp_path, "raw.csv", spoiled.drop("bmi"))
+    with pytest.raises(DataError) as refusal:
+        fitted(tmp_path, "raw.csv", RAW)
+    for words in ("'age': ", "outside 0 to 120 years", "'sex': ", "level", "'bmi': must be there"):
+        assert words in str(refusal.value)
+
+
+@pytest.mark.parametrize("key", ["target", "positive", "threshold", "classes", "drop"])
+def test_what_the_schema_describes_is_left_out_elsewhere(tmp_path: Path, key: str) -> None:
+    value = {"threshold": "1", "classes": "[a,b,c]", "drop": "[a]"}.get(key, "died")
+    with pytest.raises(ConfigError, match=f"data.{key} must be left out with data.schema"):
+        fitted(tmp_path, "raw.csv", RAW, f"data.{key}={value}")
+
+
+def test_a_schema_is_of_a_table_of_ones_own(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"data\.schema must be left out for data=breast_cancer"):
+        experiment("data.schema=schema.yaml", folder=tmp_path)
+
+
+def test_a_run_is_resumed_with_its_own_schema(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", PATIENTS)
+
+    def stop(entry: Mapping[str, Any]) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        fitted(tmp_path, "raw.csv", RAW, on_event=on_round(stop))
+    config = compose("config", [f"resume={tmp_path}/run"])
+    (tmp_path / "schema.yaml").write_text(RAW.replace("2023-01-01", "2022-01-01"))
+    with pytest.raises(CheckpointError, match="the schema must be as in the run that is resumed"):
+        simulation.run(config, tmp_path / "run")
+    (tmp_path / "schema.yaml").write_text(f"# the same\n{RAW}")
+    found = estimates(simulation.run(config, tmp_path / "run"))
+    np.testing.assert_allclose([*found.values()], [*RAW_ESTIMATES.values()], rtol=0, atol=1e-6)
