@@ -26,17 +26,22 @@ def run(
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
     end_at_signals()  # the imports take seconds
     from fl_he.config.constraints import ConfigError
+    from fl_he.experiment.helper import Helper
     from fl_he.experiment.jobs import abandon, run_jobs
 
     finished: dict[Path, dict[str, Any]] = {}
+    helper = Helper()
 
     def simulate(config: Config, folder: Path) -> None:
+        if not config.capc.enabled:
+            helper.start()
         finished[folder] = _simulate(config, folder)
 
     warnings.formatwarning = format_warning
     end_at_signals(abandon)
     try:
-        jobs = run_jobs(simulate, arguments or [], explain)
+        with helper:
+            jobs = run_jobs(simulate, arguments or [], explain)
     except ConfigError as error:
         explain(error)
         raise typer.Exit(1) from None

@@ -17,6 +17,7 @@ profile            profile likelihood intervals, or why bounds were not found
 run_folder         refuse a folder that holds another run; give back an empty one
 jobs               Hydra's jobs: one run, or each of a sweep
 tracking           figures for MLflow and TensorBoard
+helper             a second process, in which comparisons and figures are made
 run                the loop: rounds, events, who is told
 training_run       the checkpoint, the entry of a round, and metrics.json of a training
 open_run           training with totals that the coordinator sees

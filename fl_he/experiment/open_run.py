@@ -18,6 +18,7 @@ from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.experiment.comparison import Comparison
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.diagnostics import Diagnostics
+from fl_he.experiment.helper import helped
 from fl_he.experiment.inference import Inference, check_columns
 from fl_he.experiment.plan import study_plan
 from fl_he.experiment.private_settings import (
@@ -286,7 +287,8 @@ class OpenRun(TrainingRun):
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(
             {
-                **comparison.at_the_end(
+                **helped(
+                    comparison.at_the_end,
                     training.theta,
                     self._features,
                     training.examples,

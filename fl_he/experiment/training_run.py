@@ -16,10 +16,11 @@ from fl_he.atomic import replace_file
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
+from fl_he.experiment.helper import helped
 from fl_he.experiment.run import Run, origin_figures
 from fl_he.experiment.tables import schema_of_tables
 from fl_he.experiment.terms import packing_of
-from fl_he.report.files import write_run
+from fl_he.report.files import draw_run, write_run
 from fl_he.run_files import metrics_contract
 from fl_he.run_files.checkpoint import (
     SCHEMA,
@@ -266,7 +267,9 @@ class TrainingRun(Run):
             "start_seconds": self._start_seconds,
             "seconds": perf_counter() - self._start,
         }
-        written = write_run(self._folder, metrics, model_json)
+        written = write_run(
+            self._folder, metrics, model_json, lambda *drawn: helped(draw_run, *drawn)
+        )
         self._keep(finished=True)
         self._roster.end()
         return written

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -25,7 +25,12 @@ COMPARISON = "comparison.html"
 _MARK = b" - fl-he report</title>"
 
 
-def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> dict[str, Any]:
+def write_run(
+    folder: Path,
+    metrics: Metrics,
+    model_json: str | None = None,
+    draw: Callable[[Path, Metrics], object] | None = None,
+) -> dict[str, Any]:
     """Write metrics.json, model.json if there is one, and the files that show the run.
 
     Parameters
@@ -36,6 +41,8 @@ def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> 
         By the contract in :mod:`fl_he.run_files.metrics`. A number that is not finite becomes null.
     model_json : str or None
         The text of model.json.
+    draw : callable, optional
+        Called in the place of `draw_run`.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def write_run(folder: Path, metrics: Metrics, model_json: str | None = None) -> 
     written = write_metrics(folder, metrics)
     if model_json is not None:
         replace_file(folder / "model.json", model_json.encode())
-    draw_run(folder, written)
+    (draw or draw_run)(folder, written)
     return written
 
 
