@@ -30,7 +30,7 @@ from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.clients.row_sums import (
     adjustment_sums,
     derivative_arrays,
-    derivative_sums,
+    derivative_parts,
     moment_sums,
     parameters_of,
 )
@@ -65,9 +65,9 @@ from fl_he.wire.model import (
     model_arrays,
     named_arrays,
     read_arrays,
-    read_inverses,
     read_models,
     read_parameters,
+    read_roots,
     update_content,
 )
 from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError
@@ -353,7 +353,7 @@ def _derivatives_of_models(content: RecordDict, hospital: HospitalData) -> Recor
     dataset, terms = _prepared(hospital.dataset, content)
     models = read_models(content, parameters_of(dataset))
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
-    sums = [derivative_sums(_examples(dataset, terms, theta), dataset, own) for theta in models]
+    sums = [derivative_parts(_examples(dataset, terms, theta), dataset, own) for theta in models]
     return _digits(DERIVATIVES, sums, hospital, terms)
 
 
@@ -375,11 +375,11 @@ def _adjustments_of_models(content: RecordDict, hospital: HospitalData) -> Recor
     if dataset.class_count != 2:
         raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
     models = read_models(content, parameters_of(dataset))
-    inverses = read_inverses(content, models)
+    roots = read_roots(content, models)
     own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
     sums = [
-        adjustment_sums(_examples(dataset, terms, theta), inverse, dataset, own)
-        for theta, inverse in zip(models, inverses, strict=True)
+        adjustment_sums(_examples(dataset, terms, theta), root, dataset, own)
+        for theta, root in zip(models, roots, strict=True)
     ]
     return _digits(ADJUSTMENTS, sums, hospital, terms)
 
@@ -393,7 +393,9 @@ def _digits(
     """Return the reply of sums at several models, digits by models by values."""
     limbs, examples = hospital.limbs, hospital.dataset.examples
     own = limbs.of_derivatives(scaled=terms.scaling != "none")
-    digits = own.split(np.concatenate(sums)).reshape(own.count, len(sums), -1)
+    digits = own.split(*np.atleast_2d(np.concatenate(sums, axis=-1))).reshape(
+        own.count, len(sums), -1
+    )
     metrics = MetricRecord({NUM_EXAMPLES: examples})
     return update_content(named_arrays(**{name: digits / examples}), metrics)
 

@@ -115,16 +115,20 @@ def derivative_arrays(
         mean = np.zeros(dataset.features.shape[1])
         squares = moments.squared_deviations(dataset.features, mean)
         _require_digits(squares, dataset.features, mean, dataset, own)
-    sums = derivative_sums(examples, dataset, own)
-    return named_arrays(**{DERIVATIVES: own.split(sums) / len(examples.losses)})
+    digits = own.split(*derivative_parts(examples, dataset, own))
+    return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
 
 
-def derivative_sums(
+def derivative_parts(
     examples: likelihood.Examples, dataset: Dataset, limbs: Limbs
 ) -> NDArray[np.float64]:
-    """Return sums of losses, gradients and Hessians; refuse those that have no digits."""
+    """Return sums of losses, gradients and Hessians, and what their rounding leaves out.
+
+    Sums that have no digits are refused.
+    """
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = likelihood.derivative_sums(examples)
+        parts = likelihood.derivative_parts(examples)
+    sums = parts[0]
     # Only compared with smaller losses; a model so far off must not end the run.
     sums[0] = np.fmin(sums[0], _LARGEST_LOSS)
     # A second derivative by two columns is no larger than that by one of them twice.
@@ -132,18 +136,18 @@ def derivative_sums(
     rows, columns = np.triu_indices(size)
     largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
     _require_small(np.append(largest, sums[1 + size :]), dataset, limbs)
-    return sums
+    return parts
 
 
 def adjustment_sums(
     examples: likelihood.Examples,
-    inverse: NDArray[np.float64],
+    root: NDArray[np.float64],
     dataset: Dataset,
     limbs: Limbs,
 ) -> NDArray[np.float64]:
     """Return sums of the derivatives of Firth's penalty; refuse those that have no digits."""
     with np.errstate(over="ignore", invalid="ignore"):
-        sums = firth.adjustment_sum(examples, inverse)
+        sums = firth.adjustment_sum(examples, root)
     _require_small(sums, dataset, limbs)
     return sums
 

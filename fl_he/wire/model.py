@@ -24,7 +24,7 @@ _INTERCEPT = "intercept"
 DERIVATIVES = "derivatives"
 #: Digits of the sums of the derivatives of Firth's penalty.
 ADJUSTMENTS = "adjustments"
-_MODELS, _INVERSES = "models", "inverses"
+_MODELS, _ROOTS = "models", "roots"
 
 
 def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
@@ -106,7 +106,7 @@ def model_message_content(arrays: ArrayRecord, config: ConfigRecord | None = Non
 
 
 def models_content(
-    models: NDArray[np.float64], config: ConfigRecord, inverses: NDArray[np.float64] | None = None
+    models: NDArray[np.float64], config: ConfigRecord, roots: NDArray[np.float64] | None = None
 ) -> RecordDict:
     """Return the content that carries several models, and their terms.
 
@@ -115,10 +115,10 @@ def models_content(
     models : ndarray, shape (k, p)
         Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
     config : ConfigRecord
-    inverses : ndarray, shape (k, p, p), or None
-        Of the pooled information at each model.
+    roots : ndarray, shape (k, p, p), or None
+        Of the inverse of the pooled information at each model.
     """
-    arrays = {_MODELS: models} if inverses is None else {_MODELS: models, _INVERSES: inverses}
+    arrays = {_MODELS: models} if roots is None else {_MODELS: models, _ROOTS: roots}
     return model_message_content(named_arrays(**arrays), config)
 
 
@@ -136,14 +136,14 @@ def read_models(content: RecordDict, size: int) -> NDArray[np.float64]:
     return models
 
 
-def read_inverses(content: RecordDict, models: NDArray[np.float64]) -> NDArray[np.float64]:
+def read_roots(content: RecordDict, models: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return a matrix for each model of a message, shape (k, p, p); raises ProtocolError."""
-    inverses = _finite(content, _INVERSES)
-    if inverses.shape != (*models.shape, models.shape[1]):
+    roots = _finite(content, _ROOTS)
+    if roots.shape != (*models.shape, models.shape[1]):
         raise ProtocolError(
-            f"inverses must have shape {(*models.shape, models.shape[1])}, got {inverses.shape}"
+            f"roots must have shape {(*models.shape, models.shape[1])}, got {roots.shape}"
         )
-    return inverses
+    return roots
 
 
 def _finite(content: RecordDict, name: str) -> NDArray[np.float64]:

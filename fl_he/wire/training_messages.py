@@ -77,7 +77,7 @@ def question_of(
     is_train = purpose == "train"
     terms = _terms(training, hessian=is_train and training.second_order).to_config()
     if purpose in ("firth", "profile"):
-        return ACTIONS[purpose], models_content(asked.thetas, terms, asked.inverses)
+        return ACTIONS[purpose], models_content(asked.thetas, terms, asked.roots)
     if is_train:
         terms.update(privacy)
     parts = parameters.split(asked.thetas[0], training.task.features)

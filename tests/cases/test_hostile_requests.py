@@ -92,10 +92,10 @@ def requests(draw: st.DrawFn, classes: int) -> tuple[str, RecordDict]:
     rows = classes if classes > 2 else 1
     numbers = draw(st.lists(ANY, min_size=3 * rows, max_size=3 * rows))
     if action in (PROFILE, FIRTH):
-        inverses = None
+        roots = None
         if action == FIRTH:
-            inverses = np.reshape(draw(st.lists(ANY, min_size=9, max_size=9)), (1, 3, 3))
-        return action, models_content(np.array([numbers]), terms, inverses)
+            roots = np.reshape(draw(st.lists(ANY, min_size=9, max_size=9)), (1, 3, 3))
+        return action, models_content(np.array([numbers]), terms, roots)
     model = np.reshape(numbers, (rows, 3))
     return action, model_message_content(model_arrays(model[:, :2], model[:, 2]), terms)
 
@@ -164,12 +164,12 @@ def test_losses_whose_sum_is_no_float64_are_no_question_about_the_patients(tmp_p
     assert [opened(reply)[0] for reply in replies] == [1.0, 1.0]
 
 
-def test_an_inverse_of_any_size_shows_no_patient(tmp_path: Path) -> None:
+def test_a_root_of_any_size_shows_no_patient(tmp_path: Path) -> None:
     """Its product would overflow only for a patient's margin; a leverage is at most 1."""
     node = hospital(tmp_path)
-    inverse = np.diag([LARGEST / 1e4, 0.0, 0.0])[None]
+    root = np.diag([LARGEST / 1e4, 0.0, 0.0])[None]
     thetas = [np.array([[1e4, 0.0, -age * 1e4]]) for age in (56.9999, 50.0)]
-    replies = [ask(node, FIRTH, models_content(theta, TERMS, inverse)) for theta in thetas]
+    replies = [ask(node, FIRTH, models_content(theta, TERMS, root)) for theta in thetas]
     assert form_of(replies[0]) == form_of(replies[1])
     assert [opened(reply)[0] != 1.0 for reply in replies] == [False, False]
 

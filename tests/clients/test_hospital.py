@@ -265,9 +265,9 @@ def test_requests_for_sums_that_are_wrong_are_refused(config: dict[str, Any], wo
         answer("train.moments", RecordDict({"config": ConfigRecord(config)}))
 
 
-def asked(models: np.ndarray, inverses: np.ndarray | None = None) -> RecordDict:
+def asked(models: np.ndarray, roots: np.ndarray | None = None) -> RecordDict:
     terms = LearningTerms("federated", (1.0, -1.0), (2.0, 0.5))
-    return models_content(models, terms.to_config(), inverses)
+    return models_content(models, terms.to_config(), roots)
 
 
 def test_derivatives_at_several_models_are_those_at_each() -> None:
@@ -290,7 +290,7 @@ def test_the_penalty_is_of_the_leverages_in_the_total() -> None:
     half = np.sqrt(p * (1 - p))[:, None] * design
     inverse = np.linalg.inv(half.T @ half)
     leverages = np.diag(half @ inverse @ half.T)
-    content = answer(FIRTH, asked(theta[None], inverse[None]))
+    content = answer(FIRTH, asked(theta[None], np.linalg.cholesky(inverse)[None]))
     digits = np.asarray(content.array_records["arrays"]["adjustments"].numpy()) * 3
     assert digits.shape == (2, 1, 3)
     sums = Limbs(24, 24).of_derivatives(scaled=True).join(digits[:, 0])
@@ -298,23 +298,23 @@ def test_the_penalty_is_of_the_leverages_in_the_total() -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "models", "inverses", "words"),
+    ("action", "models", "roots", "words"),
     [
         (PROFILE, np.zeros((1, 4)), None, "models must be from 1 to 2000, of 3 parameters each"),
         (PROFILE, np.zeros((2001, 3)), None, "got an array of shape .2001, 3."),
         (PROFILE, np.zeros((0, 3)), None, "got an array of shape .0, 3."),
         (PROFILE, np.zeros(3), None, "got an array of shape .3,."),
         (PROFILE, np.full((1, 3), np.nan), None, "'models' must hold finite numbers only"),
-        (FIRTH, np.zeros((1, 3)), None, "arrays must hold 'inverses'"),
-        (FIRTH, np.zeros((1, 3)), np.zeros((1, 3, 2)), r"inverses must have shape \(1, 3, 3\)"),
-        (FIRTH, np.zeros((1, 3)), np.full((1, 3, 3), np.inf), "'inverses' must hold finite"),
+        (FIRTH, np.zeros((1, 3)), None, "arrays must hold 'roots'"),
+        (FIRTH, np.zeros((1, 3)), np.zeros((1, 3, 2)), r"roots must have shape \(1, 3, 3\)"),
+        (FIRTH, np.zeros((1, 3)), np.full((1, 3, 3), np.inf), "'roots' must hold finite"),
     ],
 )
 def test_models_that_do_not_fit_are_refused(
-    action: str, models: np.ndarray, inverses: np.ndarray | None, words: str
+    action: str, models: np.ndarray, roots: np.ndarray | None, words: str
 ) -> None:
     with pytest.raises(ProtocolError, match=words):
-        answer(action, asked(models, inverses))
+        answer(action, asked(models, roots))
 
 
 def test_firths_penalty_is_of_two_classes() -> None:

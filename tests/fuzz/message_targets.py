@@ -155,7 +155,7 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         (several, lambda content: model_messages.read_models(content, 3)),
         (
             several,
-            lambda content: model_messages.read_inverses(content, np.zeros((2, 3))),
+            lambda content: model_messages.read_roots(content, np.zeros((2, 3))),
         ),
     ]
 

@@ -11,11 +11,14 @@ from scipy.optimize import minimize
 from fl_he.learning.optimizers import profile
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.optimizers.damped import Newton
-from fl_he.learning.optimizers.scoring import FisherScoring, information_of, with_firth
+from fl_he.learning.optimizers.scoring import FisherScoring, information_of, point_of, with_firth
 from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
 
 TOLERANCE = 1e-9
+#: Of columns in any unit.
+LIMBS = Limbs(24, 24, lowest=-200, span=400)
 #: Upper bound of the column that separates the classes: firthmodels ends at the lower one of two
 #: maxima over the other parameters, at 27.277.
 SEPARATED_UPPER = 27.342723099
@@ -65,14 +68,14 @@ def hospitals(features: np.ndarray, labels: np.ndarray) -> list[Dataset]:
 def evaluate(datasets: Sequence[Dataset], theta: np.ndarray, *, penalty: bool) -> Point:
     """Return what the hospitals' sums tell of a model."""
     examples = [likelihood.examples_of(dataset, theta) for dataset in datasets]
-    sums = np.sum([likelihood.derivative_sums(one) for one in examples], axis=0)
+    digits = np.sum([LIMBS.split(*likelihood.derivative_parts(one)) for one in examples], axis=0)
+    parts = np.array(LIMBS.join_parts(digits))
     count = sum(len(one.losses) for one in examples)
-    loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), count)
-    point = Point(theta, loss, gradient, count, hessian)
+    point = point_of(theta, parts, count)
     if not penalty:
         return point
-    inverse = firth.inverse(information_of(point), point.theta)
-    adjustment = np.sum([firth.adjustment_sum(one, inverse) for one in examples], axis=0)
+    root = firth.root(information_of(point), point.theta, point.rest)
+    adjustment = np.sum([firth.adjustment_sum(one, root) for one in examples], axis=0)
     return with_firth(point, adjustment)
 
 

@@ -25,9 +25,9 @@ from fl_he.wire.model import (
     model_message_content,
     named_arrays,
     read_arrays,
-    read_inverses,
     read_models,
     read_parameters,
+    read_roots,
     update_content,
 )
 from fl_he.wire.records import CONFIG, ProtocolError
@@ -81,8 +81,8 @@ def test_each_question_is_read_as_it_was_asked() -> None:
     models = read_models(content, 3)
     assert (action, models.tolist()) == ("train.firth", [[0.0, 0.0, 0.0]])
     information = np.array([[2.0, 0.1, 0.2], [0.1, 2.0, 0.3], [0.2, 0.3, 2.0]])
-    inverses = read_inverses(content, models)
-    np.testing.assert_allclose(inverses[0] @ information, np.eye(3), atol=1e-9)
+    roots = read_roots(content, models)
+    np.testing.assert_allclose(roots[0] @ roots[0].T @ information, np.eye(3), atol=1e-9)
     assert not LearningTerms.from_content(content).hessian
 
     take_total(training, "firth", total(adjustments=digits(np.array([0.1, 0.2, 0.3]))))

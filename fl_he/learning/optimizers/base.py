@@ -39,6 +39,8 @@ class Point:
         Shape (p, p), or ``None`` if nobody asked for it.
     penalty_gradient
         The part of the gradient that is Firth's penalty's, shape (p,); ``None`` without it.
+    rest
+        What the rounding of ``examples * hessian`` leaves out, shape (p, p); ``None``: not known.
     """
 
     theta: Array
@@ -47,6 +49,7 @@ class Point:
     examples: int
     hessian: Array | None = None
     penalty_gradient: Array | None = None
+    rest: Array | None = None
 
     @property
     def gradient_norm(self) -> float:
@@ -65,12 +68,13 @@ class Point:
 
     def along(self, moves: NDArray[np.bool_]) -> Point:
         """Return the point with zeros for the derivatives by the parameters that do not move."""
-        hessian, slope = self.hessian, self.penalty_gradient
+        hessian, slope, rest = self.hessian, self.penalty_gradient, self.rest
         return replace(
             self,
             gradient=self.gradient * moves,
             hessian=None if hessian is None else hessian * np.outer(moves, moves),
             penalty_gradient=None if slope is None else slope * moves,
+            rest=None if rest is None else rest * np.outer(moves, moves),
         )
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, read_vectors
 from fl_he.learning.optimizers.damped import Newton
-from fl_he.learning.regression.firth import adjustment_sum, inverse, whitening
+from fl_he.learning.regression.firth import adjustment_sum, inverse, root, whitening
 from fl_he.learning.regression.likelihood import (
-    derivative_sums,
+    derivative_parts,
     examples_of,
     from_upper_triangle,
     mean_derivatives,
@@ -42,6 +42,27 @@ def information_of(point: Point) -> Array:
     if point.hessian is None:
         raise DataError("Firth's penalty and profile likelihoods must be given the information")
     return point.examples * point.hessian
+
+
+def point_of(theta: Array, parts: Array, examples: int) -> Point:
+    """Return what sums of derivatives of second order tell of a model, without any penalty.
+
+    Parameters
+    ----------
+    theta
+        Shape (p,).
+    parts
+        Sums of :func:`fl_he.learning.regression.likelihood.derivative_parts`, shape (2, k).
+    examples
+        How many they are of.
+    """
+    sums, rest = parts
+    start = 1 + len(theta)
+    loss, gradient, hessian = mean_derivatives(sums, len(theta), examples)
+    point = Point(theta, loss, gradient, examples, hessian)
+    # The difference of two numbers that are equal but for their last digits is exact.
+    lost = from_upper_triangle(sums[start:], len(theta)) - information_of(point)
+    return replace(point, rest=lost + from_upper_triangle(rest[start:], len(theta)))
 
 
 def with_firth(point: Point, adjustment: Array) -> Point:
@@ -67,7 +88,7 @@ def with_firth(point: Point, adjustment: Array) -> Point:
     """
     if adjustment.shape != point.theta.shape:
         raise DataError(f"an adjustment must have {len(point.theta)} values, got {adjustment.size}")
-    _, log_determinant = whitening(information_of(point), point.theta)
+    _, log_determinant = whitening(information_of(point), point.theta, point.rest)
     slope = -adjustment / point.examples
     return replace(
         point,
@@ -86,12 +107,10 @@ def fitted(dataset: Dataset) -> Array | None:
     theta = family_for(dataset.class_count).zeros(len(dataset.feature_names), dataset.class_count)
     for _ in range(_MOST_STEPS):
         examples = examples_of(dataset, theta)
-        found = mean_derivatives(derivative_sums(examples), len(theta), dataset.examples)
-        loss, gradient, hessian = found
-        point = Point(theta, loss, gradient, dataset.examples, hessian)
+        point = point_of(theta, derivative_parts(examples), dataset.examples)
         try:
             point = with_firth(
-                point, adjustment_sum(examples, inverse(information_of(point), theta))
+                point, adjustment_sum(examples, root(information_of(point), theta, point.rest))
             )
             theta = optimizer.step(point)
         except DataError:

@@ -222,7 +222,8 @@ class State:
         if self.second_order:
             places = 2 * count + triangle  # of aliased features, two for each key
             if self.task.C is None:
-                numbers += 2 * count + 2 * triangle  # the Hessian, first or pending information
+                # the Hessian, and the first information or a pending one with its rest
+                numbers += 2 * count + (3 if self.task.firth else 2) * triangle
         return _NAMES_TEXT + _NUMBER_TEXT * numbers + _PLACE_TEXT * places
 
     @classmethod
@@ -258,6 +259,7 @@ class State:
                     "gradient": point.gradient.tolist(),
                     "examples": point.examples,
                     "hessian": _triangle(point.hessian),
+                    "rest": _triangle(point.rest),
                 }
                 for point in self.pending
             ],
@@ -338,7 +340,8 @@ class State:
         if hessian is None or len(theta) != len(hessian):
             raise DataError("a pending point must be of the task's parameters")
         loss, examples = read(members, "loss"), int(read(members, "examples"))
-        return Point(theta, loss, gradient, examples, hessian)
+        rest = self._matrix(members.get("rest"))
+        return Point(theta, loss, gradient, examples, hessian, rest=rest)
 
 
 def _triangle(matrix: Array | None) -> list[float] | None:

@@ -93,13 +93,13 @@ class Models:
     ----------
     thetas
         Parameters, shape (k, p).
-    inverses
-        Of the information of all examples at each model, shape (k, p, p), where the derivatives of
-        Firth's penalty are asked for.
+    roots
+        :func:`fl_he.learning.regression.firth.root` of the information of all examples at each
+        model, shape (k, p, p), where the derivatives of Firth's penalty are asked for.
     """
 
     thetas: Array
-    inverses: Array | None = None
+    roots: Array | None = None
 
 
 Question = Moments | Models

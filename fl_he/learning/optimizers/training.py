@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, penalised
 from fl_he.learning.optimizers.profile import Estimate, Search
-from fl_he.learning.optimizers.scoring import information_of, with_firth
+from fl_he.learning.optimizers.scoring import information_of, point_of, with_firth
 from fl_he.learning.optimizers.state import State
 from fl_he.learning.optimizers.task import Models, Moments, Question
 from fl_he.learning.privacy.scaling import scaling_of_sums
-from fl_he.learning.regression import firth, likelihood, parameters
+from fl_he.learning.regression import firth, parameters
 from fl_he.learning.regression.dependencies import dependencies, design_information
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -90,8 +90,8 @@ class Training(State):
         if (moments := self._moments()) is not None:
             return moments
         if purpose == FIRTH:
-            inverses = [firth.inverse(information_of(one), one.theta) for one in self.pending]
-            return Models(np.array([one.theta for one in self.pending]), np.array(inverses))
+            roots = [firth.root(information_of(one), one.theta, one.rest) for one in self.pending]
+            return Models(np.array([one.theta for one in self.pending]), np.array(roots))
         if purpose == SEPARATION and (direction := self._direction()) is not None:
             return Models(direction[None])
         if purpose == PROFILE and (search := self.searching()) is not None:
@@ -137,7 +137,8 @@ class Training(State):
         elif purpose == TRAIN:
             self._evaluate(self._evaluation(means, examples, loss), accuracy)
         elif purpose == FIRTH:
-            self._penalise(self._rows(means, "adjustments", len(self.pending), examples), examples)
+            rows = self._rows(means, "adjustments", len(self.pending), examples)
+            self._penalise(rows[:, 0], examples)
         elif purpose == SEPARATION:
             self.watch.prove(len(self.taking_part), _named(means, "sides"))
         elif (search := self.searching()) is not None:
@@ -213,20 +214,22 @@ class Training(State):
         return sums
 
     def _rows(self, means: Mapping[str, Array], name: str, models: int, examples: int) -> Array:
-        """Return the sums at so many models, a row each."""
+        """Return the sums at so many models and their rests, shape (models, 2, values)."""
         digits = _named(means, name)
         if digits.ndim != 3 or digits.shape[1] != models:
             raise DataError(f"{name} must be of {models} models, got shape {digits.shape}")
-        return self._sums(digits.reshape(len(digits), -1), examples).reshape(digits.shape[1:])
+        parts = self._parts(digits.reshape(len(digits), -1), examples)
+        return parts.reshape(2, *digits.shape[1:]).swapaxes(0, 1)
 
-    def _sums(self, digits: Array, examples: int) -> Array:
+    def _parts(self, digits: Array, examples: int) -> Array:
         limbs = self.task.limbs.of_derivatives(scaled=self.standardised)
-        return limbs.join(digits * examples)
+        return np.array(limbs.join_parts(digits * examples))
 
     def _evaluation(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:
         """Return what a total tells of the model, without any penalty."""
         if self.second_order:
-            return _point(self.theta, self._sums(_named(means, "derivatives"), examples), examples)
+            digits = _named(means, "derivatives")
+            return point_of(self.theta, self._parts(digits, examples), examples)
         coefficients, intercepts = self.parameters
         shape = coefficients.shape if len(intercepts) > 1 else coefficients.shape[1:]
         parts = _named(means, "coefficients", shape), _named(means, "intercept", intercepts.shape)
@@ -296,7 +299,7 @@ class Training(State):
     def _follow(self, search: Search, rows: Array, examples: int) -> None:
         """Go on with the search by derivatives at the open bounds."""
         pairs = zip(search.models, rows, strict=True)
-        points = [self._along(_point(theta, sums, examples)) for theta, sums in pairs]
+        points = [self._along(point_of(theta, parts, examples)) for theta, parts in pairs]
         self.search = search
         if examples != self.examples:
             self._advance(search, None)
@@ -325,12 +328,6 @@ class Training(State):
                 "lie beyond, so draft the study plan with a larger --max-coefficient (for steps, "
                 "--max-step); or the classes may be separated, so draft it with penalty=firth or C"
             )
-
-
-def _point(theta: Array, sums: Array, examples: int) -> Point:
-    """Return what sums of derivatives of second order tell of a model."""
-    loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), examples)
-    return Point(theta, loss, gradient, examples, hessian)
 
 
 def _named(means: Mapping[str, Array], name: str, shape: tuple[int, ...] | None = None) -> Array:

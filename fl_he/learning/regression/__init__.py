@@ -10,6 +10,7 @@ family          interface of a family of models
 logistic        logistic regression: two classes
 softmax         softmax regression: more than two classes
 registry        the families, and the family of a number of classes or of a file
+products        products of matrices with more digits than float64 has
 likelihood      loss, gradient and Hessian on one hospital's examples
 dependencies    constant and aliased columns, from the first round's information
 separation      classes that a model separates: a candidate, and its proof by counts

@@ -9,7 +9,8 @@ weights:
     penalised score            sum_i (y_i - p_i + h_i (1/2 - p_i)) x_i,  h_i = w_i x_i' I^-1 x_i
 
 ``w_i = p_i (1 - p_i)``, and I is the sum of ``w_i x_i x_i'`` over all hospitals' examples. So a
-hospital needs the inverse of the total to compute its part of the score: an iteration is two sums.
+hospital needs a root of the total's inverse to compute its part of the score: an iteration is two
+sums.
 
 A column of zeros, such as one that was left out, is in none of this: its coefficient stays 0.
 """
@@ -21,18 +22,19 @@ import math
 import numpy as np
 
 from fl_he.learning.regression.likelihood import Examples
+from fl_he.learning.regression.products import product
 from fl_he.learning.tables.arrays import Array
 
 
-def adjustment_sum(examples: Examples, inverse: Array) -> Array:
+def adjustment_sum(examples: Examples, root: Array) -> Array:
     """Return one hospital's part of the penalty's score, ``sum_i h_i (1/2 - p_i) x_i``.
 
     Parameters
     ----------
     examples
         Of a logistic model, with m examples.
-    inverse
-        Of all hospitals' information at that model, shape (d + 1, d + 1).
+    root
+        :func:`root` of all hospitals' information at that model, shape (d + 1, d + 1).
 
     Returns
     -------
@@ -40,14 +42,19 @@ def adjustment_sum(examples: Examples, inverse: Array) -> Array:
         Shape (d + 1,), laid out like the parameters.
     """
     design, p = examples.design, examples.probabilities[:, 0]
-    leverages = p * (1.0 - p) * np.einsum("ij,ij->i", design @ inverse, design)
-    # No leverage is above 1, but where the total has hardly any information, its rounding is.
-    leverages = np.minimum(leverages, 1.0)
+    weighted = np.sqrt(p * (1.0 - p))[:, None] * design
+    leverages = np.square(weighted @ root).sum(axis=1)
+    # No leverage is above 1, but where the total has hardly any information, its rounding is. A
+    # root of any size may also overflow.
+    leverages = np.where(leverages < 1.0, leverages, 1.0)
     return np.asarray((leverages * (0.5 - p)) @ design, dtype=np.float64)
 
 
-def whitening(information: Array, theta: Array) -> tuple[Array, float]:
+def whitening(information: Array, theta: Array, rest: Array | None = None) -> tuple[Array, float]:
     """Return a matrix W with ``W' I W = 1`` and ``log|I|``, both without columns of zeros.
+
+    The eigenvectors of float64 lose the digits of directions of little information. So ``W' I W``
+    is computed with more digits, and W is corrected by the difference from 1.
 
     Parameters
     ----------
@@ -56,6 +63,8 @@ def whitening(information: Array, theta: Array) -> tuple[Array, float]:
     theta
         The model. A column without information is one of zeros if its coefficient is 0, for the
         steps never move it; else the model is so far off that all probabilities are 0 or 1.
+    rest
+        What the rounding of the information leaves out, shape (p, p); ``None``: nothing.
 
     Returns
     -------
@@ -76,7 +85,29 @@ def whitening(information: Array, theta: Array) -> tuple[Array, float]:
     result[kept] = scale[:, None] * vectors[:, found] / np.sqrt(values[found])
     if not found.all():
         return result, -math.inf
-    return result, float(np.log(values).sum() - 2.0 * np.log(scale).sum())
+    log_determinant = float(np.log(values).sum() - 2.0 * np.log(scale).sum())
+    inner, along = np.linalg.eigh(_within(information, rest, result))
+    if not inner[0] > 0.0:
+        return result, -math.inf
+    return result @ (along / np.sqrt(inner)), log_determinant + float(np.log(inner).sum())
+
+
+def _within(information: Array, rest: Array | None, white: Array) -> Array:
+    """Return ``W' (I + rest) W``, exact to float64 although large terms cancel in the product."""
+    # Powers of two, which round nothing: columns in units far apart have their digits.
+    exponents = np.frexp(np.diag(information))[1] // 2
+    both, white = -exponents[:, None] - exponents, np.ldexp(white, exponents[:, None])
+    half, left = product(np.ldexp(information, both), white)
+    whole, small = product(white, half)
+    if rest is not None:
+        left = left + np.ldexp(rest, both) @ white
+    return np.asarray(whole + (small + white.T @ left), dtype=np.float64)
+
+
+def root(information: Array, theta: Array, rest: Array | None = None) -> Array:
+    """Return W of `whitening` with columns of zeros behind, shape (p, p)."""
+    white, _ = whitening(information, theta, rest)
+    return np.pad(white, ((0, 0), (0, len(white) - white.shape[1])))
 
 
 def inverse(information: Array, theta: Array) -> Array:

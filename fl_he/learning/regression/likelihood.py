@@ -15,6 +15,7 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.products import product
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
@@ -121,17 +122,19 @@ def example_gradients(examples: Examples) -> Array:
     return np.column_stack([by_class[:, :, :-1].reshape(rows, -1), by_class[:, :, -1]])
 
 
-def derivative_sums(examples: Examples) -> Array:
-    """Return the sums of losses, gradients and Hessians in one vector.
+def derivative_parts(examples: Examples) -> Array:
+    """Return the sums of losses, gradients and Hessians, and what their rounding leaves out.
 
     Returns
     -------
     NDArray[np.float64]
-        Shape (1 + p + p (p + 1) / 2,): the loss, the gradient, and the upper triangle of the
-        Hessian, row by row. :func:`mean_derivatives` reads the sum of several hospitals' vectors.
+        Shape (2, 1 + p + p (p + 1) / 2). A row is of the loss, the gradient, and the upper triangle
+        of the Hessian, row by row: the rounded sums first, which :func:`mean_derivatives` reads,
+        then what rounding leaves out of the Hessian.
     """
-    hessian = upper_triangle(hessian_sum(examples))
-    return np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
+    hessian, rest = map(upper_triangle, hessian_parts(examples))
+    sums = np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
+    return np.array([sums, np.append(np.zeros(len(sums) - len(rest)), rest)])
 
 
 def loss_sum(examples: Examples) -> float:
@@ -154,22 +157,30 @@ def mean_derivatives(sums: Array, size: int, examples: int) -> tuple[float, Arra
 
 def hessian_sum(examples: Examples) -> Array:
     """Return the sum of the losses' Hessians, its rows and columns laid out like the parameters."""
+    return hessian_parts(examples)[0]
+
+
+def hessian_parts(examples: Examples) -> tuple[Array, Array]:
+    """Return :func:`hessian_sum`, and what its rounding leaves out."""
     design, family, p = examples.design, examples.family, examples.probabilities
     rows, width = p.shape[1], design.shape[1]
-    full = np.empty((rows, width, rows, width))
+    full = np.empty((2, rows, width, rows, width))
     for a in range(rows):
         for b in range(a, rows):
             curvature = family.curvature(
                 examples.weights, examples.margins, p, examples.labels, a=a, b=b
             )
-            block = (design * curvature[:, None]).T @ design
-            full[b, :, a, :] = block.T
-            full[a, :, b, :] = block
+            # A rounded root is that of another weight, and so no loss along any direction.
+            right = design * np.sqrt(np.abs(curvature))[:, None]
+            left = right if (curvature >= 0.0).all() else right * np.sign(curvature)[:, None]
+            block = np.array(product(left, right))
+            full[:, b, :, a, :] = block.transpose(0, 2, 1)
+            full[:, a, :, b, :] = block
     # Row by row, each with its intercept last, to all coefficients first.
     places = np.arange(rows * width).reshape(rows, width)
     order = np.concatenate([places[:, :-1].ravel(), places[:, -1]])
-    square = full.reshape(rows * width, rows * width)
-    return np.asarray(square[np.ix_(order, order)], dtype=np.float64)
+    square, rest = full.reshape(2, rows * width, rows * width)[:, order][:, :, order]
+    return square, rest
 
 
 def upper_triangle(matrix: Array) -> Array:

@@ -73,7 +73,7 @@ class Limbs:
         """Sums must be below this number in size."""
         return 2.0 ** (self.lowest + self.span)
 
-    def split(self, sums: Array) -> Array:
+    def split(self, sums: Array, rest: Array | None = None) -> Array:
         """Write sums as digits, the lowest first.
 
         A digit is an integer times ``2**-fraction_bits`` and has the sign of its sum. The highest
@@ -83,6 +83,8 @@ class Limbs:
         ----------
         sums
             Shape (d,), finite.
+        rest
+            Shape (d,), what the rounding of the sums has left out; ``None``: nothing.
 
         Returns
         -------
@@ -96,23 +98,38 @@ class Limbs:
         """
         if not np.isfinite(sums).all():
             raise DataError("sums over a hospital's examples must be finite numbers")
-        digits, rest = np.empty((self.count, len(sums))), sums
+        digits = np.zeros((self.count, len(sums)))
         # Powers of two and differences of leading digits are exact; an infinite digit fits no slot.
         with np.errstate(over="ignore", invalid="ignore"):
-            for row in reversed(range(self.count)):
-                place = self.lowest + self.bits * row
-                digits[row] = np.trunc(np.ldexp(rest, -place))
-                rest = rest - np.ldexp(digits[row], place)
+            for left in (sums,) if rest is None else (sums, rest):
+                for row in reversed(range(self.count)):
+                    place = self.lowest + self.bits * row
+                    digit = np.trunc(np.ldexp(left, -place))
+                    left = left - np.ldexp(digit, place)  # noqa: PLW2901 - remainder of a division
+                    digits[row] += digit
+            for row in range(self.count - 1):
+                carried = np.trunc(np.ldexp(digits[row], -self.bits))
+                digits[row] -= np.ldexp(carried, self.bits)
+                digits[row + 1] += carried
         scaled: Array = np.ldexp(digits, -self.fraction_bits)
         return scaled
 
     def join(self, totals: Array) -> Array:
+        """Return the sums of :meth:`join_parts`, rounded; shape (d,)."""
+        return self.join_parts(totals)[0]
+
+    def join_parts(self, totals: Array) -> tuple[Array, Array]:
         """Put sums together from added digits, each rounded to the nearest integer it stands for.
 
         Parameters
         ----------
         totals
             Shape (count, d).
+
+        Returns
+        -------
+        sums, rest : NDArray[np.float64]
+            Shape (d,): the sums, correctly rounded, and what the rounding leaves out.
 
         Raises
         ------
@@ -123,7 +140,9 @@ class Limbs:
             raise DataError(f"digits must have shape ({self.count}, d), got {totals.shape}")
         digits = np.rint(np.ldexp(totals, self.fraction_bits))
         places = self.lowest + self.bits * np.arange(self.count)
-        return column_sums(np.ldexp(digits, places[:, None]))
+        terms = np.ldexp(digits, places[:, None])
+        sums = column_sums(terms)
+        return sums, column_sums(np.vstack([terms, -sums]))
 
 
 def column_sums(values: Array) -> Array:

@@ -155,10 +155,58 @@ def test_a_column_whose_information_has_vanished_is_no_column_of_zeros(theta: li
     assert point.loss == np.inf
 
 
-def test_an_inverse_that_rounding_made_too_large_makes_no_leverage_above_one() -> None:
+def test_a_root_that_rounding_made_too_large_makes_no_leverage_above_one() -> None:
     """Else the sum would be beyond what can be encrypted, and the hospital would be left out."""
     features, labels = table("overlapping")
     (dataset, *_) = hospitals(features, labels)
     examples = examples_of(dataset, np.array([0.5, 0.1, 1.0, 0.2]))
     found = firth.adjustment_sum(examples, 1e20 * np.eye(4))
     assert (np.abs(found) <= np.abs(examples.design).sum(axis=0) / 2).all()
+
+
+def collinear(seed: int, noise: float, copies: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardised columns, some of which are equal but for noise, and labels."""
+    rng = np.random.default_rng(seed)
+    rows = int(rng.choice([40, 100, 400]))
+    base = rng.normal(size=rows)
+    equal = [base + noise * rng.normal(size=rows) for _ in range(copies)]
+    features = scale(np.column_stack([*equal, rng.normal(size=rows)]))
+    risk = features[:, 0] if seed % 2 else 1e9 * (features[:, 0] - 0.4)
+    return features, (rng.random(rows) < 1 / (1 + np.exp(-np.clip(risk, -40, 40)))).astype(float)
+
+
+def in_orthogonal_columns(
+    features: np.ndarray, labels: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """Return Firth's estimates, standard errors and penalised log likelihood.
+
+    All is computed in orthogonal columns, which lose no digits, by QR of their weighted rows.
+    """
+    rows, upper = np.linalg.qr(np.column_stack([features, np.ones(len(features))]))
+    beta = np.zeros(len(upper))
+    for _ in range(3000):
+        p = 1 / (1 + np.exp(-rows @ beta))
+        q, r = np.linalg.qr(rows * np.sqrt(p * (1 - p))[:, None])
+        score = rows.T @ (labels - p + np.square(q).sum(axis=1) * (0.5 - p))
+        beta = beta + (step := np.linalg.solve(r.T @ r, score))
+        if np.abs(step).max() < 1e-13:
+            break
+    errors = np.linalg.norm(np.linalg.inv(r @ upper), axis=1)
+    likelihood = -np.logaddexp(0, (1 - 2 * labels) * (rows @ beta)).sum()
+    penalty = np.log(np.abs(np.diag(r @ upper))).sum()
+    return np.linalg.solve(upper, beta), errors, float(likelihood + penalty)
+
+
+@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize(("noise", "copies"), [(3.35e-5, 3), (3.35e-5, 4), (1e-5, 2), (1e-3, 4)])
+def test_columns_that_are_equal_but_for_noise_have_their_estimates(
+    seed: int, noise: float, copies: int
+) -> None:
+    features, labels = collinear(seed, noise, copies)
+    point, iterations = fit(hospitals(features, labels), penalty=True)
+    estimates, errors, log_likelihood = in_orthogonal_columns(features, labels)
+    np.testing.assert_allclose(point.theta / errors, estimates / errors, rtol=0, atol=1e-7)
+    found = np.sqrt(np.diag(firth.inverse(information_of(point), point.theta)))
+    np.testing.assert_allclose(found, errors, rtol=1e-5 if noise < 3e-5 else 1e-6)
+    assert -point.examples * point.loss == pytest.approx(log_likelihood, abs=1e-8)
+    assert iterations <= 40

@@ -73,8 +73,9 @@ def answer(
         sides = np.array([(own < -1e-9).sum(), (np.abs(own) <= 1e-9).sum()]) / n
         training.take(purpose, {"sides": sides}, n)
     elif purpose == "firth":
-        assert asked.inverses is not None
-        rows = [adjustments(Z, *both) for both in zip(asked.thetas, asked.inverses, strict=True)]
+        assert asked.roots is not None
+        inverses = [root @ root.T for root in asked.roots]
+        rows = [adjustments(Z, *both) for both in zip(asked.thetas, inverses, strict=True)]
         training.take(purpose, {"adjustments": digits(rows, n)}, n)
     elif not training.second_order:
         loss, gradient, _, accuracy = found[0]

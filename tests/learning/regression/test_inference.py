@@ -24,7 +24,7 @@ RAW = Dataset(
 
 
 def point_of(data: Dataset, theta: np.ndarray) -> Point:
-    sums = likelihood.derivative_sums(likelihood.examples_of(data, theta))
+    sums = likelihood.derivative_parts(likelihood.examples_of(data, theta))[0]
     loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), data.examples)
     return Point(theta, loss, gradient, data.examples, hessian)
 

@@ -53,7 +53,7 @@ def test_derivatives_are_the_numerical_ones(data: Dataset, weighted: bool) -> No
     triangle = likelihood.upper_triangle(hessian)
     assert len(triangle) == len(theta) * (len(theta) + 1) // 2
     np.testing.assert_allclose(likelihood.from_upper_triangle(triangle, len(theta)), hessian)
-    sums = likelihood.derivative_sums(examples)
+    sums = likelihood.derivative_parts(examples)[0]
     mean, slope, curvature = likelihood.mean_derivatives(sums, len(theta), 60)
     assert mean == pytest.approx(loss(theta))
     np.testing.assert_allclose(slope, gradient(theta), atol=1e-15)

@@ -39,7 +39,7 @@ class Trained:
         before: Any = None
         for self.rounds in range(1, ROUNDS + 1):
             self.examples = likelihood.examples_of(self.data, theta)
-            sums = likelihood.derivative_sums(self.examples)
+            sums = likelihood.derivative_parts(self.examples)[0]
             loss, gradient, hessian = likelihood.mean_derivatives(sums, len(theta), rows)
             self.theta, self.hessian = theta, hessian
             if before is None:
