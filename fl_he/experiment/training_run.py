@@ -208,6 +208,7 @@ class TrainingRun(Run):
         crypto = {
             "scheme": self._roster.scheme(self._config.crypto.scheme),
             "key_bits": key.key_bits,
+            "key_kind": key.key_kind.value,
             "key_fingerprint": key.fingerprint,
             "slots_per_ciphertext": packing.slots_per_ciphertext(key.key_bits),
             "ciphertexts_per_update": ciphertexts,

@@ -168,6 +168,7 @@ _TRAINING = _kind(
             "ticket_bytes_per_update?": Number | None,
             "masked_set?": Number,
             "scheme?": str,
+            "key_kind?": str,
         },
         "diagnostics?": optional(_kind(_DIAGNOSTICS)),
         "inference?": optional(_kind(_INFERENCE)),

@@ -108,6 +108,7 @@ def test_a_sealed_run(federation: Federation) -> None:
     assert metrics["crypto"] == {
         "scheme": "paillier",
         "key_bits": 1024,
+        "key_kind": "short",
         "key_fingerprint": session["key"],
         # 51 bits for each number of three hospitals, and a sign and carries below n / 2.
         "slots_per_ciphertext": 1023 // 51,

@@ -69,11 +69,12 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
             "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), "
             f"key {fingerprint}",
         )
+    kind = f"of kind {crypto['key_kind']}, " if "key_kind" in crypto else ""
     tickets = "" if ticket is None else "; tickets by HPKE with X-Wing (post-quantum)"
     return (
         f"one update: {count(number)} ciphertext{'' if number == 1 else 's'}, {size}",
         f"{count(crypto['slots_per_ciphertext'])} slots in each, Paillier with a "
-        f"{crypto['key_bits']}-bit key {fingerprint} (not post-quantum){tickets}",
+        f"{crypto['key_bits']}-bit key {kind}{fingerprint} (not post-quantum){tickets}",
     )
 
 

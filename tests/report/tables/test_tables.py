@@ -171,6 +171,9 @@ def test_cost_table() -> None:
         "35 slots in each, Paillier with a 2048-bit key 0123456789ab (not post-quantum); tickets "
         "by HPKE with X-Wing (post-quantum)",
     )
+    metrics["crypto"]["key_kind"] = "short"
+    check_metrics(metrics)
+    assert "with a 2048-bit key of kind short, 0123456789ab (not" in update_size(metrics)[1]
     metrics["crypto"]["masked_set"] = 4
     check_metrics(metrics)
     assert update_size(metrics)[0].endswith(
