@@ -23,6 +23,7 @@ from fl_he.commands.plan import plan
 from fl_he.commands.predict import export, predict
 from fl_he.commands.report import report
 from fl_he.commands.run import run
+from fl_he.commands.schema import check, schema
 from fl_he.commands.status import status
 from fl_he.version import __version__
 
@@ -71,7 +72,10 @@ def _options(
 # Hydra parses all that follows, its own flags and --help included.
 app.command(context_settings={"ignore_unknown_options": True, "help_option_names": []})(run)
 # The order of the help: the commands needed first come first.
-_COMMANDS = (report, bench, predict, export, keygen, enroll, plan, federation, agree, show, ledger)
+_COMMANDS = (
+    *(report, bench, predict, export, schema, check, keygen, enroll, plan, federation, agree, show),
+    ledger,
+)
 for command in _COMMANDS:
     app.command()(command)
 # Flower's SuperNode takes all that is not ours.

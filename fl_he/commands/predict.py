@@ -6,14 +6,21 @@ from __future__ import annotations
 import csv
 import io
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
 from fl_he.terminal.errors import plain_errors
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from fl_he.learning.tables.table_file import RowNumbers
 
 _MODEL = "model.json"
 _TARGETS = ("sklearn",)
@@ -26,11 +33,20 @@ def predict(
         Path | None,
         typer.Option(metavar="FILE", help="Where to write; if absent, to standard output."),
     ] = None,
+    schema: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="The schema by which the tables were read in training; by default that of the "
+            "run's folder, if it has one.",
+        ),
+    ] = None,
 ) -> None:
     """Predict each row of a table; prints CSV in the order of its rows.
 
     MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features, but
-    for those without a coefficient.
+    for those without a coefficient. A model that was trained by a schema takes the hospital's own
+    columns.
     """
     with plain_errors():
         import numpy as np
@@ -42,11 +58,14 @@ def predict(
 
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
-        known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
-        features = np.tile(trained.mean, (len(known), 1))
-        features[:, trained.used] = known
+        if (described := schema or _schema_of(model)) is not None:
+            features, numbers = _features(data, described, trained.feature_names)
+        else:
+            known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
+            features = np.tile(trained.mean, (len(known), 1))
+            features[:, trained.used] = known
         header, rows = trained.predictions(features, numbers)
-        if unused := names[~trained.used].tolist():
+        if described is None and (unused := names[~trained.used].tolist()):
             typer.echo(
                 f"fl-he: warning: {model}: not read, as without a coefficient: {listed(unused)}. "
                 "Columns that did not vary in training, or were linear combinations of others, are "
@@ -66,6 +85,29 @@ def predict(
         write_new(out, text.getvalue().encode())
 
 
+def _schema_of(model: Path) -> Path | None:
+    """Return the schema in a run's folder, if there is one."""
+    from fl_he.run_files.checkpoint import SCHEMA
+
+    file = _model_file(model).parent / SCHEMA
+    return file if file.is_file() else None
+
+
+def _features(
+    data: Path, schema: Path, names: Sequence[str]
+) -> tuple[NDArray[np.float64], RowNumbers]:
+    """Return the features of a table by the schema of a model with features of these names."""
+    from fl_he.learning.errors import DataError
+    from fl_he.learning.tables.data import first_schema_difference
+    from fl_he.learning.tables.schema.application import features_by_schema
+    from fl_he.learning.tables.schema.description import read_schema
+
+    features, found, rows = features_by_schema(data, read_schema(schema))
+    if difference := first_schema_difference(names, found):
+        raise DataError(f"{schema} must be the schema of the model's training: {difference}")
+    return features, rows
+
+
 def export(
     run: Annotated[Path, typer.Argument(metavar="RUN")],
     to: Annotated[str, typer.Option(metavar="sklearn", help="For which program.")] = "sklearn",
@@ -78,12 +120,18 @@ def export(
     RUN is a run's folder, or its model.json.
     """
     with plain_errors():
+        from fl_he.learning.errors import DataError
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.sklearn_export import save_pipeline
 
         if to not in _TARGETS:
             raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")
         source = _model_file(run)
+        if (schema := _schema_of(run)) is not None:
+            raise DataError(
+                f"the model was trained by {schema}, and export to {to} cannot take its "
+                "transformations along yet: use fl-he predict, or train on prepared columns"
+            )
         if out is not None:
             require_absent(out)
         target = out or source.with_suffix(".skops")

@@ -46,6 +46,31 @@ _MOST_PLACES = 10
 _Row = tuple[int, list[str]]
 
 
+class _Bounded(io.RawIOBase):
+    """A compressed file of which so many bytes are read at most."""
+
+    def __init__(self, packed: io.BufferedIOBase) -> None:
+        self._packed, self._left = packed, MOST_UNPACKED
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # narrower
+        found = self._packed.read(len(buffer))
+        self._left -= len(found)
+        if self._left < 0:
+            raise DataError(
+                f"data file must have at most {MOST_UNPACKED} bytes unpacked, got more: save fewer "
+                "rows or columns in it, or Parquet"
+            )
+        buffer[: len(found)] = found
+        return len(found)
+
+    def close(self) -> None:
+        self._packed.close()
+        super().close()
+
+
 @dataclass(frozen=True, slots=True)
 class CsvForm:
     """How a CSV file is written.
@@ -63,6 +88,17 @@ class CsvForm:
     separator: str = ","
     encoding: str = "utf-8"
     compression: str = "none"
+
+    def open(self, path: Path) -> IO[str]:
+        """Open a file of this form."""
+        encoding = "utf-8-sig" if self.encoding == "utf-8" else self.encoding
+        return io.TextIOWrapper(self.open_packed(path), encoding, newline="")
+
+    def open_packed(self, path: Path) -> io.BufferedReader:
+        """Open a file of this compression as bytes, of which so many can be read at most."""
+        if self.compression == "none":
+            return path.open("rb")
+        return io.BufferedReader(_Bounded(_OPENERS[self.compression](path)))
 
 
 class CsvFile(TableFile):
@@ -136,7 +172,7 @@ class CsvFile(TableFile):
         """Yield number, line and cells of each row that has a value."""
         refusal = ""
         csv.field_size_limit(max(csv.field_size_limit(), _LONGEST_CELL))
-        with self._opened() as file:
+        with self._form.open(self.path) as file:
             reader = csv.reader(file, strict=True, delimiter=self._form.separator)
             try:
                 for number, record in enumerate(reader, start=1):
@@ -162,39 +198,6 @@ class CsvFile(TableFile):
                 )
         if refusal:
             raise DataError(refusal)
-
-    def _opened(self) -> IO[str]:
-        encoding = self._form.encoding
-        encoding = "utf-8-sig" if encoding == "utf-8" else encoding
-        if self._form.compression == "none":
-            return self.path.open(encoding=encoding, newline="")
-        packed = _OPENERS[self._form.compression](self.path)
-        return io.TextIOWrapper(io.BufferedReader(_Bounded(packed)), encoding, newline="")
-
-
-class _Bounded(io.RawIOBase):
-    """A compressed file of which so many bytes are read at most."""
-
-    def __init__(self, packed: io.BufferedIOBase) -> None:
-        self._packed, self._left = packed, MOST_UNPACKED
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # narrower
-        found = self._packed.read(len(buffer))
-        self._left -= len(found)
-        if self._left < 0:
-            raise DataError(
-                f"data file must have at most {MOST_UNPACKED} bytes unpacked, got more: save fewer "
-                "rows or columns in it, or Parquet"
-            )
-        buffer[: len(found)] = found
-        return len(found)
-
-    def close(self) -> None:
-        self._packed.close()
-        super().close()
 
 
 def _other_separator(records: Sequence[Sequence[str]], own: str) -> str | None:

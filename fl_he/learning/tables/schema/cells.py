@@ -297,6 +297,15 @@ class DateReader(ColumnReader):
         return self._no_date
 
 
+def date_formats(text: str) -> Iterator[str]:
+    """Yield the formats in which a text may be a date."""
+    for name, (pattern, order) in _DATES.items():
+        if found := pattern.fullmatch(text):
+            with suppress(ValueError):
+                date(*(int(found[place]) for place in order))
+                yield name
+
+
 _READERS: Mapping[str, type[ColumnReader]] = {
     "number": NumberReader,
     "integer": NumberReader,

@@ -1,0 +1,247 @@
+"""A draft of a schema from one hospital's table, for its people to look at and correct.
+
+Texts of cells are in a draft only as levels of a category, or as words of a missing number, and
+only if at least `min_cell` rows have each of them. No number of the table is in it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.columns import TRUTH, as_number
+from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvForm
+from fl_he.learning.tables.schema.cells import date_formats
+from fl_he.learning.tables.table import open_table
+from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown, some
+
+#: Different values of a category, and different words in the place of numbers.
+MOST_LEVELS, _MOST_WORDS = 30, 5
+#: Share of a column's cells that are numbers where the others are words for missing ones.
+_NUMBERS = 0.8
+_MOST_NAMED = 40
+_SINCE = "2000-01-01"
+_SEPARATORS = (",", ";", "\t", "|")
+_PLAIN = re.compile(r"[A-Za-z0-9][\w.]*( [\w.]+)*")
+_COMMA = re.compile(r"[-+]?\d+,\d+")
+_HEAD = """\
+# A draft from one table: compare it with the other hospitals' and correct it.
+# docs/schema.md explains every setting.
+"""
+
+
+def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
+    """Return the text of a schema's file for a table.
+
+    Parameters
+    ----------
+    path
+        The form of a CSV file is guessed.
+    target
+        The column of the outcome, if it is known.
+    min_cell
+        Rows that have a text which the draft may show.
+
+    Raises
+    ------
+    DataError
+        If the table cannot be read or has no such column.
+    """
+    form = _guessed_form(path)
+    table = open_table(path, form=form)
+    if faults := list(table.name_faults(unnamed=False)):
+        raise DataError.of(faults)
+    if target is not None and target not in table.names:
+        among = some(table.names, _MOST_NAMED)
+        raise DataError(f"target must be one of the columns {among}, got {shown(target)}")
+    seen = _seen(table)
+    comma = form is not None and form.separator != "," and any(one.commas for one in seen)
+    words, lines = dict[str, None](), list[str]()
+    for name, column in zip(table.names, seen, strict=True):
+        if name not in (target, ""):
+            described, missing = column.described(min_cell, comma=comma)
+            words.update(dict.fromkeys(missing))
+            lines.append(f"  {_written(name)}: {described}")
+    outcome = seen[table.names.index(target)] if target is not None else None
+    return "\n".join(
+        [
+            _HEAD + "columns:",
+            *lines,
+            *_outcome(target, outcome, min_cell),
+            "# Without terms, the model has every column: names, + : * ^, log, sqrt, spline.",
+            "# terms: age + sex",
+            *_reading(form, list(words), comma=comma),
+            "",
+        ]
+    )
+
+
+class _Seen:
+    """The values of a column as far as a draft depends on them."""
+
+    def __init__(self, missing: frozenset[str]) -> None:
+        self._missing_texts = missing
+        self._counts, self._numbers, self._cells = Counter[str](), 0, 0
+        self._wide = self._missing = self._fractions = self._other = False
+        self._formats: set[str] | None = None
+        self.commas = False
+
+    def add(self, cells: Cells) -> None:
+        """Add cells of a block."""
+        if isinstance(cells, Unreadable):
+            self._other = cells.days is None
+            self._formats = None if self._other else {"YYYY-MM-DD"}
+            self._cells += 1
+        elif isinstance(cells, np.ndarray):
+            present = cells[~np.isnan(cells)]
+            self._missing |= len(present) < len(cells)
+            self._numbers += len(present)
+            self._cells += len(present)
+            self._fractions |= bool((present != np.rint(present)).any())
+            if not self._wide:
+                self._count(Counter(repr(one).removesuffix(".0") for one in present.tolist()))
+        else:
+            self._add_texts(Counter(map(str.strip, cells)))
+
+    def _add_texts(self, counts: Counter[str]) -> None:
+        for text in [text for text in counts if text.lower() in self._missing_texts]:
+            self._missing = True
+            del counts[text]
+        words = Counter[str]()
+        for text, count in counts.items():
+            self._cells += count
+            comma = _COMMA.fullmatch(text) is not None
+            number = as_number(text.replace(",", ".") if comma else text)
+            if number is None:
+                words[text] = count
+                formats = set(date_formats(text))
+                self._formats = formats if self._formats is None else self._formats & formats
+            else:
+                self._numbers += count
+                self.commas |= comma
+                self._fractions |= comma or "." in text or not number.is_integer()
+                if not self._wide and not self._fractions:
+                    words[text] = count
+        self._count(words)
+
+    def _count(self, counts: Counter[str]) -> None:
+        if not self._wide:
+            self._counts += counts
+            self._wide = len(self._counts) > 2 * MOST_LEVELS
+
+    def described(self, min_cell: int, *, comma: bool) -> tuple[str, Sequence[str]]:
+        """Return the column's settings, and its words for missing numbers."""
+        words = [text for text in self._counts if as_number(text) is None]
+        settings, note, missing = "type: drop", "text of many values, or of rare ones", list[str]()
+        frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
+        frequent_words = min((self._counts[word] for word in words), default=0) >= min_cell
+        if not self._cells or self._other:
+            note = "no cell has a value that can be read"
+        elif self._formats and not self._numbers:
+            known = sorted(self._formats)
+            settings = f"type: date, since: {_SINCE}"
+            settings += "" if known == ["YYYY-MM-DD"] else f", format: {known[0]}"
+            note = f"or {known[1]}" if len(known) > 1 else ""
+        elif self._numbers == self._cells:
+            settings, note = f"type: {self._kind(comma=comma)}", ""
+        elif not self._wide and {text.lower() for text in self._counts} <= TRUTH.keys():
+            settings, note = "type: boolean", ""
+        elif self._numbers >= _NUMBERS * self._cells:
+            settings, note = "type: number", "but some cells are text: fl-he check names their rows"
+            if not self._wide and len(words) <= _MOST_WORDS and frequent_words:
+                note, missing = "", words
+        elif not self._wide and frequent and 2 <= len(self._counts) <= MOST_LEVELS:
+            levels = ", ".join(_written(level) for level in sorted(self._counts))
+            settings, note = f"type: category, levels: [{levels}]", "the first is the reference"
+        if (self._missing or missing) and settings != "type: drop":
+            other = "level" if settings.startswith("type: category") else "indicator"
+            note = f"{note}; " * bool(note) + f"cells are missing: or drop-row or {other}"
+            settings += ", missing: refuse"
+        return f"{{{settings}}}" + (f"  # {note}" if note else ""), missing
+
+    def _kind(self, *, comma: bool) -> str:
+        if self._fractions or (comma and self.commas):
+            return "number"
+        return "boolean" if not self._wide and self._counts.keys() <= {"0", "1"} else "integer"
+
+    def labels(self, min_cell: int) -> Sequence[str]:
+        """Return the labels of an outcome of two classes, none if they may not be shown."""
+        frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
+        return sorted(self._counts) if frequent and len(self._counts) == 2 else ()
+
+
+def _seen(table: TableFile) -> Sequence[_Seen]:
+    seen = [_Seen(frozenset(table.missing_labels)) for _ in table.names]
+    for block in table.blocks(range(len(table.names))):
+        for column, cells in zip(seen, block.cells, strict=True):
+            column.add(cells)
+    if table.faults:
+        raise DataError.of(table.faults)
+    return seen
+
+
+def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> Iterator[str]:
+    if target is None or seen is None:
+        yield 'outcome: {column: ""}  # name the column, and positive: the label that counts as 1'
+        return
+    labels = seen.labels(min_cell)
+    if not labels or set(labels) == {"0", "1"} or {one.lower() for one in labels} <= TRUTH.keys():
+        note = "" if labels else "  # positive: the label that counts as 1, threshold: or classes:"
+        yield f"outcome: {{column: {_written(target)}}}{note}"
+        return
+    other, positive = map(_written, labels)
+    settings = f"column: {_written(target)}, positive: {positive}"
+    yield f"outcome: {{{settings}}}  # counts as 1; or {other}"
+
+
+def _reading(form: CsvForm | None, words: Sequence[str], *, comma: bool) -> Iterator[str]:
+    """Yield how the file is written, where that is not the default."""
+    settings = list[str]()
+    if form is not None:
+        if form.separator != ",":
+            settings.append(f"separator: {json.dumps(form.separator)}")
+        if comma:
+            settings.append('decimal: ","')
+        if form.encoding != "utf-8":
+            settings.append(f"encoding: {form.encoding}")
+    if words:
+        settings.append(f"na_values: [{', '.join(map(json.dumps, words))}]")
+    if settings:
+        yield f"reading: {{{', '.join(settings)}}}"
+
+
+def _guessed_form(path: Path) -> CsvForm | None:
+    """Return the form of a CSV file by its beginning; None of a Parquet file."""
+    suffix = path.suffix.lower()
+    if suffix == ".parquet" or not path.is_file():
+        return None
+    compression = COMPRESSIONS.get(suffix, "none")
+    form = CsvForm(compression=compression)
+    with form.open_packed(path) as file:
+        start = file.read(1 << 16)
+    encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
+    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n").partition("\n")[0]
+    separator = max(_SEPARATORS, key=header.count)
+    form = CsvForm(separator, encoding, compression)
+    return form if _is_decoded(path, form) else CsvForm(separator, "cp1252", compression)
+
+
+def _is_decoded(path: Path, form: CsvForm) -> bool:
+    with form.open(path) as file:
+        try:
+            while file.read(1 << 20):
+                pass
+        except UnicodeDecodeError:
+            return False
+    return True
+
+
+def _written(text: str) -> str:
+    """Write a text as YAML."""
+    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
