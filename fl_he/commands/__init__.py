@@ -6,8 +6,8 @@ public_file  files that anybody may read: public keys, entries, manifests
 run          train over simulated hospitals
 report       tables and pages of finished runs
 bench        measure what encryption costs
-predict      ``predict`` with a saved model, ``export`` it
 schema       ``schema``: draft a schema from a table; ``check`` a table by it
+predict      ``predict`` with a saved model, ``export`` it
 keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 agree        put the agreement of a deployed CaPC together
 plan         draft a study plan from a configuration

@@ -14,6 +14,7 @@ import typer
 
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
+from fl_he.commands.schema import READING
 from fl_he.terminal.errors import plain_errors
 
 if TYPE_CHECKING:
@@ -41,6 +42,7 @@ def predict(
             "run's folder, if it has one.",
         ),
     ] = None,
+    reading: Annotated[Path | None, READING] = None,
 ) -> None:
     """Predict each row of a table; prints CSV in the order of its rows.
 
@@ -51,6 +53,7 @@ def predict(
     with plain_errors():
         import numpy as np
 
+        from fl_he.learning.errors import DataError
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.trained import BALANCED, FIRTH, PRIVATE
         from fl_he.learning.tables.table import read_features
@@ -59,7 +62,9 @@ def predict(
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
         if (described := schema or _schema_of(model)) is not None:
-            features, numbers = _features(data, described, trained.feature_names)
+            features, numbers = _features(data, described, reading, trained.feature_names)
+        elif reading is not None:
+            raise DataError("--reading must come with a schema, and the model has none")
         else:
             known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
             features = np.tile(trained.mean, (len(known), 1))
@@ -94,7 +99,7 @@ def _schema_of(model: Path) -> Path | None:
 
 
 def _features(
-    data: Path, schema: Path, names: Sequence[str]
+    data: Path, schema: Path, reading: Path | None, names: Sequence[str]
 ) -> tuple[NDArray[np.float64], RowNumbers]:
     """Return the features of a table by the schema of a model with features of these names."""
     from fl_he.learning.errors import DataError
@@ -102,7 +107,7 @@ def _features(
     from fl_he.learning.tables.schema.application import features_by_schema
     from fl_he.learning.tables.schema.description import read_schema
 
-    features, found, rows = features_by_schema(data, read_schema(schema))
+    features, found, rows = features_by_schema(data, read_schema(schema, reading))
     if difference := first_schema_difference(names, found):
         raise DataError(f"{schema} must be the schema of the model's training: {difference}")
     return features, rows

@@ -10,6 +10,12 @@ import typer
 
 from fl_he.terminal.errors import plain_errors
 
+READING = typer.Option(
+    metavar="FILE",
+    help="How TABLE is written, in the place of the schema's `reading`: a YAML file with its "
+    "settings.",
+)
+
 
 def schema(
     table: Annotated[Path, typer.Argument(metavar="TABLE")],
@@ -36,6 +42,7 @@ def schema(
 def check(
     table: Annotated[Path, typer.Argument(metavar="TABLE")],
     schema: Annotated[Path, typer.Option(metavar="FILE", help="The consortium's schema.")],
+    reading: Annotated[Path | None, READING] = None,
 ) -> None:
     """Tell all faults of a table at once: column, count, first rows, and how to correct them.
 
@@ -48,7 +55,7 @@ def check(
         from fl_he.learning.tables.schema.description import read_schema
 
         described = read_schema(schema)
-        found = check_table(table, described)
+        found = check_table(table, described if reading is None else read_schema(schema, reading))
         for line in (*found.notes, *(fault.words for fault in found.faults)):
             typer.echo(visible(line))
         count = len(found.faults)

@@ -76,6 +76,9 @@ class DataConfig:
     schema : str or None
         YAML file that describes the columns, the outcome and the model's terms, in the place of
         `target`, `positive`, `threshold`, `classes` and `drop`: see docs/schema.md.
+    reading : list of str
+        YAML files that say how each file of `path` is written, where the schema's `reading` does
+        not: ``"data.reading=[north.yaml,south.yaml,'']"``; an empty name: as the schema says.
     source : str or None
         Where such a file comes from, for the error when it is missing.
     """
@@ -89,6 +92,7 @@ class DataConfig:
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
     schema: str | None = None
+    reading: list[str] = field(default_factory=list)
     source: str | None = None
 
     @property

@@ -255,7 +255,7 @@ def _slot(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     """Refuse a table that is not described, and a description of a built-in data set."""
     data = config.data
-    keys = ("path", "target", "positive", "threshold", "classes", "drop", "schema")
+    keys = ("path", "target", "positive", "threshold", "classes", "drop", "schema", "reading")
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name not in BUILT_IN:
         yield from _own_table(data, given.keys())
@@ -269,10 +269,15 @@ def _data(config: Config) -> Iterator[str]:
 
 def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
     described = "schema" in given
-    if described and (more := sorted(given - {"path", "schema"})):
+    if described and (more := sorted(given - {"path", "schema", "reading"})):
         yield (
             f"{', '.join(f'data.{key}' for key in more)} must be left out with data.schema, which "
             "describes outcome and columns"
+        )
+    if data.reading and not (described and len(data.reading) == len(data.files)):
+        yield (
+            "data.reading must come with data.schema and have a name for each file in data.path, "
+            f"got {len(data.reading)}"
         )
     for key in ("path",) if described else ("path", "target"):
         if key not in given:

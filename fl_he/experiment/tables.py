@@ -16,7 +16,6 @@ from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.built_in import load_built_in
-from fl_he.learning.tables.csv_file import CsvForm
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.table import read_labels
 
@@ -89,14 +88,20 @@ def with_outcome(data: DataConfig) -> DataConfig:
     )
 
 
-def schema_of_tables(path: str) -> Schema:
-    """Read the schema that ``data.schema`` names; raises DataError."""
+def schema_of_tables(path: str, reading: str = "") -> Schema:
+    """Read the schema that ``data.schema`` names, for files of another form if there is one.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be read or is none of the kind.
+    """
     from fl_he.learning.tables.schema.description import (  # noqa: PLC0415 - lazy: pydantic
         read_schema,
     )
 
     try:
-        return read_schema(Path(path).expanduser())
+        return read_schema(Path(path), Path(reading) if reading else None)
     except DataError as error:
         raise DataError(f"data.schema={path}: {error}") from None
 
@@ -116,7 +121,8 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
 
 def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     (path,) = data.files
-    sites, rows = read_labels(Path(path).expanduser(), column, _form(data))
+    schema = _schema(data, path)
+    sites, rows = read_labels(path, column, None if schema is None else schema.reading.form)
     of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
     table = _read(replace(data, drop=[*data.drop, column]), path)
     numbers = [] if table.rows is None else table.rows.numbers.tolist()
@@ -165,13 +171,17 @@ def _difference(first: Dataset, other: Dataset) -> str | None:
     return None
 
 
-def _form(data: DataConfig) -> CsvForm | None:
-    return None if data.schema is None else schema_of_tables(data.schema).reading.form
+def _schema(data: DataConfig, path: str) -> Schema | None:
+    """Return the schema by which a file is read, if there is one."""
+    if data.schema is None:
+        return None
+    readings = dict(zip(data.files, data.reading, strict=False))
+    return schema_of_tables(data.schema, readings.get(path, ""))
 
 
 def _read(data: DataConfig, path: str) -> Dataset:
     hint = data.source or "give the place of the table with data.path=..."
-    schema = None if data.schema is None else schema_of_tables(data.schema)
+    schema = _schema(data, path)
     of_file = f"{path}: " if len(data.files) > 1 else ""
     try:
         if schema is not None:

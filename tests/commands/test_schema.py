@@ -146,7 +146,7 @@ def test_the_commands_print_a_draft_and_all_faults(tmp_path: Path) -> None:
     code, out, err = fl_he(tmp_path, "check", "table.csv", "--schema", "schema.yaml")
     assert code == 1
     lines = out.splitlines()
-    assert lines[0] == "not read, as the schema does not name them: columns 'other'"
+    assert lines[0] == "not read, as the schema does not name it: column 'other'"
     assert lines[1].startswith("column 'bmi': 1 missing cell, in row 10: fill them in, or declare")
     assert lines[2].startswith("column 'sex': 1 cell without a declared level, in row 9: correct")
     assert lines[3].startswith("table.csv: 300 rows, 2 faults; schema ")

@@ -32,6 +32,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.classes": [],
     "data.drop": [],
     "data.schema": None,
+    "data.reading": [],
     "data.reference": None,
     "inference.groups": [],
     "inference.profile": [],

@@ -10,6 +10,7 @@ import numpy as np
 import polars as pl
 import pytest
 import statsmodels.api as sm
+from command_line import fl_he
 from experiments import experiment, on_round
 from patients import raw_patients
 
@@ -164,6 +165,70 @@ def test_terms_of_a_formula_are_those_of_the_pooled_model(tmp_path: Path) -> Non
         "age:sex[M]": age * male,
     }
     check_pooled(fitted(tmp_path, "raw.csv", schema), design, DIED)
+
+
+def test_sites_differ_in_form_order_and_further_columns(tmp_path: Path) -> None:
+    sizes = {"site1.csv": (3000, 0.15), "site2.csv": (400, 0.3), "site3.parquet": (60, 0.1)}
+    tables = [
+        pl.DataFrame(raw_patients(*size, 10 + number)).drop("patient_id")
+        for number, size in enumerate(sizes.values(), start=1)
+    ]
+    tables[0].write_csv(tmp_path / "site1.csv")
+    other = tables[1].select(pl.lit("ä").alias("note"), *tables[1].columns[::-1])
+    text = other.rename({"crp": "CRP"}).write_csv(separator=";").replace(".", ",")
+    (tmp_path / "site2.csv").write_bytes(text.encode("latin-1"))
+    tables[2].write_parquet(tmp_path / "site3.parquet")
+    (tmp_path / "site2.yaml").write_text("{separator: ;, decimal: ',', encoding: latin-1}")
+    path = f"data.path=[{','.join(f'{tmp_path}/{name}' for name in sizes)}]"
+    schema = PLAIN.replace("crp: {", "crp: {aliases: [CRP], ")
+    reading = f"data.reading=['',{tmp_path}/site2.yaml,'']"
+    found = estimates(fitted(tmp_path, "", schema, path, reading))
+    expected = {"age": 0.035393, "male": 0.491722, "bmi": 0.046439, "crp": 0.028983}
+    assert list(found) == list(expected)
+    np.testing.assert_allclose([*found.values()], [*expected.values()], rtol=0, atol=1e-6)
+    with pytest.raises(ConfigError, match=r"data\.reading must come with data\.schema and have"):
+        fitted(tmp_path, "", schema, path, f"data.reading=[{tmp_path}/site2.yaml]")
+    with pytest.raises(DataError, match=r"site2\.csv: data file must be UTF-8 text"):
+        fitted(tmp_path, "", schema, path)
+
+
+def test_a_column_of_sites_is_read_in_the_declared_form(tmp_path: Path) -> None:
+    sites = np.where(np.arange(900) % 3 == 0, "north", np.where(np.arange(900) % 3 == 1, "w", "e"))
+    frame = NUMERIC.with_columns(site=pl.Series(sites))
+    write(tmp_path, "semicolon.csv", frame)
+    schema = PLAIN + FORMS["semicolon.csv"]
+    metrics = fitted(tmp_path, "semicolon.csv", schema, "partition=column", "partition.column=site")
+    assert metrics["config"]["partition"]["sites"] == ["e", "north", "w"]
+    found = estimates(metrics)
+    np.testing.assert_allclose([*found.values()], [*PLAIN_ESTIMATES.values()], rtol=0, atol=1e-6)
+
+
+def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", PATIENTS)
+    fitted(tmp_path, "raw.csv", RAW)
+    names = ("sex[M]", "icd10[E11.9]", "icd10[I21.0]", "icd10[J44.1]")
+    pairs = [name.rstrip("]").split("[") for name in (*names, "smoker[unknown]", "smoker[yes]")]
+    X = [PATIENTS[name].to_numpy() for name in ("age", "bmi", "crp")]
+    X += [(PATIENTS[name] == level).to_numpy() for name, level in pairs]
+    design = sm.add_constant(np.column_stack(X).astype(float))
+    expected = sm.Logit(DIED, design).fit(disp=False, tol=1e-13).predict(design)
+    shuffled = PATIENTS.select(*PATIENTS.columns[::-1]).drop("died", "male")
+    shuffled.write_csv(tmp_path / "new.csv", separator="|")
+    (tmp_path / "reading.yaml").write_text("{separator: '|'}")
+    new = ("new.csv", "--reading", "reading.yaml")
+    of_schema = (*new, "--schema", "schema.yaml")
+    for arguments in (("raw.csv",), new, of_schema):
+        code, out, err = fl_he(tmp_path, "predict", "run", *arguments)
+        assert (code, err, out.splitlines()[0]) == (0, "", "predicted,probability")
+        found = [float(line.split(",")[1]) for line in out.splitlines()[1:]]
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    (tmp_path / "schema.yaml").write_text(RAW.replace("reference: F", "reference: M"))
+    code, out, err = fl_he(tmp_path, "predict", "run", *of_schema)
+    assert (code, out) == (1, "")
+    assert "must be the schema of the model's training: feature 2 must be 'sex[M]', got 'se" in err
+    code, out, err = fl_he(tmp_path, "export", "run")
+    assert (code, out) == (1, "")
+    assert "export to sklearn cannot take its transformations along yet" in err
 
 
 def test_the_report_names_the_schemas_outcome(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class CsvFile(TableFile):
 
     def __init__(self, path: Path, form: CsvForm | None = None) -> None:
         super().__init__(path)
-        self._form = form or CsvForm()
+        self._form, self._declared = form or CsvForm(), form is not None
         first = [(number, record) for number, _, record in islice(self._records(), 2)]
         if not first:
             raise DataError(
@@ -117,10 +117,9 @@ class CsvFile(TableFile):
         own = self._form.separator
         if separator := _other_separator([record for _, record in first], own):
             remedy = "save the table with commas and decimal points"
-            declared = f"correct reading: separator in the schema, or {remedy}"
             raise DataError(
                 f"cells must be separated by {_SEPARATORS[own]}, got {separator}: "
-                f"{remedy if form is None else declared}"
+                f"{'correct reading: separator in the schema, or ' * self._declared}{remedy}"
             )
         if self.names[0].lower().startswith("sep=") or len(first[0][1]) == 1 < len(first[-1][1]):
             raise DataError(
@@ -181,6 +180,7 @@ class CsvFile(TableFile):
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 refusal = (
                     f"data file must be {self._form.encoding.upper()} text, got another encoding: "
+                    f"{'correct reading: encoding in the schema, or ' * self._declared}"
                     "save the table as CSV UTF-8"
                 )
             except csv.Error:

@@ -128,7 +128,9 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
     return numbers.values, rows
 
 
-def read_labels(path: Path, name: str, form: CsvForm | None = None) -> tuple[list[str], RowNumbers]:
+def read_labels(
+    path: str | Path, name: str, form: CsvForm | None = None
+) -> tuple[list[str], RowNumbers]:
     """Read a column of labels, such as names of sites; none may be missing.
 
     Parameters

@@ -215,8 +215,9 @@ class _Table:
         """Words about columns and rows that are not used, and cells that are filled in."""
         notes = list(self._labels.notes)
         if self._extra:
+            them, columns = ("it", "column") if len(self._extra) == 1 else ("them", "columns")
             named = some(self._extra, _MOST_NAMED)
-            notes.append(f"not read, as the schema does not name them: columns {named}")
+            notes.append(f"not read, as the schema does not name {them}: {columns} {named}")
         for name, reader in self._readers.items():
             policy, count = reader.column.missing, reader.missing
             if count and policy in ("indicator", "level"):

@@ -181,9 +181,10 @@ class ColumnReader(ABC):
 
     def _remedy(self, kind: str, *, drop: bool) -> str:
         if kind == MISSING:
+            if not drop:
+                return "fill them in: a row with missing cells has no prediction"
             policy = "level" if self.column.type == "category" else "indicator"
-            drops = "missing: drop-row or " if drop else ""
-            return f"fill them in, or declare {drops}missing: {policy}"
+            return f"fill them in, or declare missing: drop-row or missing: {policy}"
         if kind == self._outside:
             return "correct the cells, or bounds in the schema"
         return _REMEDIES.get(kind, _CORRECT)

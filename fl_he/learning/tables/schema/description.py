@@ -14,7 +14,7 @@ from datetime import date
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -274,6 +274,10 @@ class Schema(_Described):
             raise ValueError("columns must have one that is not of type drop")
         return self
 
+    def read_as(self, reading: Reading) -> Schema:
+        """Return the schema for files that are written otherwise."""
+        return Schema(columns=self.columns, outcome=self.outcome, terms=self.terms, reading=reading)
+
     @cached_property
     def model(self) -> tuple[Term, ...]:
         """The model's terms."""
@@ -305,16 +309,36 @@ class Schema(_Described):
         return sha256(self.text.encode()).hexdigest()
 
 
-def read_schema(path: Path) -> Schema:
+def read_schema(path: Path, reading: Path | None = None) -> Schema:
     """Read a schema's YAML file.
+
+    Parameters
+    ----------
+    path
+    reading
+        A YAML file with the settings of `Reading`, which replace the schema's: a hospital's files
+        may be written otherwise. The digest is that of the result, so compare the schema's.
 
     Raises
     ------
     DataError
-        If the file cannot be read; else of all faults of the description.
+        If a file cannot be read; else of all faults of the description.
     """
+    schema = _read(Schema, path)
+    return schema if reading is None else schema.read_as(_read(Reading, reading))
+
+
+def schema_of(content: Any) -> Schema:
+    """Return the schema that a parsed file describes; raises DataError of all faults."""
+    return _described(Schema, content)
+
+
+_Kind = TypeVar("_Kind", bound=_Described)
+
+
+def _read(kind: type[_Kind], path: Path) -> _Kind:
     try:
-        with path.open("rb") as file:
+        with path.expanduser().open("rb") as file:
             text = file.read(4 * MOST_TEXT).decode("utf-8-sig")
     except OSError as error:
         words = f"a schema must be a file that can be read, got {str(path)!r}: {error.strerror}"
@@ -323,39 +347,38 @@ def read_schema(path: Path) -> Schema:
         words = f"a schema must be UTF-8 text, got another encoding in {str(path)!r}"
         raise DataError(words) from None
     try:
-        return schema_of(parse_yaml(text))
+        return _described(kind, parse_yaml(text))
     except DataError as error:
         raise DataError.of(error.faults, f" ({path})") from None
 
 
-def schema_of(content: Any) -> Schema:
-    """Return the schema that a parsed file describes; raises DataError of all faults."""
+def _described(kind: type[_Kind], content: Any) -> _Kind:
     if not isinstance(content, dict):
-        raise DataError(f"a schema must be a map of {', '.join(Schema.model_fields)}")
+        raise DataError(f"a schema must be a map of {', '.join(kind.model_fields)}")
     try:
-        return Schema.model_validate(content)
+        return kind.model_validate(content)
     except ValidationError as error:
-        faults = [Fault(_words(one)) for one in error.errors(include_url=False)]
+        faults = [Fault(_words(one, kind)) for one in error.errors(include_url=False)]
     raise DataError.of(faults)
 
 
-def _words(error: Mapping[str, Any]) -> str:
+def _words(error: Mapping[str, Any], kind: type[_Described]) -> str:
     """Return pydantic's error with the place in the file and, of a setting, a near name."""
-    place, kind = error["loc"], error["type"]
-    if kind == "extra_forbidden":
+    place, name = error["loc"], error["type"]
+    if name == "extra_forbidden":
         within = {
             "columns": Column.model_fields.keys(),
             "outcome": Outcome.model_fields.keys(),
             "reading": Reading.model_fields.keys(),
         }
-        settings = within[str(place[0])] if len(place) > 1 else Schema.model_fields.keys()
+        settings = within[str(place[0])] if len(place) > 1 else kind.model_fields.keys()
         near = difflib.get_close_matches(str(place[-1]), settings, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(settings)}"
         return f"{_path(place[:-1])}has no setting {shown(str(place[-1]))}; {hint}"
     said = error["msg"].removeprefix("Value error, ")
-    if kind == "literal_error":
+    if name == "literal_error":
         said = f"must be one of {error['ctx']['expected']}"
-    return f"{_path(place)}{_WORDS.get(kind, said)}"
+    return f"{_path(place)}{_WORDS.get(name, said)}"
 
 
 def _path(place: tuple[int | str, ...]) -> str:

@@ -122,7 +122,7 @@ def test_columns_are_found_by_name_and_alias_in_any_order(tmp_path: Path) -> Non
     found = load(tmp_path, other, *aliases)
     np.testing.assert_array_equal(found.features, expected.features)
     np.testing.assert_array_equal(found.labels, expected.labels)
-    assert found.notes == ("not read, as the schema does not name them: columns 'extra'",)
+    assert found.notes == ("not read, as the schema does not name it: column 'extra'",)
 
 
 def test_only_columns_of_the_terms_are_read(tmp_path: Path) -> None:
@@ -358,7 +358,7 @@ def test_a_row_to_predict_must_be_complete_and_needs_no_outcome(tmp_path: Path) 
     np.testing.assert_array_equal(features, load(tmp_path, table()).features)
     assert rows.numbers.tolist() == [*range(2, 14)]
     holes = saved(tmp_path, cell(frame, "crp", (4, None)))
-    with pytest.raises(DataError, match="column 'crp': 1 missing cell, in row 4: fill them in"):
+    with pytest.raises(DataError, match="column 'crp': 1 missing cell, in row 4: fill them in: a"):
         features_by_schema(holes, schema(("crp: {type: number}", DROPPED)))
 
 
