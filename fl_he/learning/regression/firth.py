@@ -22,7 +22,7 @@ import math
 import numpy as np
 
 from fl_he.learning.regression.likelihood import Examples
-from fl_he.learning.regression.products import product
+from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array
 
 
@@ -86,22 +86,10 @@ def whitening(information: Array, theta: Array, rest: Array | None = None) -> tu
     if not found.all():
         return result, -math.inf
     log_determinant = float(np.log(values).sum() - 2.0 * np.log(scale).sum())
-    inner, along = np.linalg.eigh(_within(information, rest, result))
+    inner, along = np.linalg.eigh(within(information, rest, result))
     if not inner[0] > 0.0:
         return result, -math.inf
     return result @ (along / np.sqrt(inner)), log_determinant + float(np.log(inner).sum())
-
-
-def _within(information: Array, rest: Array | None, white: Array) -> Array:
-    """Return ``W' (I + rest) W``, exact to float64 although large terms cancel in the product."""
-    # Powers of two, which round nothing: columns in units far apart have their digits.
-    exponents = np.frexp(np.diag(information))[1] // 2
-    both, white = -exponents[:, None] - exponents, np.ldexp(white, exponents[:, None])
-    half, left = product(np.ldexp(information, both), white)
-    whole, small = product(white, half)
-    if rest is not None:
-        left = left + np.ldexp(rest, both) @ white
-    return np.asarray(whole + (small + white.T @ left), dtype=np.float64)
 
 
 def root(information: Array, theta: Array, rest: Array | None = None) -> Array:

@@ -59,6 +59,28 @@ def product(left: Array, right: Array) -> tuple[Array, Array]:
     return np.ldexp(rounded, scale), np.ldexp(rest, scale)
 
 
+def within(matrix: Array, rest: Array | None, columns: Array) -> Array:
+    """Return ``W' (A + rest) W`` to the digits of float64 although large terms cancel in it.
+
+    Parameters
+    ----------
+    matrix
+        A, symmetric, its diagonal not below 0, shape (p, p).
+    rest
+        What the rounding of A leaves out, shape (p, p); ``None``: nothing.
+    columns
+        W, shape (p, r).
+    """
+    # Powers of two, which round nothing: columns in units far apart have their digits.
+    exponents = np.frexp(np.diag(matrix))[1] // 2
+    both, columns = -exponents[:, None] - exponents, np.ldexp(columns, exponents[:, None])
+    half, left = product(np.ldexp(matrix, both), columns)
+    whole, small = product(columns, half)
+    if rest is not None:
+        left = left + np.ldexp(rest, both) @ columns
+    return np.asarray(whole + (small + columns.T @ left), dtype=np.float64)
+
+
 def _added(one: Array, other: Array) -> tuple[Array, Array]:
     """Return a sum and what its rounding leaves out.
 

@@ -32,6 +32,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.regression.likelihood import Examples
 from fl_he.learning.regression.parameters import row_places
+from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array
 
 TOLERANCE = 1e-10
@@ -312,12 +313,13 @@ class _Units:
         scale = np.sqrt(np.diag(first))
         root = scale[:, None] * np.linalg.cholesky(first / np.outer(scale, scale))
         self._roots = np.kron(np.eye(rows), root)
-        self._inverse = np.kron(np.eye(rows), np.linalg.inv(root))
+        self._inverse = np.kron(np.eye(rows), np.linalg.inv(root)).astype(np.float64)
 
     def white(self, hessian: Array) -> Array:
         """Return a Hessian in these coordinates, where not even softmax is singular."""
         order, rows = self.places.ravel(), len(self.places)
-        matrix = self._inverse @ hessian[np.ix_(order, order)] @ self._inverse.T
+        # Large terms of nearly collinear columns cancel, and what vanishes is small beside them.
+        matrix = within(hessian[np.ix_(order, order)], None, self._inverse.T)
         if rows > 1:
             matrix += np.kron(np.full((rows, rows), 1.0 / rows), np.eye(len(matrix) // rows))
         return np.asarray((matrix + matrix.T) / 2.0, dtype=np.float64)

