@@ -13,7 +13,7 @@ from fl_he.config.groups import BUILT_IN
 from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.errors import FlHeError, written
 from fl_he.experiment.private_settings import require_private_settings
-from fl_he.experiment.tables import whole_table, with_outcome
+from fl_he.experiment.tables import schema_of_tables, whole_table, with_outcome
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
@@ -77,6 +77,7 @@ def drafted(
         max_step=max_step,
         max_coefficient=max_coefficient,
         min_contributors=config.min_contributors,
+        schema=None if data.schema is None else schema_of_tables(data.schema).digest,
     )
 
 

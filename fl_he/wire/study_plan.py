@@ -17,6 +17,7 @@ import numpy as np
 
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.encoding.fields import (
+    Fingerprint,
     Limit,
     Natural,
     Number,
@@ -25,6 +26,9 @@ from fl_he.crypto.encoding.fields import (
     choice,
     constant,
     form_of,
+    kind_of,
+    left_out,
+    optional,
 )
 from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
@@ -120,6 +124,8 @@ class StudyPlan(Documented):
         Largest size of a coefficient, in the units of the model.
     min_contributors : int
         Fewest hospitals of a total.
+    schema : str or None
+        Digest of the schema by which the hospitals read their tables; ``None``: by none.
 
     Raises
     ------
@@ -146,6 +152,7 @@ class StudyPlan(Documented):
     max_step: _Positive
     max_coefficient: _Positive
     min_contributors: Natural
+    schema: Annotated[str | None, left_out(optional(kind_of(Fingerprint)), None)] = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -347,6 +354,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
     return [
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
         f"features: {_listed(map(repr, plan.features))}",
+        *([] if plan.schema is None else [f"schema: {plan.schema}"]),
         f"scaling: {plan.scaling}{ranges}",
         f"class weights: {plan.class_weights}",
         f"penalty: {'firth' if plan.penalty == 'firth' else l2}",

@@ -15,6 +15,7 @@ from experiments import experiment, on_round
 from patients import raw_patients
 
 from fl_he import simulation
+from fl_he.capc.data import capc_data
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.learning.errors import DataError, DataWarning
@@ -229,6 +230,15 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     code, out, err = fl_he(tmp_path, "export", "run")
     assert (code, out) == (1, "")
     assert "export to sklearn cannot take its transformations along yet" in err
+
+
+def test_a_simulation_of_capc_reads_its_table_by_the_schema(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", PATIENTS)
+    (tmp_path / "schema.yaml").write_text(RAW)
+    tables = ("data=csv", f"data.path={tmp_path}/raw.csv", f"data.schema={tmp_path}/schema.yaml")
+    data = capc_data(experiment("experiment=capc_breast_cancer", *tables, folder=tmp_path))
+    parts = [*data.parties, *data.pools.values(), data.test]
+    assert {part.features.shape[1] for part in parts} == {len(RAW_ESTIMATES)}
 
 
 def test_the_report_names_the_schemas_outcome(tmp_path: Path) -> None:

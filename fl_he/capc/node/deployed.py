@@ -213,6 +213,11 @@ class AgreedNode(Party):
             node's log does.
         """
         check_kinds(self.node.context.node_config, self.node.role)
+        if "schema" in self.node.context.node_config:
+            raise ProtocolError(
+                "schema must be left out of the node configuration in CaPC, which reads prepared "
+                "features: start another node for CaPC"
+            )
         reply = CapcReply(
             name=self.enrolment.name,
             role=self.node.role.value,

@@ -7,6 +7,7 @@ Modules, in the order in which they import each other:
 
 settings       settings of the node configuration: names, kinds, values, files
 enrolment      manifest, identity, pinned key and study plans
+described_tables  tables of a hospital that has a schema
 value_keys     the value key on its way from company X to hospitals
 table_memory   tables with which a hospital's sessions began
 row_memory     keyed hashes of the rows of a hospital's tables

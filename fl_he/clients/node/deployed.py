@@ -18,6 +18,7 @@ from flwr.supercore.utils import get_flwr_home
 from fl_he.clients.hospital import OTHER_RESULT, figures_path
 from fl_he.clients.ledger_file import FileBytes, FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
+from fl_he.clients.node.described_tables import DescribedTables
 from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.row_memory import Columns, RowMemory
@@ -61,6 +62,7 @@ _PINS = ("key-fingerprint", "federation")
 _KEY_DAYS = 30
 #: Most keys that company X makes in a day for sessions in which it opens nothing.
 _MAX_UNUSED_KEYS = 50
+_OF_TABLE = "target, positive, threshold, classes and drop"
 _SCALING = "privacy-scaling"
 #: Of a session's digest in a file's name.
 _SESSION_DIGITS = 32
@@ -364,6 +366,13 @@ class DeployedNode(Node):
                 f"the privacy settings in the node configuration must be "
                 f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
             )
+        own = None if self._tables is None else self._tables.digest
+        if own != plan.schema:
+            wanted = "be left out" if plan.schema is None else "name the schema of the plan"
+            got = "one" if plan.schema is None else "none" if own is None else "another"
+            raise ProtocolError(
+                f"schema in the node configuration must {wanted}, {ends}, got {got}"
+            )
         if self._outcome != plan.outcome:
             raise ProtocolError(
                 "target, positive, threshold and classes in the node configuration must be only "
@@ -372,7 +381,9 @@ class DeployedNode(Node):
 
     @property
     def _outcome(self) -> Outcome:
-        """The outcome by the node's own settings."""
+        """The outcome by the node's own settings, or by its schema."""
+        if self._tables is not None:
+            return self._tables.outcome
         threshold, classes = checked_setting(self.context, "threshold"), self._listed("classes")
         return Outcome(
             node_setting(self.context, "target") or "",
@@ -380,6 +391,10 @@ class DeployedNode(Node):
             None if threshold is None else float(threshold),
             classes,
         )
+
+    @cached_property
+    def _tables(self) -> DescribedTables | None:
+        return DescribedTables.configured(self.context)
 
     def _listed(self, setting: str) -> tuple[str, ...]:
         text = node_setting(self.context, setting)
@@ -406,6 +421,8 @@ class DeployedNode(Node):
         least_cell(self.context, self.policy.min_cell)
         if self.role is not Role.HOSPITAL:
             return
+        require_readable(self.context, "schema")
+        require_readable(self.context, "reading")
         require_readable(self.context, "data")
         require_readable(self.context, "test-data")
         require_writable(self.context, "model-path")
@@ -424,9 +441,10 @@ class DeployedNode(Node):
         """See Node; under privacy the noise covers a row, so that no table is refused."""
         files = [self._own(ending) for ending in ("rows", "rows-key")]
         least = least_cell(self.context, self.policy.min_cell)
+        rows = self._compared(setting, dataset)
         change = RowMemory(*map(FileBytes, files)).note(
-            Columns(setting, tuple(sorted(dataset.feature_names)), self._outcome),
-            dataset,
+            Columns(setting, tuple(sorted(rows.feature_names)), self._outcome),
+            rows,
             self._reread,
             None if self.privacy is not None else least,
         )
@@ -456,6 +474,9 @@ class DeployedNode(Node):
         if path is None:
             return None
         try:
+            tables = self._tables if outcome == self._outcome else None
+            if tables is not None and (rows := tables.rows(path, columns.features)) is not None:
+                return rows
             wanted = {*columns.features, outcome.target}
             drop = [name for name in open_table(path).names if name not in wanted]
             dataset = _load(path, outcome, drop)
@@ -464,19 +485,35 @@ class DeployedNode(Node):
             return None
         return dataset if {*columns.features} == {*dataset.feature_names} else None
 
+    def _compared(self, setting: str, dataset: Dataset) -> Dataset:
+        """Return the rows of a table as other sessions compare them: by its own columns."""
+        path, tables = node_path(self.context, setting), self._tables
+        if path is None or tables is None:
+            return dataset
+        try:
+            return tables.rows(path) or dataset
+        except DataError as error:
+            raise self._unusable(setting, error) from None
+
     def _table(self, setting: str) -> Dataset | None:
-        path, target = node_path(self.context, setting), node_setting(self.context, "target")
-        if path is None or target is None:
+        path, tables = node_path(self.context, setting), self._tables
+        if path is None or (tables is None and node_setting(self.context, "target") is None):
             return None
         try:
+            if tables is not None:
+                return tables.load(path)
             return _load(path, self._outcome, self._listed("drop"))
         except DataError as error:
-            _logger.error("%s", error)  # it names paths and columns, which are this node's own
-            raise ProtocolError(
-                f"{setting} in the node configuration must name a table that can be used with "
-                "target, positive, threshold, classes and drop as they are there: this node's log "
-                "says what is wrong"
-            ) from None
+            raise self._unusable(setting, error) from None
+
+    def _unusable(self, setting: str, error: DataError) -> ProtocolError:
+        """Log why a table cannot be used, and return the refusal for the coordinator."""
+        _logger.error("%s", error)  # it names paths and columns, which are this node's own
+        described = _OF_TABLE if self._tables is None else "schema and reading"
+        return ProtocolError(
+            f"{setting} in the node configuration must name a table that can be used with "
+            f"{described} as they are there: this node's log says what is wrong"
+        )
 
 
 def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:

@@ -42,6 +42,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
+        **dict.fromkeys(("schema", "reading"), _TEXT),
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
         "masked-set": _COUNT,
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
@@ -62,6 +63,8 @@ _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 #: Settings that only a deployed node has, beside its role.
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
+#: Settings that a schema takes the place of.
+_DESCRIBED = ("target", "positive", "threshold", "classes", "drop")
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:
@@ -75,8 +78,16 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
     check_kinds(node_config, role)
     if role is Role.KEY_HOLDER:
         check_key_settings(node_config)
+    by_schema = "schema" in node_config
+    if by_schema and (given := [key for key in _DESCRIBED if key in node_config]):
+        raise ProtocolError(
+            f"{', '.join(given)} must be left out of the node configuration of a {role} with "
+            "schema, which describes outcome and columns"
+        )
+    if "reading" in node_config and not by_schema:
+        raise ProtocolError("reading in the node configuration must come with schema")
     for key in _HOSPITALS_NEED if role is Role.HOSPITAL else ():
-        if key not in node_config:
+        if key not in node_config and not (by_schema and key == "target"):
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
     meanings = {"positive", "threshold", "classes"} & node_config.keys()
     if role is Role.HOSPITAL and len(meanings) > 1:

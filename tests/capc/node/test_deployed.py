@@ -467,6 +467,12 @@ def test_another_key_than_the_agreements_is_refused(deployed: Deployed, setting:
         deployed.ask(1)
 
 
+def test_a_schema_is_no_setting_in_capc(deployed: Deployed) -> None:
+    deployed.own(LAST)["schema"] = str(deployed.folder / "schema.yaml")
+    with pytest.raises(ProtocolError, match=r"schema must be left out .* in CaPC, which reads"):
+        deployed.ask(1)
+
+
 def test_half_of_a_part_is_refused(deployed: Deployed) -> None:
     del deployed.own(LAST)["capc-ledger"]
     with pytest.raises(ProtocolError, match="both capc-model and capc-ledger"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -19,10 +20,19 @@ from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outc
 from fl_he.learning.tables.schema.design import blocks, evaluate, labels_of, matrix
 from fl_he.learning.tables.schema.formula import Factor
 from fl_he.learning.tables.table import open_table
-from fl_he.learning.tables.table_file import Cells, RowNumbers, TableFile, shown, some
+from fl_he.learning.tables.table_file import (
+    MISSING_TEXTS,
+    Cells,
+    RowNumbers,
+    TableFile,
+    shown,
+    some,
+)
 
 _MOST_NAMED = 20
 _MOST_ROWS = 5
+#: Stands for a missing cell where rows are compared; no measurement is so large.
+_BLANK = 1e300
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,45 @@ def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) ->
         classes=schema.outcome.classes,
         levels=table.levels,
         notes=table.notes,
+        types=(f"schema {schema.digest[:16]}",) * len(names),
         rows=RowNumbers(table.rows[table.kept], table.header),
+    )
+
+
+def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Dataset | None:
+    """Read columns of a table as numbers that depend on its cells alone, to compare its rows.
+
+    The rows are those of the schema's model, without the ones that it leaves out. Neither terms,
+    references nor days that count as 0 change the numbers.
+
+    Parameters
+    ----------
+    path, schema
+    names
+        Of columns; in alphabetical order they are the features.
+
+    Returns
+    -------
+    Dataset or None
+        ``None`` if the schema does not describe all of the columns.
+
+    Raises
+    ------
+    DataError
+        Of all that is wrong with the table.
+    """
+    described = {name for name, column in schema.columns.items() if column.type != "drop"}
+    if not described.issuperset(names):
+        return None
+    table = _Table(path, schema, list(dict.fromkeys((*schema.used, *names))), labelled=True)
+    table.refuse()
+    labels, positive = table.labels()
+    return Dataset(
+        np.column_stack([table.plain(name) for name in sorted(names)]),
+        labels,
+        tuple(sorted(names)),
+        positive=positive,
+        classes=schema.outcome.classes,
     )
 
 
@@ -104,6 +152,13 @@ def features_by_schema(
     return features, names, RowNumbers(table.rows, table.header)
 
 
+def _number_of(level: str) -> float:
+    """Return an integer for a level, the same whatever other levels there are."""
+    if level == MISSING_LEVEL:
+        return _BLANK
+    return float(int.from_bytes(sha256(level.encode()).digest()[:6]))
+
+
 class _Table:
     """A table as it was read; ``labelled``: with its outcome."""
 
@@ -125,8 +180,13 @@ class _Table:
         places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
         outcome = self._places(file, {schema.outcome.column: schema.outcome} if labelled else {})
         missing = Missing(tuple(file.missing_labels), reading.na_values)
+        blank = Missing(tuple(MISSING_TEXTS), reading.na_values)
         self._readers = {
-            name: reader_of(name, read[name], missing, reading.decimal) for name in places
+            name: reader_of(
+                *(name, read[name], missing if read[name].type == "category" else blank),
+                reading.decimal,
+            )
+            for name in places
         }
         self._labels = _Labels(schema.outcome, missing, reading.decimal)
         self._read(file, [*places.values()], next(iter(outcome.values()), None))
@@ -205,8 +265,9 @@ class _Table:
     def kept(self) -> NDArray[np.bool_]:
         """The rows that are not left out, shape (m,)."""
         kept = ~self._labels.blank if self._found is not None else np.ones(len(self.rows), bool)
-        for reader in self._readers.values():
-            if self._labelled and reader.column.missing == "drop-row":
+        for name in self._schema.used if self._labelled else ():
+            reader = self._readers.get(name)
+            if reader is not None and reader.column.missing == "drop-row":
                 kept &= ~np.isnan(reader.values)
         return kept
 
@@ -232,6 +293,24 @@ class _Table:
             )
         return tuple(notes)
 
+    def refuse(self) -> None:
+        """Raise DataError of all that is wrong with the table, or if no row is left."""
+        if faults := tuple(self.faults()):
+            raise DataError.of(faults, RowNumbers(self.rows, self.header).note)
+        if not self.kept.any():
+            words = f"got none among {len(self.rows)} rows"
+            raise DataError(f"a table must have rows without missing cells, {words}")
+
+    def plain(self, name: str) -> Array:
+        """Return a column of the rows that are kept, as numbers that no setting changes."""
+        column, values = self._schema.columns[name], self._readers[name].values[self.kept]
+        if column.type == "date":
+            values = values + column.day_zero
+        if column.type == "category":
+            places = np.where(np.isnan(values), len(column.coded), values).astype(np.intp)
+            return np.array([*map(_number_of, column.coded), _BLANK])[places]
+        return np.where(np.isnan(values), _BLANK, values)
+
     def features(self) -> tuple[Array, tuple[str, ...]]:
         """Return the columns of the model of all rows that are kept, and their names.
 
@@ -240,13 +319,8 @@ class _Table:
         DataError
             Of all that is wrong with the table.
         """
-        if faults := tuple(self.faults()):
-            raise DataError.of(faults, RowNumbers(self.rows, self.header).note)
+        self.refuse()
         kept = self.kept
-        if not kept.any():
-            raise DataError(
-                f"a table must have rows without missing cells, got none among {len(kept)} rows"
-            )
         columns = {name: reader.values[kept] for name, reader in self._readers.items()}
         described, values = self._schema.columns, dict[Factor, Array | NDArray[np.intp]]()
         levels = {n: described[n].coded for n in columns if described[n].type == "category"}

@@ -1,0 +1,98 @@
+"""Tables of a deployed hospital that has a schema: ``schema`` and ``reading`` in its configuration.
+
+Importing this module imports neither pydantic nor PyYAML: most nodes have no schema.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from flwr.app import Context
+
+from fl_he.clients.node.settings import node_path
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import Dataset
+from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import Outcome
+
+if TYPE_CHECKING:
+    from fl_he.learning.tables.schema.description import Schema
+
+_logger = logging.getLogger(__name__)
+
+
+class DescribedTables:
+    """A schema and the tables that are read by it.
+
+    Parameters
+    ----------
+    shared : Schema
+        As all hospitals have it.
+    own : Schema
+        The same, for files as this node's are written.
+    """
+
+    def __init__(self, shared: Schema, own: Schema) -> None:
+        self.digest, self._own = shared.digest, own
+
+    @classmethod
+    def configured(cls, context: Context) -> DescribedTables | None:
+        """Return those of a node's configuration, ``None`` without a schema.
+
+        Raises
+        ------
+        ProtocolError
+            If a file that a setting names cannot be used; the node's log says why.
+        """
+        path, reading = node_path(context, "schema"), node_path(context, "reading")
+        if path is None:
+            return None
+        from fl_he.learning.tables.schema.description import (  # noqa: PLC0415 - lazy: pydantic
+            read_schema,
+        )
+
+        try:
+            return cls(read_schema(path), read_schema(path, reading))
+        except DataError as error:
+            _logger.error("%s", error)
+            raise ProtocolError(
+                "schema and reading in the node configuration must name files that this node can "
+                "use: this node's log says what is wrong"
+            ) from None
+
+    @property
+    def outcome(self) -> Outcome:
+        """The outcome that the schema describes."""
+        outcome = self._own.outcome
+        return Outcome(outcome.column, outcome.positive, outcome.threshold, outcome.classes)
+
+    def load(self, path: Path) -> Dataset:
+        """Return a table as the model takes it; raises DataError."""
+        from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
+            load_by_schema,
+        )
+
+        return load_by_schema(path, self._own)
+
+    def rows(self, path: Path, names: Sequence[str] | None = None) -> Dataset | None:
+        """Return the rows of a table as other sessions compare them; raises DataError.
+
+        Parameters
+        ----------
+        path : Path
+        names : sequence of str or None
+            Columns of the table; ``None``: those of the model.
+
+        Returns
+        -------
+        Dataset or None
+            ``None`` if the schema does not describe all of the columns.
+        """
+        from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
+            rows_by_schema,
+        )
+
+        return rows_by_schema(path, self._own, self._own.used if names is None else names)
