@@ -11,6 +11,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, BinaryIO, ParamSpec, TypeVar
 
 from fl_he.crypto.paillier.workers import start_python
@@ -38,12 +39,13 @@ class Helper:
         self._answer: BinaryIO
 
     def start(self) -> None:
-        """Start the process unless it runs."""
+        """Start the process unless it runs or the system has no room for it."""
         if self._process is not None:
             return
-        # In a group without the terminal's Ctrl-C, at which the caller ends its children.
-        self._process, self._request, self._answer = start_python(_SERVE, process_group=0)
-        _running.append(self)
+        with suppress(OSError):
+            # In a group without the terminal's Ctrl-C, at which the caller ends its children.
+            self._process, self._request, self._answer = start_python(_SERVE, process_group=0)
+            _running.append(self)
 
     def __enter__(self) -> Helper:
         return self

@@ -43,6 +43,13 @@ def test_a_helper_calls_functions_in_one_other_process(helper: Helper) -> None:
     assert helped(os.getpid) == os.getpid()
 
 
+def test_a_run_goes_on_where_no_process_can_be_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "executable", "/nonexistent")
+    with Helper() as helper:
+        helper.start()
+        assert helped(os.getpid) == os.getpid()
+
+
 def test_what_fails_in_the_helper_is_done_here(helper: Helper) -> None:
     with pytest.raises(ValueError, match="'x'"):
         helped(int, "x")
