@@ -14,10 +14,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.config.groups import PRIVACY
 from fl_he.config.rules import check
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.errors import FlHeWarning
-from fl_he.experiment.tables import joined, site_tables, whole_table
+from fl_he.experiment.tables import joined, schema_of_tables, site_tables, whole_table
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
@@ -75,6 +76,12 @@ def simulated_data(config: Config) -> SimulatedData:
     DataError
         If the table cannot be used or cannot be divided among so many hospitals.
     """
+    schema = config.data.schema
+    if config.privacy.name == PRIVACY and schema and schema_of_tables(schema).drops_rows:
+        raise DataError(
+            "missing: drop-row must be left out of a schema with privacy=gaussian: which rows are "
+            "left out depends on patients, and the number of rows is public; use indicator or level"
+        )
     division = {**asdict(config.partition), "sites": None}
     hospitals = None if config.names_sites else config.hospitals
     settings = [asdict(config.data), division, hospitals]

@@ -154,6 +154,16 @@ def test_what_the_schema_describes_is_no_setting(tmp_path: Path, setting: str) -
         check(node | {setting: "died"})
 
 
+def test_no_row_is_left_out_under_privacy(tmp_path: Path) -> None:
+    plan_for(tmp_path)
+    TABLES[0].write_csv(tmp_path / "1.csv")
+    node: UserConfig = {"role": "hospital", "data": str(tmp_path / "1.csv")}
+    node |= {"schema": str(tmp_path / "schema.yaml"), "privacy-epsilon": 1, "privacy-delta": 1e-5}
+    node |= {"privacy-clip": 1, "privacy-rounds": 3, "privacy-ledger": str(tmp_path / "ledger")}
+    with pytest.raises(ProtocolError, match="must leave no row out"):
+        DeployedNode.configured(node).table()
+
+
 def test_reading_comes_with_a_schema(tmp_path: Path) -> None:
     node = nodes_of(tmp_path, plan_for(tmp_path))[1]
     del node["schema"]

@@ -107,6 +107,10 @@ def test_categories_and_dates_need_no_preparation(tmp_path: Path, name: str) -> 
     np.testing.assert_allclose([*found.values()], [*RAW_ESTIMATES.values()], rtol=0, atol=1e-6)
 
 
+PRIVATE = (
+    *("privacy=gaussian", "privacy.epsilon=1", "privacy.delta=1e-5", "privacy.clip=1"),
+    *("optimizer=gd", "rounds=3", "C=1.0", "scaling=none", "privacy.scaling=0.5"),
+)
 FORMS = {
     "semicolon.csv": "reading: {separator: ;, decimal: ','}",
     "latin1.csv": "reading: {encoding: latin-1}",
@@ -230,6 +234,13 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     code, out, err = fl_he(tmp_path, "export", "run")
     assert (code, out) == (1, "")
     assert "export to sklearn cannot take its transformations along yet" in err
+
+
+def test_no_row_is_left_out_under_privacy(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", NUMERIC)
+    schema = PLAIN.replace("crp: {", "crp: {missing: drop-row, ")
+    with pytest.raises(DataError, match="drop-row must be left out of a schema with privacy"):
+        fitted(tmp_path, "raw.csv", schema, *PRIVATE)
 
 
 def test_a_simulation_of_capc_reads_its_table_by_the_schema(tmp_path: Path) -> None:

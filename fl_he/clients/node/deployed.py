@@ -501,6 +501,11 @@ class DeployedNode(Node):
             return None
         try:
             if tables is not None:
+                if tables.drops_rows and self.privacy is not None:
+                    raise ProtocolError(
+                        "schema in the node configuration must leave no row out (missing: "
+                        "drop-row) with privacy: the number of rows is public"
+                    )
                 return tables.load(path)
             return _load(path, self._outcome, self._listed("drop"))
         except DataError as error:

@@ -64,6 +64,11 @@ class DescribedTables:
             ) from None
 
     @property
+    def drops_rows(self) -> bool:
+        """Whether a row may be left out for a missing cell."""
+        return self._own.drops_rows
+
+    @property
     def outcome(self) -> Outcome:
         """The outcome that the schema describes."""
         outcome = self._own.outcome

@@ -38,6 +38,8 @@ class Labels:
         Labels that the table's description names: none of them is a missing cell.
     missing
         Texts of a missing cell, in small letters.
+    shown
+        Whether errors may name labels at all.
 
     Attributes
     ----------
@@ -46,9 +48,14 @@ class Labels:
     """
 
     def __init__(
-        self, name: str, named: Sequence[str] = (), missing: Set[str] = MISSING_TEXTS
+        self,
+        name: str,
+        named: Sequence[str] = (),
+        missing: Set[str] = MISSING_TEXTS,
+        *,
+        shown: bool = True,
     ) -> None:
-        self.name = name
+        self.name, self._shown = name, shown
         self._named_before = {label.strip() for label in named} - {""}
         self._missing_texts, self._read_as_missing = missing, dict[str, None]()
         self.faults: list[Fault] = []
@@ -208,7 +215,11 @@ class Labels:
         or blanks alone are rows of one label.
         """
         counts, rows = self._counts(), Counter(map(_folded, self._labels))
-        if len(counts) > _MOST_NAMED_LABELS or min(rows[_folded(label)] for label in counts) < 2:
+        if (
+            not self._shown
+            or len(counts) > _MOST_NAMED_LABELS
+            or min(rows[_folded(label)] for label in counts) < 2
+        ):
             return ""
         return f": {', '.join(map(shown, sorted(labels)))}"
 

@@ -31,6 +31,8 @@ from fl_he.learning.tables.table_file import (
 
 _MOST_NAMED = 20
 _MOST_ROWS = 5
+#: Names that the first name that is not there is compared with; fewer for each one after it.
+_MOST_TRIED = 10_000
 #: Stands for a missing cell where rows are compared; no measurement is so large.
 _BLANK = 1e300
 
@@ -213,7 +215,7 @@ class _Table:
         known = dict[str, list[int]]()
         for place, name in enumerate(file.names):
             known.setdefault(name, []).append(place)
-        found = dict[str, int]()
+        found, tried = dict[str, int](), 0
         for name, column in described.items():
             names = dict.fromkeys((name, *column.aliases))
             places = [place for one in names for place in known.get(one, [])]
@@ -224,7 +226,8 @@ class _Table:
                 got = some([file.names[place] for place in places], _MOST_NAMED)
                 words = f"must be there once, got columns {got}: rename all but one"
             else:
-                near = difflib.get_close_matches(name, self._extra, n=1)
+                tried += 1
+                near = difflib.get_close_matches(name, self._extra[: _MOST_TRIED // tried], n=1)
                 hint = f", but {shown(near[0])}, which may be an alias" if near else ""
                 words = f"must be there, got none of that name{hint}"
             self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
@@ -361,7 +364,7 @@ class _Labels:
         named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
         self._named = frozenset(named)
         texts = missing.folded | {text.lower() for text in missing.exact}
-        self._labels = Labels(outcome.column, named, texts)
+        self._labels = Labels(outcome.column, named, texts, shown=False)
         self._blank: list[NDArray[np.bool_]] = []
 
     def add(self, rows: NDArray[np.intp], cells: Cells) -> None:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
-from fl_he.learning.tables.columns import MISSING, TRUTH, Rows, as_number, kind_of
+from fl_he.learning.tables.columns import FIRST_ROUNDED, MISSING, TRUTH, Rows, as_number, kind_of
 from fl_he.learning.tables.schema.description import Column
 from fl_he.learning.tables.table_file import Cells, Unreadable, shown
 
@@ -28,9 +28,11 @@ _EPOCH = date(1970, 1, 1).toordinal()
 _UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
 _NOT_TRUTH = "cell{s} other than 0, 1, true and false"
 _FRACTION, _POINT = "number{s} not whole", "cell{s} with a point"
+_ROUNDED = "number{s} of 2**53 or more"
 _REMEDIES = {
     _UNKNOWN: "correct the cells, or add levels to the schema",
     _FRACTION: "correct the cells, or declare type: number",
+    _ROUNDED: "declare type: number, or type: drop for an identifier",
     _POINT: "write decimal commas and no thousands separators, or correct reading: decimal",
     "decimal comma{s}": 'write decimal points, or declare reading: decimal: ","',
 }
@@ -215,7 +217,9 @@ class NumberReader(ColumnReader):
         if self.column.type == "integer":
             fraction = ~wrong & ~np.isnan(cells) & (cells != np.rint(cells))
             self._count(_FRACTION, rows, fraction)
-            wrong = wrong | fraction
+            rounded = ~wrong & (np.abs(cells) >= FIRST_ROUNDED)
+            self._count(_ROUNDED, rows, rounded)
+            wrong = wrong | fraction | rounded
         return cells, wrong
 
     def _spelt(self, cell: str) -> float | str:

@@ -297,6 +297,12 @@ class Schema(_Described):
         named = {factor.column for term in self.model for factor in term}
         return tuple(name for name in self.columns if name in named)
 
+    @property
+    def drops_rows(self) -> bool:
+        """Whether a row may be left out of the model for a missing cell."""
+        policies = [self.columns[name].missing for name in self.used]
+        return "drop-row" in (self.outcome.missing, *policies)
+
     @cached_property
     def text(self) -> str:
         """The schema as YAML text, in which comments and the order of settings leave no trace."""

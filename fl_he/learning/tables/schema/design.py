@@ -19,6 +19,8 @@ from fl_he.learning.tables.schema.formula import SPLINE, Factor, Term
 
 #: Of a model: a formula of few words may ask for many.
 MOST_COLUMNS = 100_000
+#: Of a table: columns of the model times rows.
+MOST_CELLS = 1 << 30
 _FUNCTIONS = {"log": np.log, "sqrt": np.sqrt}
 
 Codes = NDArray[np.intp]
@@ -159,8 +161,15 @@ def matrix(
         Of each factor: numbers of shape (m,), of a spline (k - 1, m); or codes of levels.
     more
         Each of shape (m,).
+
+    Raises
+    ------
+    DataError
+        If there would be too many values.
     """
     rows = next(iter(values.values())).shape[-1]
+    if rows * (len(labels_of(found)) + len(more)) > MOST_CELLS:
+        raise DataError(f"a table must have at most {MOST_CELLS} values of the model, got more")
     place = len(labels_of(found))
     total = np.empty((rows, place + len(more)))
     for column in more:

@@ -319,6 +319,16 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
             "column 'age': 1 cell for which sqrt(age) has no value, in row 9",
         ],
     ),
+    "labels": (
+        (("age: {type: integer, unit: years, bounds: [0, 120]}", "age: {type: integer}"),),
+        cell(table(), "age", (3, "9007199254740993")).with_columns(
+            died=pl.Series(["Zaphod", "Trillian", "yes"] * 4)
+        ),
+        [
+            "column 'age': 1 number of 2**53 or more, in row 3: declare type: number, or type: dr",
+            "target 'died' must have two classes, got 3",
+        ],
+    ),
     "points": (
         (("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:"),),
         table().with_columns(crp=pl.lit("1.500,5")),
