@@ -215,11 +215,8 @@ class Labels:
         or blanks alone are rows of one label.
         """
         counts, rows = self._counts(), Counter(map(_folded, self._labels))
-        if (
-            not self._shown
-            or len(counts) > _MOST_NAMED_LABELS
-            or min(rows[_folded(label)] for label in counts) < 2
-        ):
+        few = self._shown and len(counts) <= _MOST_NAMED_LABELS
+        if not few or min(rows[_folded(label)] for label in counts) < 2:
             return ""
         return f": {', '.join(map(shown, sorted(labels)))}"
 

@@ -24,6 +24,8 @@ from fl_he.learning.tables.table_file import Cells, Unreadable, shown
 
 #: Rows that a fault names.
 _MOST_ROWS = 5
+#: Different cells of a column whose numbers are remembered.
+_MOST_KNOWN = 10_000
 _EPOCH = date(1970, 1, 1).toordinal()
 _UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
 _NOT_TRUTH = "cell{s} other than 0, 1, true and false"
@@ -90,6 +92,7 @@ class ColumnReader(ABC):
         self._missing, self._decimal = missing, decimal
         self._blocks: list[Array] = []
         self._found: dict[str, tuple[int, list[int]]] = {}
+        self._known: dict[str, float] = {}
         low, high = column.limits
         unit = f" {column.unit}" if column.unit else ""
         shown_limits = column.bounds or ("", "")
@@ -164,19 +167,20 @@ class ColumnReader(ABC):
     def _each(self, rows: Rows, cells: Sequence[str], read: Callable[[str], float | str]) -> _Read:
         """Read cells by a function of a cell without blanks around it: a number, or a kind."""
         values, wrong = np.zeros(len(cells)), np.zeros(len(cells), dtype=bool)
+        known = self._known
+        with suppress(KeyError):  # most cells are like earlier ones
+            return np.array([known[cell] for cell in cells]), wrong
         of_kind = dict[str, list[int]]()
-        known = dict[str, float | str]()
         for place, cell in enumerate(cells):
-            found = known.get(cell)
-            if found is None:
-                bare = cell.strip()
-                found = math.nan if bare in self._missing else read(bare)
-                known[cell] = found
+            bare = cell.strip()
+            found = math.nan if bare in self._missing else read(bare)
             if isinstance(found, str):
                 of_kind.setdefault(found, []).append(place)
                 wrong[place] = True
             else:
                 values[place] = found
+                if len(known) < _MOST_KNOWN:
+                    known[cell] = found
         for kind, places in of_kind.items():
             self._count(kind, rows[places], np.ones(len(places), dtype=bool))
         return values, wrong
@@ -279,6 +283,7 @@ class DateReader(ColumnReader):
     def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
         super().__init__(name, column, missing, decimal)
         self._pattern, self._order = _DATES[column.format]
+        self._day_zero = column.day_zero
         self._no_date = f"cell{{s}} not written {column.format}"
 
     def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
@@ -292,13 +297,13 @@ class DateReader(ColumnReader):
     def _other(self, rows: Rows, cells: Unreadable) -> _Read:
         if cells.days is None:
             return super()._other(rows, cells)
-        return cells.days - self.column.day_zero, np.zeros(len(rows), dtype=bool)
+        return cells.days - self._day_zero, np.zeros(len(rows), dtype=bool)
 
     def _spelt(self, cell: str) -> float | str:
         if found := self._pattern.fullmatch(cell):
             with suppress(ValueError):
                 day = date(*(int(found[place]) for place in self._order))
-                return float(day.toordinal() - _EPOCH - self.column.day_zero)
+                return float(day.toordinal() - _EPOCH - self._day_zero)
         return self._no_date
 
 

@@ -394,6 +394,30 @@ def test_dates_count_from_their_day(tmp_path: Path) -> None:
     assert column(load(tmp_path, frame, change), "admitted") == days
 
 
+@pytest.mark.slow
+def test_a_large_table_is_checked_in_ten_seconds(tmp_path: Path) -> None:
+    rows, rng = 200_000, np.random.default_rng(1)
+    numbers = {f"n{place}": rng.normal(50, 10, rows).round(3) for place in range(70)}
+    levels = {f"c{place}": rng.choice(["a", "b", "c"], rows) for place in range(20)}
+    days = pl.Series(rng.integers(0, 5000, rows)).cast(pl.Int32).cast(pl.Date)
+    dates = {f"d{place}": days for place in range(9)}
+    frame = pl.DataFrame({**numbers, **levels, **dates, "died": rng.choice(["yes", "no"], rows)})
+    path = saved(tmp_path, cell(frame, "n3", (100_000, "x"), (200_001, "y")))
+    kinds = {
+        **dict.fromkeys(numbers, "type: number, bounds: [-100, 200]"),
+        **dict.fromkeys(levels, "type: category, levels: [a, b, c]"),
+        **dict.fromkeys(dates, "type: date, since: 1970-01-01"),
+    }
+    lines = [f"  {name}: {{{kind}}}" for name, kind in kinds.items()]
+    described = schema_of(
+        parse_yaml("\n".join(["columns:", *lines, "outcome: {column: died, positive: yes}"]))
+    )
+    began = time.process_time()
+    (fault,) = check_table(path, described).faults
+    assert time.process_time() - began < 10
+    assert fault.words.startswith("column 'n3': 2 cells of text, in rows 100000, 200001: ")
+
+
 def test_a_wide_table_is_read_in_linear_time(tmp_path: Path) -> None:
     names = [f"c{place}" for place in range(8_000)]
     lines = [f"  {name}: {{type: number, bounds: [0, 9]}}" for name in names]
