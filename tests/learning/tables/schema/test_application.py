@@ -21,6 +21,7 @@ from fl_he.learning.tables.schema.application import (
     check_table,
     features_by_schema,
     load_by_schema,
+    rows_by_schema,
 )
 from fl_he.learning.tables.schema.description import Schema, schema_of
 from fl_he.learning.tables.schema.yaml_text import parse_yaml
@@ -170,8 +171,10 @@ def test_missing_cells_of_a_category_can_be_a_level(tmp_path: Path) -> None:
 
 
 def test_a_declared_level_is_no_missing_cell(tmp_path: Path) -> None:
-    data = load(tmp_path, cell(table(), "sex", (2, "NA")), ("[F, M]", "[F, M, NA]"))
+    cells = cell(table(), "sex", (2, "NA"), (4, " F "))
+    data = load(tmp_path, cells, ("[F, M]", "[F, M, NA]"))
     assert column(data, "sex[NA]") == [1.0] + [0.0] * 11
+    assert column(data, "sex[M]") == [0.0, 1.0] * 6
 
 
 def test_rows_without_an_outcome_can_be_left_out(tmp_path: Path) -> None:
@@ -331,7 +334,7 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
     ),
     "points": (
         (("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:"),),
-        table().with_columns(crp=pl.lit("1.500,5")),
+        table().with_columns(crp=pl.Series(["1.500,5", "1.500"] * 6)),
         ["column 'crp': 12 cells with a point, the first in rows 2, 3, 4, 5, 6: write decimal"],
     ),
 }
@@ -351,6 +354,44 @@ def test_all_planted_faults_are_found_in_one_call(tmp_path: Path, name: str) -> 
         load_by_schema(path, described)
     for text in (*told, str(refusal.value)):
         assert not any(cell in text for cell in SECRET)
+
+
+def test_bounds_are_plausible_values(tmp_path: Path) -> None:
+    data = load(tmp_path, cell(table(), "age", (2, "0"), (3, "120")))
+    assert column(data, "age")[:2] == [0.0, 120.0]
+
+
+def test_rows_are_left_out_for_columns_of_the_model_alone(tmp_path: Path) -> None:
+    holes = saved(tmp_path, cell(table(), "crp", (3, None)))
+    change, terms = ("crp: {type: number}", DROPPED), ("outcome:", "terms: age\noutcome:")
+    assert load_by_schema(holes, schema(change, terms)).examples == 12
+    assert check_table(holes, schema(change, terms)).notes == ()
+    assert load_by_schema(holes, schema(change)).examples == 11
+
+
+def test_rows_are_compared_by_their_cells_alone(tmp_path: Path) -> None:
+    frame = cell(cell(table(), "crp", (3, None)), "sex", (4, None))
+    missing = (("crp: {type: number}", MARKED), ("[F, M]", "[F, M], missing: level"))
+    terms = ("outcome:", "terms: spline(age, knots=[40, 45, 50]) + sex\noutcome:")
+    other = (
+        ("[F, M]", "[M, D, F], missing: level"),
+        ("2023-01-01", "2020-01-01"),
+        missing[0],
+        terms,
+    )
+    names, path = ("sex", "admitted", "crp", "age"), saved(tmp_path, frame)
+    one = rows_by_schema(path, schema(*missing), names)
+    same = rows_by_schema(path, schema(*other), names)
+    assert one is not None
+    assert same is not None
+    assert one.feature_names == same.feature_names == ("admitted", "age", "crp", "sex")
+    np.testing.assert_array_equal(one.features, same.features)
+    saved(tmp_path, cell(frame, "admitted", (9, "2023-02-28")))
+    changed = rows_by_schema(path, schema(*missing), names)
+    assert changed is not None
+    assert [*np.flatnonzero((changed.features != one.features).any(axis=1))] == [7]
+    assert len({*one.features[:4, 3]}) == 3
+    assert rows_by_schema(path, schema(*missing), ("id",)) is None
 
 
 def test_rows_of_another_width_are_a_fault_beside_others(tmp_path: Path) -> None:
