@@ -9,9 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from flwr.common.constant import SUPERLINK_NODE_ID
 from flwr.serverapp import Grid
-from flwr.supercore.task_identity import TaskIdentity
 
 from fl_he import client_app, server_app
 from fl_he.clients.row_sums import require_moments
@@ -21,7 +19,7 @@ from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
 from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
 from fl_he.experiment.inference import check_columns, reference_number
-from fl_he.experiment.local_grid import LocalGrid, simulated_nodes
+from fl_he.experiment.local_grid import run_here
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
@@ -71,10 +69,7 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
 
             address, verbose = config.simulation.ray_address, config.verbose
             return run_in_ray(train, app, nodes, address=address, verbose=verbose)
-        # Flower makes no message in a process that is no task.
-        TaskIdentity.run_id = TaskIdentity.task_id = 1
-        TaskIdentity.node_id = SUPERLINK_NODE_ID
-        return train(LocalGrid(app, simulated_nodes(nodes)))
+        return run_here(train, app, nodes)
 
 
 def _check(config: Config) -> None:

@@ -94,9 +94,10 @@ def large_model_table(section: Figures) -> Table:
 def hospitals_table(section: Figures) -> Table:
     """Return the seconds of a round for each number of hospitals and topology."""
     return _table(
-        f"An encrypted round by number of hospitals: {section['key_bits']} bits, Ray",
+        f"An encrypted round by number of hospitals: {section['key_bits']} bits",
         {
             "hospitals": "{hospitals}",
+            "<engine": "{engine}",
             "<topology": "{topology}{chains}",
             "median": "{median_seconds:seconds}",
             "quartiles": "{lower_quartile:seconds} to {upper_quartile:seconds}",

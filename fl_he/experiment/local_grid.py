@@ -7,17 +7,21 @@ separates the nodes from each other, and no two of them work at the same time.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import deepcopy
+from typing import TypeVar
 from uuid import uuid4
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.app.user_config import UserConfig
 from flwr.clientapp import ClientApp
-from flwr.common.constant import ErrorCode
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 from flwr.supercore.run import Run
+from flwr.supercore.task_identity import TaskIdentity
+
+Result = TypeVar("Result")
 
 _logger = logging.getLogger(__name__)
 
@@ -120,6 +124,14 @@ class LocalGrid(Grid):
             reason = f"{type(error).__name__}: {error}"
             failure = Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason)
             return [Message(failure, reply_to=message)]
+
+
+def run_here(main: Callable[[Grid], Result], app: ClientApp, nodes: int) -> Result:
+    """Hand a grid of so many nodes in this process, company X included, to the server's part."""
+    # Flower makes no message in a process that is no task.
+    TaskIdentity.run_id = TaskIdentity.task_id = 1
+    TaskIdentity.node_id = SUPERLINK_NODE_ID
+    return main(LocalGrid(app, simulated_nodes(nodes)))
 
 
 def simulated_nodes(nodes: int) -> list[UserConfig]:

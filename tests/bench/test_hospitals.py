@@ -1,12 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
 from local_grid import LocalGrid, simulated_nodes
 
 from fl_he import client_app
+from fl_he.bench import hospitals
 from fl_he.bench.hospitals import (
     FULL,
     QUICK,
+    HospitalsPlan,
     dealt,
     hops,
     measure_topologies,
@@ -35,6 +41,20 @@ def test_each_topology_is_measured() -> None:
     assert kinds.count("train") == 3 * (1 + 2) * 5
     assert kinds.count("query.decrypt") == 3 * (1 + 2)
     assert not any(message.has_error() for message in grid.received)
+
+
+def test_more_hospitals_than_ray_serves_work_in_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def on_ray(main: Callable[[Grid], object], app: ClientApp, nodes: int) -> object:
+        return main(LocalGrid(app, simulated_nodes(nodes - 1)))
+
+    monkeypatch.setattr(hospitals, "MOST_ON_RAY", 3)
+    monkeypatch.setattr(hospitals, "run_in_ray", on_ray)
+    rows = hospitals.measure(HospitalsPlan((3, 4), 1), lambda *_: None)["rows"]
+    found = [(row["hospitals"], row["engine"]) for row in rows]
+    assert found == [(3, "ray")] * 3 + [(4, "local")] * 3
+    assert hospitals.FULL.hospitals[-2] == 300
 
 
 def test_more_hospitals_than_rows_have_data() -> None:

@@ -221,7 +221,7 @@ def test_a_large_model_has_a_row_for_each_round_and_variant() -> None:
 def test_hospitals_are_grouped() -> None:
     row = {
         **{"hospitals": 100, "topology": "chain", "median_seconds": 11.0, "lower_quartile": 10.5},
-        **{"upper_quartile": 12.0, "rounds": 5, "hops": 101, "bytes": 2048},
+        **{"upper_quartile": 12.0, "rounds": 5, "hops": 101, "bytes": 2048, "engine": "ray"},
     }
     section = {
         "key_bits": 2048,
@@ -232,6 +232,7 @@ def test_hospitals_are_grouped() -> None:
     }
     lines = [line for line in printed(hospitals_table(section)).splitlines() if "chain" in line]
     assert "101" in lines[-2]
+    assert " ray " in lines[-2]
     assert "chain, segments=auto" in lines[-1]
     assert "8.3" in lines[-1]
 
