@@ -334,8 +334,11 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
     ),
     "points": (
         (("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:"),),
-        table().with_columns(crp=pl.Series(["1.500,5", "1.500"] * 6)),
-        ["column 'crp': 12 cells with a point, the first in rows 2, 3, 4, 5, 6: write decimal"],
+        cell(table(), "age", (3, "1.040,0")).with_columns(crp=pl.lit("1.500")),
+        [
+            "column 'age': 1 cell with a point, in row 3: write decimal commas and no thousands",
+            "column 'crp': 12 cells with a point, the first in rows 2, 3, 4, 5, 6: write decimal",
+        ],
     ),
 }
 
