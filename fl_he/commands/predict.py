@@ -91,10 +91,13 @@ def predict(
 
 
 def _schema_of(model: Path) -> Path | None:
-    """Return the schema in a run's folder, if there is one."""
+    """Return the schema in the folder of a model's run, if there is one."""
     from fl_he.run_files.checkpoint import SCHEMA
 
-    file = _model_file(model).parent / SCHEMA
+    folder = _model_file(model).parent
+    if folder.parent.name == "hospitals":
+        folder = folder.parents[1]
+    file = folder / SCHEMA
     return file if file.is_file() else None
 
 

@@ -180,7 +180,8 @@ def warn_of_few(data: SimulatedData, config: Config) -> None:
     """Warn of few examples, few events, a class of a handful of them, and identifiers."""
     train, found = data.train, list[str]()
     if names := identifiers(train):
-        found.append(f"{identifier_warning(names)} (data.drop)")
+        remedy = "data.drop" if config.data.schema is None else "terms of the schema"
+        found.append(f"{identifier_warning(names)} ({remedy})")
     features = len(train.feature_names)
     if train.examples < features:
         found.append(

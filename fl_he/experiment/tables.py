@@ -214,17 +214,20 @@ def _by_schema(path: str, schema: Schema, hint: str) -> Dataset:
 
 
 def _require_classes(dataset: Dataset, data: DataConfig) -> None:
+    by_schema = data.schema is not None
+    target = f"{'the outcome' if by_schema else 'data.target'} {data.target!r}"
     if dataset.labels.min() == dataset.labels.max() and not dataset.classes:
         count = "all" if dataset.labels[0] else "none"
+        remedy = "; correct outcome in the schema" if by_schema else _REMEDIES["positive"]
         raise DataError(
-            f"data.target {data.target!r} must hold both classes, got {count} of "
-            f"{dataset.examples} rows with {dataset.positive!r}{_REMEDIES['positive']}"
+            f"{target} must hold both classes, got {count} of "
+            f"{dataset.examples} rows with {dataset.positive!r}{remedy}"
         )
     counts = np.bincount(dataset.labels.astype(np.intp), minlength=dataset.class_count)
     if absent := [name for name, count in zip(dataset.classes, counts, strict=False) if not count]:
         raise DataError(
-            f"data.classes must name labels that data.target {data.target!r} has, got none of "
-            f"{dataset.examples} rows with {', '.join(map(repr, absent))}"
+            f"{'' if by_schema else 'data.'}classes must name labels that {target} has, got none "
+            f"of {dataset.examples} rows with {', '.join(map(repr, absent))}"
         )
 
 

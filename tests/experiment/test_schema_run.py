@@ -18,6 +18,7 @@ from fl_he import simulation
 from fl_he.capc.data import capc_data
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
+from fl_he.experiment.data import FewDataWarning
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.schema.description import read_schema
 from fl_he.run_files.checkpoint import CheckpointError
@@ -222,8 +223,10 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     (tmp_path / "reading.yaml").write_text("{separator: '|'}")
     new = ("new.csv", "--reading", "reading.yaml")
     of_schema = (*new, "--schema", "schema.yaml")
-    for arguments in (("raw.csv",), new, of_schema):
-        code, out, err = fl_he(tmp_path, "predict", "run", *arguments)
+    hospital = "run/hospitals/hospital-1"
+    runs = (("run", "raw.csv"), (hospital, "raw.csv"), ("run", *new), ("run", *of_schema))
+    for arguments in runs:
+        code, out, err = fl_he(tmp_path, "predict", *arguments)
         assert (code, err, out.splitlines()[0]) == (0, "", "predicted,probability")
         found = [float(line.split(",")[1]) for line in out.splitlines()[1:]]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
@@ -234,6 +237,23 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     code, out, err = fl_he(tmp_path, "export", "run")
     assert (code, out) == (1, "")
     assert "export to sklearn cannot take its transformations along yet" in err
+
+
+def test_an_outcome_of_one_class_is_refused_by_the_schemas_words(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", NUMERIC.with_columns(died=pl.lit("no")))
+    with pytest.raises(DataError) as refusal:
+        fitted(tmp_path, "raw.csv", PLAIN)
+    assert str(refusal.value) == (
+        "the outcome 'died' must hold both classes, got none of 900 rows with 'yes'; correct "
+        "outcome in the schema"
+    )
+
+
+def test_identifiers_are_left_out_in_the_schema(tmp_path: Path) -> None:
+    write(tmp_path, "raw.csv", NUMERIC.with_columns(number=pl.int_range(900) + 1_000_000))
+    schema = PLAIN.replace("  crp:", "  number: {type: integer}\n  crp:")
+    with pytest.warns(FewDataWarning, match=r"'number' is a feature .* \(terms of the schema\)"):
+        fitted(tmp_path, "raw.csv", schema)
 
 
 def test_no_row_is_left_out_under_privacy(tmp_path: Path) -> None:

@@ -433,7 +433,8 @@ class DeployedNode(Node):
         for note in dict.fromkeys([*dataset.notes, *(() if test is None else test.notes)]):
             _logger.warning("%s", note)
         if found := identifiers(dataset):
-            _logger.warning("%s (drop in the node configuration)", identifier_warning(found))
+            remedy = "drop in the node configuration" if self._tables is None else "the schema"
+            _logger.warning("%s (%s)", identifier_warning(found), remedy)
         if test is not None and test.feature_names != dataset.feature_names:
             raise ProtocolError("test-data in the node configuration must have the columns of data")
 

@@ -19,7 +19,7 @@ _PLACES = ("output_dir", "data.source")
 #: Keys on which the rows and labels of a simulation's test set depend.
 _TEST_SETS = (
     *("data.name", "data.path", "data.target", "data.positive", "data.threshold", "data.classes"),
-    "data.schema",
+    *("data.schema", "data.reading"),
     *("test_size", "stratify", "seed"),
 )
 

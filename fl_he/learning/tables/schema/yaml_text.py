@@ -42,7 +42,9 @@ def parse_yaml(text: str) -> Any:
     try:
         for event in yaml.parse(text, Loader=_Loader):
             document.add(event)
-    except yaml.YAMLError as error:
+    except DataError:
+        raise
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place is not None else ""
         refusal = f"a schema must be YAML, got text that is not{where}"

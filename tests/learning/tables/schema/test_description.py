@@ -7,8 +7,12 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.schema import yaml_text
 from fl_he.learning.tables.schema.description import Schema, read_schema, schema_of
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
 
@@ -116,6 +120,8 @@ def test_all_mistakes_are_told_at_once() -> None:
         ("? [a, b]\n: 1", "a key must be text, got a list or a map in line 1"),
         ("a: 1\n---\nb: 1", "a schema must be one document, got 2"),
         ("", "a schema must be one document, got 0"),
+        (r'a: "\UFFFFFFFF"', "a schema must be YAML, got text that is not"),
+        (r'a: "\ud800"', "a schema must be"),
         ("a: [1, 2", "a schema must be YAML, got text that is not in line"),
         ("[" * 100_000, "a schema must have at most 8 levels, got more in line 1"),
         ("{a: " * 100_000, "a schema must have at most 8 levels, got more in line 1"),
@@ -134,6 +140,24 @@ def test_hostile_yaml_is_refused_at_once(text: str, words: str) -> None:
         parsed(text)
     assert words in str(refusal.value)
     assert time.process_time() - began < 2
+
+
+@given(st.text(alphabet="ab:{}[]-?|>&*!%@,\"'#\\ \nUx0F~", max_size=80))
+@settings(max_examples=400, deadline=None)
+def test_no_text_gets_past_the_reader(text: str) -> None:
+    try:
+        parsed(text)
+    except DataError:
+        return
+    raise AssertionError("such a text is no schema")
+
+
+def test_the_reader_without_libyaml_refuses_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(yaml_text, "_Loader", yaml.BaseLoader)
+    assert parsed(SCHEMA).text
+    for text in ('a: "\\UFFFFFFFF"', "a: &x 1", "a: !!int 1", "[" * 100, "a: 1\na: 1", "a: [1"):
+        with pytest.raises(DataError):
+            parsed(text)
 
 
 def test_scalars_are_the_texts_that_they_are() -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.schema.formula import Factor, parse_formula
@@ -113,6 +116,14 @@ def test_a_formula_that_is_too_large_is_refused_at_once(text: str) -> None:
         parse_formula(text, COLUMNS)
     assert time.process_time() - began < 2
     assert len(str(refusal.value)) < 300
+
+
+@given(st.text(alphabet="ab+:*^()[],=.-`12 logsqrtpinek\n\x00ä", max_size=60))
+@settings(max_examples=400, deadline=None)
+def test_no_text_gets_past_the_parser(text: str) -> None:
+    with suppress(DataError):
+        found = parse_formula(text, COLUMNS)
+        assert {factor.column for term in found for factor in term} <= {*COLUMNS}
 
 
 def test_too_many_terms_and_factors_are_refused() -> None:
