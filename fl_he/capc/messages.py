@@ -73,8 +73,8 @@ class CapcReply(_WithParts):
     ----------
     parts : mapping of str to bytes
         For other nodes.
-    seconds : float
-        CPU time at the node.
+    seconds : float or None
+        CPU time at a node of a simulation.
     keys : mapping of str to str
         KEYS only: the public keys of the querying party or the guardian.
     report : str
@@ -98,7 +98,7 @@ class CapcReply(_WithParts):
     """
 
     parts: _Parts = field(default_factory=dict, repr=False)
-    seconds: Seconds = 0.0
+    seconds: Seconds | None = None
     keys: _Keys = field(default_factory=dict)
     report: str = ""
     name: str = ""

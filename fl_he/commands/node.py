@@ -74,6 +74,7 @@ def delete_old_keys(node: DeployedNode) -> None:
     try:
         if node.run_keys is not None:
             node.run_keys.delete_old()
-        node.delete_old_pairs()
+        for path in node.delete_old_pairs():
+            typer.echo(f"fl-he: seeds of an earlier session were not deleted: {path}", err=True)
     except (FlHeError, OSError) as error:  # the node's messages are refused by the same words
         typer.echo(f"fl-he: keys of earlier sessions were not deleted: {error}", err=True)

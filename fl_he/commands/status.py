@@ -151,6 +151,7 @@ def _votes(node: DeployedNode) -> None:
 
 def _masks(node: DeployedNode) -> None:
     from fl_he.clients.pair_memory import masked_for
+    from fl_he.config.groups import FEWEST_MASKING
     from fl_he.report.figures import others_of
 
     if not node.resistant:
@@ -163,8 +164,9 @@ def _masks(node: DeployedNode) -> None:
 
         agreed = AgreedNode.of(node)
         found["votes"] = voters = masked_for(agreed.pair_stores()[0].read())
-        # who asks does not answer
-        masking["votes"] = len(voters) - any(name in agreed.agreement.keys for name in voters)
+        # Who asks does not answer, and fewer than three votes are not summed.
+        asks = any(name in agreed.agreement.keys for name in voters)
+        masking["votes"] = max(FEWEST_MASKING, len(voters) - asks)
     rows = [
         (kind, others_of(masking[kind]), ", ".join(names)) for kind, names in found.items() if names
     ]

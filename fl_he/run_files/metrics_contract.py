@@ -215,7 +215,9 @@ _VOTING = _kind(
         "encrypted": bool,
         "querying": [Kind(_read_querying)],
         "privacy": Kind(_read_voting_privacy),
-        "steps": [{"step": str, **_numbers("hops", "seconds", "node_seconds", "bytes_sent")}],
+        "steps": [
+            {"step": str, **_numbers("hops", "seconds", "bytes_sent"), **_figures("node_seconds")}
+        ],
         "seconds": Number,
         "analysis?": optional(_kind(_ANALYSIS)),
         "keys?": [{"owner": str, "paillier": str, "dgk": str}],

@@ -8,6 +8,10 @@ from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.totals import labelled_fields, text_of
 
+#: For how many days company X's key of a session may hold, and its hospitals' seeds stay.
+MOST_DAYS = 365
+#: The same for hospitals in seconds, with a day for clocks that differ.
+LONGEST = (MOST_DAYS + 1) * 24 * 60 * 60
 _LABEL = b"fl-he run key 1"
 _NUMBER_BYTES = 8
 _DIGEST_BYTES = 32

@@ -56,6 +56,7 @@ def test_a_run_answers_with_the_plain_majority_and_writes_its_files(tmp_path: Pa
     assert metrics["privacy"]["epsilon"] is None
     assert metrics["encrypted"] is True
     assert sum(step["hops"] for step in metrics["steps"]) == 2 * 12 + 1 + 2
+    assert sum(step["node_seconds"] for step in metrics["steps"]) > 0
     assert answers_table(metrics).row_count == 2
     assert steps_table(metrics).row_count == len(metrics["steps"]) == 14
 

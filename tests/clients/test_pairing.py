@@ -307,6 +307,27 @@ def test_seeds_go_when_their_session_is_over(
     assert not path.exists()
 
 
+def test_files_that_cannot_be_read_do_not_keep_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nodes = masking(tmp_path)
+    one = Coalition(nodes, STUDY)
+    one.pair()
+    path, node = file_of(tmp_path, "clinic-1"), DeployedNode.configured(nodes[0])
+    bad, empty = (path.with_name(f"1.csv.pairs-{digit * 32}.jsonl") for digit in "0f")
+    bad.write_text("garbage\n")
+    empty.write_text("")
+    for file in (bad, empty):
+        file.chmod(0o600)
+    expires = RunKey.from_bytes(one.run_key or b"").expires
+    for now, stays in ((empty.stat().st_mtime + 86_399, True), (expires, False)):
+        monkeypatch.setattr(deployed, "time", lambda at=now: float(at))
+        delete_old_keys(node)
+        assert (path.exists(), empty.exists()) == (stays, stays)
+    assert bad.exists()
+    assert f"seeds of an earlier session were not deleted: {bad}" in capsys.readouterr().err
+
+
 def test_seeds_of_no_known_end_stay(tmp_path: Path) -> None:
     store = FileStore(tmp_path / "1.csv.pairs.jsonl", LONGEST_PAIR_LINE)
     memory = PairMemory(FileStore(tmp_path / "sets.jsonl"), store, "clinic-1")

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from capc_nodes import ANSWERING, agreement, capc_nodes
+from capc_nodes import ANSWERING, QUERYING, agreement, capc_nodes
 from command_line import fl_he
 from deployed_nodes import KEY, deployed_nodes, enrolled_nodes
 from flwr.app.user_config import UserConfig, UserConfigValue
@@ -191,6 +191,7 @@ def test_a_hospital_sees_who_must_collude_to_learn_its_updates(tmp_path: Path) -
     [
         ((*ANSWERING, "st-agnes"), "2 of the 3 hospitals"),  # one of them may ask
         ((*ANSWERING[1:], "st-agnes"), "2 of the 3 hospitals"),
+        ((*ANSWERING[1:], QUERYING), "2 of the 3 hospitals"),  # two votes are not summed
     ],
 )
 def test_an_answering_party_sees_who_must_collude_to_learn_its_votes(

@@ -80,7 +80,7 @@ def test_a_training_run_has_all_members_that_the_docs_name(tmp_path: Path, kind:
     assert set(metrics) == {*named, "tested_on"}
     for entry in metrics["rounds"]:
         assert set(entry) == listed(named["rounds"])
-    assert set(metrics["crypto"]) == words(named["crypto"]) - {"paillier", "masks"}
+    assert set(metrics["crypto"]) == words(named["crypto"]) - {"paillier", "masks", "short", "djn"}
     figures = {"accuracy", "balanced_accuracy", "roc_auc", "log_loss"}
     assert {*figures, "examples", "coefficients", "intercept"} == set(metrics["federated"])
     for name in ("pooled", "local", "class_shares", "tested_on"):

@@ -34,8 +34,8 @@ class StepCost:
         How often messages went out and came back for it.
     seconds : float
         Wall time from sending to the last reply.
-    node_seconds : float
-        CPU time of all nodes.
+    node_seconds : float or None
+        CPU time of all nodes; None if one of them does not say.
     bytes_sent : int
         Both ways.
     """
@@ -43,7 +43,7 @@ class StepCost:
     step: str
     hops: int = 0
     seconds: float = 0.0
-    node_seconds: float = 0.0
+    node_seconds: float | None = 0.0
     bytes_sent: int = 0
 
 
@@ -176,7 +176,9 @@ class CapcRoster:
             cost.bytes_sent += content_bytes(message)
             with refused_as(f"{name}:"):
                 replies[name] = read_reply(message, CapcReply)
-            cost.node_seconds += replies[name].seconds
+            told = replies[name].seconds
+            if cost.node_seconds is not None:
+                cost.node_seconds = None if told is None else cost.node_seconds + told
         cost.seconds += perf_counter() - start
         self._on_step(step.value)
         return replies

@@ -43,6 +43,7 @@ from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.set_rule import LONGEST_SET_LINE
 from fl_he.clients.stores import Store, TextStore
 from fl_he.crypto.errors import CryptoError
+from fl_he.errors import FlHeError
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
@@ -51,6 +52,7 @@ from fl_he.learning.tables.table import open_table
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.learning_terms import described
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.run_key import MOST_DAYS
 from fl_he.wire.study_plan import Outcome, StudyPlan
 
 _logger = logging.getLogger(__name__)
@@ -60,6 +62,8 @@ APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
 #: How long company X keeps the key of a session at most.
 _KEY_DAYS = 30
+#: Seconds after which nobody is about to write the first line of a file.
+_ABANDONED = 86_400
 #: Most keys that company X makes in a day for sessions in which it opens nothing.
 _MAX_UNUSED_KEYS = 50
 _OF_TABLE = "target, positive, threshold, classes and drop"
@@ -190,6 +194,10 @@ class DeployedNode(Node):
             return None
         check_key_settings(self.context.node_config)
         days = whole_setting(self.context, "key-days") or _KEY_DAYS
+        if days > MOST_DAYS:
+            raise ProtocolError(
+                f"key-days in the node configuration must be at most {MOST_DAYS}, got {days}"
+            )
         most_unused = whole_setting(self.context, "max-unused-keys") or _MAX_UNUSED_KEYS
         return RunKeys(self.opened(), self._own("key"), days, most_unused)
 
@@ -310,11 +318,25 @@ class DeployedNode(Node):
         """Return the files of all sessions' trainings, as far as there are any."""
         return self._of_sessions("training", "json")
 
-    def delete_old_pairs(self) -> None:
-        """Delete the seeds of pairwise masks of sessions that are over."""
+    def delete_old_pairs(self) -> list[Path]:
+        """Delete the seeds of pairwise masks of sessions that are over, and files without a seed.
+
+        Returns
+        -------
+        list of Path
+            Files that cannot be read or deleted.
+        """
+        now, failed = time(), list[Path]()
         for path in self._of_sessions("pairs", "jsonl"):
-            if are_over(FileStore(path, LONGEST_PAIR_LINE).read(), int(time())):
-                path.unlink(missing_ok=True)
+            try:
+                lines = FileStore(path, LONGEST_PAIR_LINE).read()
+                # A file is empty before its first line, too.
+                abandoned = not lines and path.stat().st_mtime < now - _ABANDONED
+                if abandoned or are_over(lines, int(now)):
+                    path.unlink(missing_ok=True)
+            except (FlHeError, OSError):
+                failed.append(path)
+        return failed
 
     def _of_sessions(self, kind: str, suffix: str) -> list[Path]:
         beside = self._place

@@ -12,7 +12,7 @@ from fl_he.clients.node.node import Node
 from fl_he.wire.encrypted_sum import EncryptionRequest
 from fl_he.wire.planned_messages import TO_COMPANY_X
 from fl_he.wire.records import RECORD, ProtocolError
-from fl_he.wire.run_key import RunKey
+from fl_he.wire.run_key import LONGEST, MOST_DAYS, RunKey
 from fl_he.wire.sealed_messages import Hop, is_sealed
 
 
@@ -74,8 +74,8 @@ def signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolm
     Raises
     ------
     ProtocolError, CryptoError
-        If the statement is of another session, altered, over by this node's clock, or older than
-        other statements of company X; see `Counters`.
+        If the statement is of another session, altered, over by this node's clock or not within a
+        year, or older than other statements of company X; see `Counters`.
     """
     company_x = enrolment.manifest.key_holder
     if signed is None:
@@ -94,6 +94,11 @@ def signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolm
         raise ProtocolError(
             "the key of a run must not be over, and this one is (key-days of company X, by this "
             "node's clock): begin a new run"
+        )
+    if key.expires > time() + LONGEST:
+        raise ProtocolError(
+            f"the key of a run must be over within {MOST_DAYS} days, and this one is not, by this "
+            "node's clock: company X must set key-days lower"
         )
     Counters.of(node, enrolment).hear_key(key)
     return key

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
-from fl_he.report.figures import count, data_name, decimal, short
+from fl_he.report.figures import count, data_name, decimal, known, seconds, short, total
 from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
@@ -148,11 +148,11 @@ def _steps(metrics: Metrics) -> Section:
         text = f"No step was encrypted. The run took {short(metrics['seconds'])} seconds."
         return Section("Cost of the protocol", [Note(text)])
     rows = [Row(cells) for cells in step_rows(metrics)]
-    hops, seconds, node_seconds, sent = (
-        sum(one[key] for one in metrics["steps"])
-        for key in ("hops", "seconds", "node_seconds", "bytes_sent")
+    steps = metrics["steps"]
+    hops, wall, cpu, sent = (
+        total(known(steps, key)) for key in ("hops", "seconds", "node_seconds", "bytes_sent")
     )
-    totals = (count(hops), f"{seconds:.2f}", f"{node_seconds:.2f}", count(sent))
+    totals = (count(hops), seconds(wall, 2), seconds(cpu, 2), count(sent))
     rows.append(Row(("all steps", *totals), strong=True))
     in_all = Note(f"{short(metrics['seconds'])} seconds in all.")
     return Section("Cost of the protocol", [Sheet("By step", STEP_COLUMNS, rows), in_all])

@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import count, decimal, others_of
+from fl_he.report.figures import count, decimal, others_of, seconds
 from fl_he.run_files.metrics import Metrics
 
 _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
@@ -56,7 +56,7 @@ def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
             one["step"].removeprefix("query.capc_").replace("_", " "),
             count(one["hops"]),
             f"{one['seconds']:.2f}",
-            f"{one['node_seconds']:.2f}",
+            seconds(one["node_seconds"], 2),
             count(one["bytes_sent"]),
         )
         for one in metrics["steps"]

@@ -109,6 +109,7 @@ def test_the_coordinator_sees_envelopes_and_no_report(deployed: Deployed) -> Non
     assert len(set(parts)) * 2 == len(parts), "each goes in and out once"
     replies = [CapcReply.from_content(message.content) for message in deployed.grid.received]
     assert {reply.report for reply in replies} == {"", "{}"}
+    assert {reply.seconds for reply in replies} == {None}, "nobody learns how long numbers took"
 
 
 def test_nothing_secret_is_left_in_the_state_and_none_of_it_was_in_a_message(

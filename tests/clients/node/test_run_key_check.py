@@ -105,6 +105,16 @@ def test_a_key_whose_days_are_over(steps: OpenSteps, monkeypatch: pytest.MonkeyP
     assert "must not be over, and this one is (key-days" in reason(steps.hospital(SOUTH, 1))
 
 
+def test_a_key_that_is_not_over_within_a_year(
+    steps: OpenSteps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    year = 366 * 86_400
+    monkeypatch.setattr(run_key_check, "time", lambda: signed(steps).expires - year)
+    assert steps.hospital(NORTH, 1).has_content()
+    monkeypatch.setattr(run_key_check, "time", lambda: signed(steps).expires - year - 1)
+    assert "must be over within 365 days" in reason(steps.hospital(SOUTH, 1))
+
+
 def test_a_hop_of_a_sealed_chain(federation: Federation) -> None:
     steps = Steps(federation)
     steps.start()
