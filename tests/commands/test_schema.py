@@ -62,6 +62,18 @@ def test_a_text_of_few_rows_or_many_values_is_not_shown(tmp_path: Path) -> None:
     assert "v30" not in text
 
 
+def test_an_identifier_is_dropped_and_the_rarer_label_counts_as_one(tmp_path: Path) -> None:
+    frame = PATIENTS.select("age", "died").with_columns(
+        number=pl.int_range(300) + 1_000_000,
+        visits=pl.int_range(300) % 50,
+        died=pl.Series(np.where(np.arange(300) < 60, "ja", "nein")),
+    )
+    schema, text = drafted(tmp_path / "table.csv", frame)
+    assert kinds(schema) == {"age": "number", "number": "drop", "visits": "integer"}
+    assert "number: {type: drop}  # whole numbers that almost all differ: an identifier?" in text
+    assert schema.outcome.positive == "ja"
+
+
 def test_rare_labels_are_not_shown(tmp_path: Path) -> None:
     died = np.where(np.arange(300) < 4, "Zaphod", "no")
     schema, text = drafted(tmp_path / "table.csv", PATIENTS.with_columns(died=pl.Series(died)))

@@ -17,6 +17,8 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.columns import TRUTH, as_number
 from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvForm
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.identifiers import identifiers
 from fl_he.learning.tables.schema.cells import date_formats
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown, some
@@ -25,6 +27,8 @@ from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown
 MOST_LEVELS, _MOST_WORDS = 30, 5
 #: Share of a column's cells that are numbers where the others are words for missing ones.
 _NUMBERS = 0.8
+#: Whole numbers that are compared, and the share of them that differ in an identifier.
+_MOST_WHOLE, _UNIQUE = 10_000, 0.95
 _MOST_NAMED = 40
 _SINCE = "2000-01-01"
 _SEPARATORS = (",", ";", "\t", "|")
@@ -90,6 +94,7 @@ class _Seen:
         self._counts, self._numbers, self._cells = Counter[str](), 0, 0
         self._wide = self._missing = self._fractions = self._other = False
         self._formats: set[str] | None = None
+        self._whole, self._compared = set[float](), 0
         self.commas = False
 
     def add(self, cells: Cells) -> None:
@@ -104,6 +109,9 @@ class _Seen:
             self._numbers += len(present)
             self._cells += len(present)
             self._fractions |= bool((present != np.rint(present)).any())
+            if len(self._whole) < _MOST_WHOLE:
+                self._whole.update(present.tolist())
+                self._compared += len(present)
             if not self._wide:
                 self._count(Counter(repr(one).removesuffix(".0") for one in present.tolist()))
         else:
@@ -126,6 +134,9 @@ class _Seen:
                 self._numbers += count
                 self.commas |= comma
                 self._fractions |= comma or "." in text or not number.is_integer()
+                if len(self._whole) < _MOST_WHOLE:
+                    self._whole.add(number)
+                    self._compared += count
                 if not self._wide and not self._fractions:
                     words[text] = count
         self._count(words)
@@ -148,6 +159,8 @@ class _Seen:
             settings = f"type: date, since: {_SINCE}"
             settings += "" if known == ["YYYY-MM-DD"] else f", format: {known[0]}"
             note = f"or {known[1]}" if len(known) > 1 else ""
+        elif self._is_identifier():
+            note = "whole numbers that almost all differ: an identifier?"
         elif self._numbers == self._cells:
             settings, note = f"type: {self._kind(comma=comma)}", ""
         elif not self._wide and {text.lower() for text in self._counts} <= TRUTH.keys():
@@ -170,10 +183,20 @@ class _Seen:
             return "number"
         return "boolean" if not self._wide and self._counts.keys() <= {"0", "1"} else "integer"
 
+    def _is_identifier(self) -> bool:
+        """Return whether whole numbers look like numbers of patients."""
+        if self._fractions or not 0 < self._numbers == self._cells:
+            return False
+        if len(self._whole) < _UNIQUE * self._compared:
+            return False
+        values = np.array(sorted(self._whole))[:, None]
+        return bool(identifiers(Dataset(values, np.zeros(len(values)), ("x",))))
+
     def labels(self, min_cell: int) -> Sequence[str]:
-        """Return the labels of an outcome of two classes, none if they may not be shown."""
+        """Return the labels of two classes, the rarer one last, or none if they are not shown."""
         frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
-        return sorted(self._counts) if frequent and len(self._counts) == 2 else ()
+        labels = sorted(sorted(self._counts), key=self._counts.__getitem__, reverse=True)
+        return labels if frequent and len(labels) == 2 else ()
 
 
 def _seen(table: TableFile) -> Sequence[_Seen]:
