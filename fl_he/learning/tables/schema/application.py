@@ -396,7 +396,7 @@ class _Labels:
     @property
     def blank(self) -> NDArray[np.bool_]:
         """Rows without a label that are left out, shape (m,)."""
-        return np.concatenate(self._blank)
+        return np.concatenate([np.empty(0, dtype=bool), *self._blank])
 
     @property
     def faults(self) -> Sequence[Fault]:

@@ -121,7 +121,7 @@ class ColumnReader(ABC):
 
         A missing cell that is a level of a category has that level's code. No rows may follow.
         """
-        values = np.concatenate(self._blocks)
+        values = np.concatenate([np.empty(0), *self._blocks])
         self._blocks.clear()
         if self.column.missing == "level":
             values[np.isnan(values)] = len(self.column.coded) - 1

@@ -420,8 +420,11 @@ def test_a_table_without_rows_left_is_refused(tmp_path: Path) -> None:
     every = tuple((row, None) for row in range(2, 14))
     with pytest.raises(DataError, match="rows without missing cells, got none among 12"):
         load(tmp_path, cell(table(), "crp", *every), ("crp: {type: number}", DROPPED))
-    with pytest.raises(DataError, match="a table must have rows, got none"):
-        load(tmp_path, table(0))
+    for change in (("crp: {type: number}", DROPPED), ("positive: yes", "missing: drop-row")):
+        with pytest.raises(DataError, match="a table must have rows, got none"):
+            load(tmp_path, table(0), change)
+        checked = check_table(saved(tmp_path, table(0)), schema(change))
+        assert [fault.words for fault in checked.faults] == ["a table must have rows, got none"]
 
 
 def test_infinite_products_are_refused_by_name(tmp_path: Path) -> None:
