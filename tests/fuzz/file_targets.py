@@ -40,6 +40,9 @@ from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.tables.data import load_table
 from fl_he.learning.tables.feature_ranges import read_ranges
 from fl_he.learning.tables.moments import Limbs
+from fl_he.learning.tables.schema.application import check_table, load_by_schema
+from fl_he.learning.tables.schema.description import read_schema
+from fl_he.learning.tables.schema.draft import draft_schema
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
@@ -422,7 +425,37 @@ def _voting_ledger(data: bytes) -> object:
     return ledger
 
 
+_SCHEMA = b"""columns:
+  age: {type: integer, unit: years, bounds: [0, 120], missing: indicator, aliases: [Alter]}
+  size: {type: number, missing: drop-row}
+  sex: {type: category, levels: [F, M], reference: M, missing: level}
+  seen: {type: date, since: 2020-01-01, format: DD.MM.YYYY}
+outcome: {column: state, positive: sick}
+terms: age * sex + log(size) + spline(age, knots=[1, 2.5, 30]) + (seen + age)^2
+reading: {separator: ",", decimal: ".", na_values: [x]}
+"""
+_DESCRIBED = (
+    b"age,size,sex,seen,state\n1,2,F,01.02.2020,sick\n3,,M,2.3.2021,well\n",
+    b"Alter,size,sex,seen,state\nx,1.5,NA,1.1.2020,sick\n",
+    *_CSV,
+)
+
+
+def _schema(data: bytes) -> object:
+    return read_schema(_file("schema.yaml", data))
+
+
+def _described(data: bytes) -> object:
+    table = _file("data.csv", data)
+    schema = read_schema(_file("schema.yaml", _SCHEMA))
+    draft_schema(table, "state", 2)
+    check_table(table, schema)
+    return load_by_schema(table, schema)
+
+
 TARGETS = (
+    Target("schema", _schema, _DATA, lambda: [_SCHEMA, b"columns: {a: {type: drop}}\n"], 0.7),
+    Target("csv-schema", _described, _DATA, lambda: _DESCRIBED, 0.3, 2048),
     Target("csv", _csv, _DATA, lambda: _CSV, 0.7, 2048),
     Target("csv-classes", _classes, _DATA, lambda: _CSV, 0.3, 2048),
     Target("ranges-json", _ranges_json, _DATA, lambda: documents.seeds(_ranges()), 0.7),
