@@ -75,10 +75,17 @@ class ClaimFolder(Callback):
     """Looks at the output folder before Hydra makes it: ``conf/config.yaml`` names this class."""
 
     def on_run_start(self, config: DictConfig, **_: Any) -> None:
-        """Claim the folder of a single run; one that is resumed is there."""
+        """Claim the folder of a single run; one that is resumed has a checkpoint."""
         folder = Path(config.hydra.run.dir)
-        if config.resume is None or folder.is_dir():
-            _claim_folder(folder, [folder] if config.resume is None else [])
+        if config.resume is None:
+            _claim_folder(folder, [folder])
+            return
+        if folder.is_dir():
+            _claim_folder(folder, [])
+        try:
+            checkpoint.load_checkpoint(folder.resolve())
+        except checkpoint.CheckpointError as refusal:
+            raise _FolderError(ConfigError(str(refusal))) from None
 
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         """Claim the folder that holds the runs of a sweep."""

@@ -102,7 +102,7 @@ def divergence(rounds: Sequence[Mapping[str, Any]], optimizer: str | None) -> st
 def overfitting(metrics: Mapping[str, Any]) -> str:
     """Say that the loss on the test set grew while the training loss fell; nothing if not."""
     config, rounds = metrics["config"], metrics["rounds"]
-    (first, last), tested = _first_and_last(rounds), rounds[-1]["test_loss"]
+    (first, last), tested = _first_and_last(rounds), metrics["federated"]["log_loss"]
     if first is None or last is None or tested is None:
         return ""
     if last >= first or tested <= _GROWN * first:
@@ -113,8 +113,9 @@ def overfitting(metrics: Mapping[str, Any]) -> str:
         penalty = "set penalty=l2 C=1.0"
     return (
         f"the training loss fell from {first:.3g} to {last:.3g}, but the loss on the test set is "
-        f"{tested:.3g}, so the model is overfitted: {penalty}, or train with fewer columns "
-        "(data.drop) or more patients"
+        f"{tested:.3g}, so the model is overfitted, or rows of the test set are far from the "
+        f"others: look for wrong values, {penalty}, or train with fewer columns (data.drop) or "
+        "more patients"
     )
 
 

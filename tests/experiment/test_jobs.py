@@ -265,6 +265,17 @@ def test_a_second_run_into_a_folder_is_refused_at_once(
     assert tree(tmp_path) == before
 
 
+@pytest.mark.parametrize("there", [False, True])
+def test_a_folder_without_a_checkpoint_stays_as_it_is(tmp_path: Path, *, there: bool) -> None:
+    if there:
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "own.txt").touch()
+    before = tree(tmp_path)
+    (refusal,) = lines(run_jobs(tmp_path, "resume=run"))
+    assert refusal["refused"].startswith("resume must be the folder of a run with a checkpoint")
+    assert tree(tmp_path) == before
+
+
 def test_a_run_of_a_sweep_keeps_others_out(tmp_path: Path) -> None:
     (tmp_path / "sweep" / "0").mkdir(parents=True)
     descriptor = os.open(tmp_path / "sweep" / "0", os.O_RDONLY)

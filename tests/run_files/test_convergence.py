@@ -83,19 +83,24 @@ def test_a_test_loss_that_grew_alone_is_overfitting(
 ) -> None:
     metrics = run(converged=not ended_early, gradient_norm=0.25) | {"config": config}
     metrics["rounds"][0] = metrics["rounds"][0] | {"loss": 0.6931}
-    metrics["rounds"][1] = metrics["rounds"][1] | {"loss": 0.1, "test_loss": 2.06, "distance": 0.5}
+    metrics["rounds"][1] = metrics["rounds"][1] | {"loss": 0.1, "distance": 0.5}
+    metrics["federated"] = {"log_loss": 2.06}
     metrics["optimizer"] = {"name": "newton"}
     assert warning(metrics) == (
         "the training loss fell from 0.693 to 0.1, but the loss on the test set is 2.06, so the "
-        f"model is overfitted: {advice}, or train with fewer columns (data.drop) or more patients"
+        "model is overfitted, or rows of the test set are far from the others: look for wrong "
+        f"values, {advice}, or train with fewer columns (data.drop) or more patients"
     )
-    metrics["rounds"][1]["test_loss"] = 1.3
+    metrics["federated"]["log_loss"] = 1.3
     assert "overfitted" not in warning(metrics)
 
 
 def run(*, converged: bool, gradient_norm: float | None, privacy: object = None) -> dict[str, Any]:
     entry = {"loss": 0.5, "test_loss": None, "gradient_norm": gradient_norm, "converged": converged}
-    return {"rounds": [entry, entry], "privacy": privacy, "config": {"C": 1.0}}
+    return {
+        **{"rounds": [entry, entry], "privacy": privacy, "config": {"C": 1.0}},
+        "federated": {"log_loss": None},
+    }
 
 
 def warning(metrics: dict[str, Any]) -> str:

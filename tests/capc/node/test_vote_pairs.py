@@ -224,6 +224,28 @@ def test_without_one_of_them_no_sum_goes_on(tmp_path: Path, step: CapcStep) -> N
     assert deployed.labels == majority(CASES)[:1]
 
 
+def test_a_lost_ledger_lets_no_second_order_of_positions_out(tmp_path: Path) -> None:
+    """Two orders of the same positions under one stream would show the vote."""
+    deployed, party = Deployed(tmp_path, masked=True), ANSWERING[0]
+    node, kept = deployed.node(party), dict[CapcStep, CapcRequest]()
+
+    def keep(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if name == party:
+            kept[step] = request
+        return request
+
+    deployed.grid.change = keep
+    deployed.ask(3)
+    (tmp_path / party / "voting.jsonl").unlink()
+    context = deployed.grid.contexts[node]
+    context.state = RecordDict()
+    replies = list[Message]()
+    for step in (CapcStep.EVALUATE, CapcStep.COMPARE, CapcStep.COLLECT):
+        message = Message(kept[step].to_content(), node, step.value)
+        replies += deployed.grid.send_and_receive([message])
+    assert [reply.has_error() for reply in replies] == [False, False, True]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
