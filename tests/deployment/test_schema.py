@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import statsmodels.api as sm
 from deployed_nodes import enrolled_nodes
 from experiments import experiment
+from federation_processes import Processes
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from patients import raw_patients
@@ -35,6 +37,7 @@ columns:
 outcome: {column: died, positive: yes}
 terms: age*sex + log(crp) + smoker
 """
+FEATURES = ("age", "sex[M]", "log(crp)", "smoker[yes]", "smoker[unknown]", "age:sex[M]")
 TABLES = [pl.DataFrame(raw_patients(rows, 0.3, rows)) for rows in (300, 200, 120)]
 OF_SCHEMA = ("target", "positive")
 
@@ -105,12 +108,38 @@ def pooled() -> np.ndarray:
 def test_sites_with_different_files_train_the_pooled_model(tmp_path: Path, sealed: str) -> None:
     plan = plan_for(tmp_path)
     trained(tmp_path, nodes_of(tmp_path, plan), f"sealed={sealed}", "topology=chain")
-    model = LogisticModel.load(tmp_path / "model-1.json")
-    names = ("age", "sex[M]", "log(crp)", "smoker[yes]", "smoker[unknown]", "age:sex[M]")
-    assert model.feature_names == plan.features == names
+    assert plan.features == FEATURES
+    check_is_pooled(tmp_path / "model-1.json")
+
+
+def check_is_pooled(path: Path) -> None:
+    """Hold a hospital's model against statsmodels' on the pooled rows."""
+    model = LogisticModel.load(path)
+    assert model.feature_names == FEATURES
     coefficients = model.coefficients / model.scale
     intercept = model.intercept - (coefficients * model.mean).sum()
     np.testing.assert_allclose([intercept, *coefficients], pooled(), rtol=0, atol=1e-6)
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_a_federation_of_processes_trains_it_in_a_sealed_chain(tmp_path: Path) -> None:
+    nodes = nodes_of(tmp_path, plan_for(tmp_path))
+    settings = {
+        str(node["name"]): " ".join(f"{key}={json.dumps(value)}" for key, value in node.items())
+        for node in nodes
+    }
+    processes = Processes(tmp_path, settings)
+    try:
+        run = processes.run(
+            *(f"plan={tmp_path}/plan-0.json", "optimizer=newton", "C=null", "rounds=20"),
+            *("sealed=true", "topology=chain", "hospitals=3", f"output_dir={tmp_path}/run"),
+        )
+        processes.finish(tmp_path / "run", run)
+    finally:
+        processes.stop()
+    for number in (1, 2, 3):
+        check_is_pooled(tmp_path / f"model-{number}.json")
 
 
 def test_a_plan_names_its_schema(tmp_path: Path) -> None:
