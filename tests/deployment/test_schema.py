@@ -217,7 +217,7 @@ def test_faults_are_told_in_the_nodes_own_log_alone(
 
 
 @pytest.mark.parametrize("changed", [1, 4, 5])
-def test_rows_are_compared_whatever_the_terms(tmp_path: Path, changed: int) -> None:
+def test_rows_are_compared_under_any_terms(tmp_path: Path, changed: int) -> None:
     nodes_of(tmp_path, plan_for(tmp_path))
     node: UserConfig = {
         "role": "hospital",

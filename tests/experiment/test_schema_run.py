@@ -1,4 +1,4 @@
-"""Tables as hospitals have them, federated by a schema, beside statsmodels on the pooled rows."""
+"""Tables as hospitals have them, federated by a schema, against statsmodels on the pooled rows."""
 
 from __future__ import annotations
 

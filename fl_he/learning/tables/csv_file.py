@@ -47,7 +47,7 @@ _Row = tuple[int, list[str]]
 
 
 class _Bounded(io.RawIOBase):
-    """A compressed file of which so many bytes are read at most."""
+    """Compressed file with a limit of unpacked bytes."""
 
     def __init__(self, packed: io.BufferedIOBase) -> None:
         self._packed, self._left = packed, MOST_UNPACKED
@@ -73,7 +73,7 @@ class _Bounded(io.RawIOBase):
 
 @dataclass(frozen=True, slots=True)
 class CsvForm:
-    """How a CSV file is written.
+    """Form of a CSV file.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class CsvForm:
         return io.TextIOWrapper(self.open_packed(path), encoding, newline="")
 
     def open_packed(self, path: Path) -> io.BufferedReader:
-        """Open a file of this compression as bytes, of which so many can be read at most."""
+        """Open a file of this compression as unpacked bytes, up to a limit of them."""
         if self.compression == "none":
             return path.open("rb")
         return io.BufferedReader(_Bounded(_OPENERS[self.compression](path)))

@@ -155,7 +155,7 @@ def features_by_schema(
 
 
 def _number_of(level: str) -> float:
-    """Return an integer for a level, the same whatever other levels there are."""
+    """Return an integer for a level that does not depend on other levels."""
     if level == MISSING_LEVEL:
         return _BLANK
     return float(int.from_bytes(sha256(level.encode()).digest()[:6]))

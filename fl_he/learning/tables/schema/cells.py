@@ -1,6 +1,6 @@
 """Columns of a table, read block by block as their schema declares them.
 
-Whatever is wrong with cells is counted by kind, with the first rows; no cell is shown.
+Wrong cells are counted by kind, with the first rows; no cell is shown.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class Missing:
     Parameters
     ----------
     folded
-        In small letters, whatever the cell's.
+        In small letters; cells are compared without regard to case.
     exact
         As they are written.
     """
@@ -202,7 +202,7 @@ class NumberReader(ColumnReader):
     def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
         spelt, text = self._missing.spelt, "".join(cells)
         comma = self._decimal == ","
-        # See as_number; a point beside decimal commas may separate thousands.
+        # See as_number; where commas are decimal marks, a point may separate thousands.
         if text.isascii() and "_" not in text and not (comma and "." in text):
             read = [cell.replace(",", ".") for cell in cells] if comma else cells
             with suppress(ValueError):

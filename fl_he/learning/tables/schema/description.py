@@ -87,7 +87,7 @@ class _Described(BaseModel):
 
 
 class Reading(_Described):
-    """How the files of tables are written.
+    """Form of the files of tables.
 
     Attributes
     ----------

@@ -397,7 +397,7 @@ def test_rows_are_compared_by_their_cells_alone(tmp_path: Path) -> None:
     assert rows_by_schema(path, schema(*missing), ("id",)) is None
 
 
-def test_rows_of_another_width_are_a_fault_beside_others(tmp_path: Path) -> None:
+def test_rows_of_another_width_are_told_with_other_faults(tmp_path: Path) -> None:
     path = saved(tmp_path, cell(table(), "age", (3, "200")))
     path.write_text(path.read_text() + "P,1\n")
     told = [fault.words for fault in check_table(path, schema()).faults]
