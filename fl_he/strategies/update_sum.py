@@ -42,11 +42,26 @@ _PROGRESS_SECONDS = 2.0
 
 @dataclass
 class _Segment:
-    """One chain: who is still to come, and the last sum that a contributor of it has returned."""
+    """One chain: who is still to come, and the last sum that a contributor of it has returned.
+
+    All tickets but the last one stay here while a sum travels, so that a chain's bytes are in
+    proportion to its hospitals.
+    """
 
     rest: list[Message]
     part: _Part | None = None
     summed: TicketedSum | None = None
+
+    def handed(self) -> bytes | None:
+        """Return the sum for the next hospital, with the last ticket alone."""
+        if self.summed is None:
+            return None
+        return TicketedSum(self.summed.vector, self.summed.tickets[-1:]).to_bytes()
+
+    def take_back(self, summed: TicketedSum) -> None:
+        """Take the sum that came back, with the tickets that stayed here."""
+        stayed = () if self.summed is None else self.summed.tickets[:-1]
+        self.summed = TicketedSum(summed.vector, (*stayed, *summed.tickets))
 
 
 @dataclass
@@ -139,8 +154,8 @@ class UpdateSum:
             message = segment.rest.pop(0)
             name = self._roster.name(message.metadata.dst_node_id)
             request = replace(asked, value_key=self._roster.value_keys.get(name))
-            if segment.summed is not None and part is not None:
-                handed, layout = segment.summed.to_bytes(), part.layout.to_json()
+            if part is not None:
+                handed, layout = segment.handed(), part.layout.to_json()
                 request = replace(request, running_sum=handed, layout=layout, exact=False)
             hop = addressed(message, request)
             at_work[hop.metadata.dst_node_id] = segment, message
@@ -269,7 +284,8 @@ class UpdateSum:
         part.plain = part.plain + answer.plain if part.messages else answer.plain
         part.messages.append(message)
         if segment.part is None or segment.part is part:
-            segment.part, segment.summed = part, summed
+            segment.part = part
+            segment.take_back(summed)
         else:  # it has answered alone: the sum that it was handed is of another layout
             self._add(part, summed)
         self.update_bytes = vector.nbytes

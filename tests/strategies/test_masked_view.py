@@ -104,9 +104,13 @@ def test_chain(tmp_path: Path, runs: int) -> None:
     seen: list[Words] = []
     for run in range(runs):
         grid = recorded(tmp_path / str(run), "topology=chain")
-        sums = vectors_in(grid.sent + grid.received, key_of(grid))
-        assert {len(one.tickets) for one in sums} == {1, 2, 3}
-        seen += [words_of(one) for one in sums]
+        returned, handed = (vectors_in(some, key_of(grid)) for some in (grid.received, grid.sent))
+        assert {len(one.tickets) for one in returned} == {1, 2}
+        assert {len(one.tickets) for one in handed} == {1, 3}, "to a hospital, and to company X"
+        words = [words_of(one) for one in returned]
+        known = {one.tobytes() for one in words}
+        assert all(words_of(one).tobytes() in known for one in handed)
+        seen += words
     check(seen, runs * 3 * ROUNDS)
 
 
