@@ -46,7 +46,9 @@ def _is_path(value: Any) -> bool:
     )
 
 
-_FILES = Constraint("a file, a list of files such as [north.csv,south.csv], or null", _is_path)
+_FILES = Constraint(
+    "a file, a list of two or more files such as [north.csv,south.csv], or null", _is_path
+)
 
 
 @dataclass

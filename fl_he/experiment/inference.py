@@ -181,22 +181,21 @@ class Inference:
         if found:
             return (
                 f"{'; '.join(found)}; experiment=inference{''.join(found.values())}"
-                f"{_without(config)} fits all rows without a penalty, and has them unless the "
+                f"{_undone(config)} fits all rows without a penalty, and has them unless the "
                 "classes are separated"
             )
         ended = limits is None and not training.converged
         return "training ended before it converged" if ended else None
 
 
-def _without(config: Config) -> str:
-    """Name settings that, if they stayed, would undo a part of ``experiment=inference``."""
+def _undone(config: Config) -> str:
+    """Return settings in place of those that would undo a part of ``experiment=inference``."""
     inference = config.test_size == 0  # of no other experiment that keeps the default C
     given = {
-        "C": config.C is not None and (inference or config.C != Config().C),
-        "optimizer": config.optimizer.name not in ("auto", "newton"),
+        " C=null": config.C is not None and (inference or config.C != Config().C),
+        " optimizer=newton": config.optimizer.name not in ("auto", "newton"),
     }
-    named = [setting for setting, stays in given.items() if stays]
-    return f" without {' and '.join(named)}" if named else ""
+    return "".join(setting for setting, stays in given.items() if stays)
 
 
 def check_columns(config: Config, features: Sequence[str]) -> None:

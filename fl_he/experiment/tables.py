@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -26,6 +27,9 @@ _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 _DROP = "data.drop=[COLUMN,...]"
 #: As many columns as are named in an error.
 _MOST_LISTED = 20
+#: Of a file's name, which is no part of a hospital's.
+_ENDING = re.compile(r"\.(parquet|[ct]sv|txt)(\.\w+)?$", re.IGNORECASE)
+_OF_COMPANY_X = ("company x", "the key holder")
 #: Characters of a hospital's name.
 _LONGEST_SITE = 64
 #: What may help, by the setting that a DataError names.
@@ -122,7 +126,10 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
 def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     (path,) = data.files
     schema = _schema(data, path)
-    sites, rows = read_labels(path, column, None if schema is None else schema.reading.form)
+    form = None if schema is None else schema.reading.form
+    sites, rows, notes = read_labels(path, column, form)
+    for note in notes:
+        warnings.warn(note, DataWarning, stacklevel=2)
     of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
     table = _read(replace(data, drop=[*data.drop, column]), path)
     numbers = [] if table.rows is None else table.rows.numbers.tolist()
@@ -139,7 +146,7 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
 
 
 def _names_of(files: Sequence[str]) -> list[str]:
-    names = [Path(path).stem for path in files]
+    names = [_ENDING.sub("", Path(path).name) for path in files]
     for path, name in zip(files, names, strict=True):
         if problem := _unfit(name):
             raise DataError(
@@ -158,9 +165,11 @@ def _unfit(name: str) -> str:
     """Say why a hospital's folder cannot have a name; nothing if it can."""
     if len(name) > _LONGEST_SITE:
         return f"has more than {_LONGEST_SITE} characters"
-    if not name.isprintable() or set(name) & set("/\\:") or name in (".", ".."):
+    if not name.isprintable():
+        return "has characters that nobody can see"
+    if set(name) & set("/\\:") or name in (".", ".."):
         return "no folder can have"
-    return "is company X's" if name.casefold() == "company x" else ""
+    return "is company X's" if name.casefold() in _OF_COMPANY_X else ""
 
 
 def _difference(first: Dataset, other: Dataset) -> str | None:
@@ -246,6 +255,10 @@ def _remedy(error: DataError, data: DataConfig) -> str:
         words += named if len(columns) <= _MOST_LISTED else _DROP
     for setting, fault in settings.items():
         given = getattr(data, setting) if setting and fault.known else None
+        several = len(data.files) > 1 and setting in ("positive", "classes")
+        if several and fault.known:
+            words += "; write the labels of all files in one way"
+            continue
         meant = did_you_mean(f"data.{setting}", given, fault.known) if given else ""
         words += meant or _REMEDIES.get(setting or "", "")
     return words

@@ -48,6 +48,7 @@ _ALWAYS = (
 _SIMULATED = (
     "the held-out rows, the hospitals' own models and the pooled model, with which it compares",
 )
+_SITES = ("the figures of the model at each site, which are of its rows and have no noise",)
 #: Settings that tell something of the data if they were chosen by them, and their words.
 _GIVEN = {"privacy.clip": "clip", "optimizer.lr": "learning rate", "rounds": "rounds"}
 _DEPLOYED = (
@@ -222,6 +223,7 @@ def privacy_figures(
         ),
         "not_covered": [
             *((*_SIMULATED, _choices(config)) if simulated else _DEPLOYED),
+            *(_SITES if config.names_sites else ()),
             *_ALWAYS,
         ],
     }

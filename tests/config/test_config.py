@@ -212,7 +212,10 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["C=weak"], "C must be a number or null, got 'weak'"),
         (["verbose=maybe"], "verbose must be true or false, got 'maybe'"),
         (["data.drop=id"], "data.drop must be a list such as .*, got 'id'"),
-        (["data.path=[a]"], "data.path must be a file, a list of files such as .*, or null, got"),
+        (
+            ["data.path=[a]"],
+            "data.path must be a file, a list of two or more files such as .*, or null, got",
+        ),
         (["topology=ring"], "topology must be one of fold, chain, got 'ring'"),
         (
             ["optimizer.name=adam"],

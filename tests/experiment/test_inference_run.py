@@ -257,10 +257,10 @@ def test_more_than_two_classes_are_compared_with_a_reference(
         (
             ("C=0.5", "class_weight=balanced", "optimizer=lbfgs"),
             "they need the Hessian of all patients; experiment=inference class_weight=equal "
-            "without C and optimizer fits all rows without a penalty, and has them unless the "
+            "C=null optimizer=newton fits all rows without a penalty, and has them unless the "
             "classes are separated",
         ),
-        (("C=1",), "often; experiment=inference without C fits all rows without a penalty"),
+        (("C=1",), "often; experiment=inference C=null fits all rows without a penalty"),
         *slow(
             (("C=0.5",), "the penalty (C=0.5) pulls the estimates towards 0"),
             (("class_weight=balanced",), "with class weights the inverse Hessian is not"),

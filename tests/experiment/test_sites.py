@@ -20,7 +20,7 @@ from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data, with_sites
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, DataWarning
 from fl_he.terminal.show import show_run
 
 SIZES = {"north": 300, "St. Mary": 120, "coast": 90}
@@ -127,6 +127,18 @@ def test_a_column_gives_the_same_hospitals_as_files(tmp_path: Path, files: str) 
         assert same.feature_names == part.feature_names  # the column is no feature
 
 
+def test_exact_figures_of_sites_are_told_beside_a_budget(tmp_path: Path, files: str) -> None:
+    ranges = tmp_path / "ranges.csv"
+    ranges.write_text("feature,low,high\nage,0,120\nmale,0,1\nbmi,10,60\ncrp,0,500\n")
+    private = ("privacy=gaussian", "privacy.epsilon=5", "privacy.delta=1e-5", "privacy.clip=1")
+    settings = ("scaling=ranges", f"ranges={ranges}", "rounds=2", *private)
+    for path, told in ((files, True), (f"data.path={tmp_path}/all.csv", False)):
+        drop = () if told else ("data.drop=[hospital]",)
+        config = experiment(*OUTCOME, path, *drop, *settings, folder=tmp_path / str(told))
+        words = trained(config, tmp_path / str(told))["privacy"]["not_covered"]
+        assert any("at each site" in one for one in words) is told
+
+
 def test_a_site_may_have_one_class_and_one_row(tmp_path: Path) -> None:
     columns = pooled()
     alive = {name: values[columns["died"] == "no"] for name, values in columns.items()}
@@ -181,8 +193,8 @@ def test_a_rehearsal_is_resumed_with_its_sites_alone(tmp_path: Path, files: str)
             r"one file and partition even, .* in CaPC",
         ),
         (("FILES", "sealed=true", "topology=chain"), r"with sealed=true"),
-        (("data.path=[one.csv]",), r"data.path must be a file, a list of files"),
-        (("data.path=[a.csv,[b.csv]]",), r"data.path must be a file, a list of files"),
+        (("data.path=[one.csv]",), r"data.path must be a file, a list of two or more files"),
+        (("data.path=[a.csv,[b.csv]]",), r"data.path must be a file, a list of two or more files"),
     ],
 )
 def test_settings_that_do_not_go_with_sites(
@@ -207,12 +219,22 @@ def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
     )
     columns = pooled()
     names = columns["hospital"].astype(object)
-    for name, said in (("a/b", "no folder can have in row 3"), ("", "1 missing cell in row 3")):
+    for name, said in (
+        ("a/b", "no folder can have in row 3"),
+        ("a\tb", "has characters that nobody can see in row 3"),
+        ("The Key Holder", "is company X's in row 3"),
+        ("", "1 missing cell in row 3"),
+    ):
         names[1] = name
         write_csv(tmp_path / "odd.csv", {**columns, "hospital": names})
         words = refused(*of_column(tmp_path, path="odd.csv"))
         assert said in words
-        assert "a/b" not in words
+        assert not name or name not in words
+    write_csv(tmp_path / "odd.csv", {**columns, "hospital": np.char.add(columns["hospital"], " ")})
+    with pytest.warns(DataWarning, match="column 'hospital' had blanks around 510 labels"):
+        assert with_sites(
+            experiment(*OUTCOME, *of_column(tmp_path, path="odd.csv"), folder=tmp_path / "run")
+        ).partition.sites == sorted(TABLES)
     write_csv(tmp_path / "two.csv", {**columns, "hospital": np.where(names == "north", "a", "b")})
     assert "hospitals must be at least min_contributors (3), got 2" in refused(
         *of_column(tmp_path, path="two.csv")
@@ -226,6 +248,10 @@ def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
     assert "the table of wide must be as that of north: number of features must be 4" in refused(
         f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/wide.csv]"
     )
+    other_case = np.char.capitalize(TABLES["coast"]["died"])
+    write_csv(tmp_path / "case.csv", {**TABLES["coast"], "died": other_case})
+    words = refused(f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/case.csv]")
+    assert words.endswith("; write the labels of all files in one way")
     write_csv(tmp_path / "bad.csv", {**TABLES["coast"], "age": np.full(90, "old")})
     assert f"{tmp_path}/bad.csv: " in refused(
         f"data.path=[{tmp_path}/north.csv,{tmp_path}/bad.csv,{tmp_path}/coast.csv]"

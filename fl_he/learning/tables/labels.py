@@ -68,8 +68,8 @@ class Labels:
     def add(self, rows: Rows, cells: Cells) -> None:
         """Add rows with their cells."""
         if isinstance(cells, Unreadable):
-            words = f"target {shown(self.name)} must hold labels, got {cells.kind.format(s='s')}"
-            self.faults = [Fault(words)]
+            words = f"column {shown(self.name)} must hold labels, got {cells.kind.format(s='s')}"
+            self.faults = [Fault(f"{words}: save them as text")]
             return
         for row, cell in zip(rows.tolist(), map(str, cells), strict=True):
             label = cell.strip()

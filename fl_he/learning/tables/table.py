@@ -130,7 +130,7 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
 
 def read_labels(
     path: str | Path, name: str, form: CsvForm | None = None
-) -> tuple[list[str], RowNumbers]:
+) -> tuple[list[str], RowNumbers, tuple[str, ...]]:
     """Read a column of labels, such as names of sites; none may be missing.
 
     Parameters
@@ -141,6 +141,13 @@ def read_labels(
         Of the column.
     form
         See `open_table`.
+
+    Returns
+    -------
+    texts : list of str
+    rows : RowNumbers
+    notes : tuple of str
+        See `Labels.notes`.
 
     Raises
     ------
@@ -157,7 +164,7 @@ def read_labels(
     rows = read_columns(table, Numbers([]), labels)
     texts = labels.texts()
     refuse(rows, [*table.faults, *labels.faults])
-    return texts, rows
+    return texts, rows, labels.notes
 
 
 def read_columns(table: TableFile, numbers: Numbers, labels: Labels | None = None) -> RowNumbers:

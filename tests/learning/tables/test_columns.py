@@ -444,4 +444,4 @@ def test_labels_are_of_a_type_that_text_can_be_made_of() -> None:
     column = Labels("died")
     column.add(np.array([1, 2, 3]), Unreadable("list{s}"))
     column.is_class("M")
-    assert words(column.faults) == "target 'died' must hold labels, got lists"
+    assert words(column.faults) == "column 'died' must hold labels, got lists: save them as text"
