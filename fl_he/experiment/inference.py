@@ -90,10 +90,11 @@ class Inference:
             What is left where the classes are separated.
         """
         config, theta, examples = self._config, training.theta, training.examples
-        reason, hessian = self._withheld(training, limits), None
+        reason, hessian, rest = self._withheld(training, limits), None, None
         if reason is None:
             hessian = None if limits is None else limits.hessian
-            hessian = training.hessian if hessian is None else hessian
+            if hessian is None:
+                hessian, rest = training.hessian, training.rest
         found = inference.estimates_of(
             theta,
             self._features,
@@ -102,6 +103,7 @@ class Inference:
             reference=self.reference,
             hessian=hessian,
             examples=examples,
+            rest=rest,
             deviations=config.scaling is Scaling.federated,
             left_out=left_out,
             undetermined=None if limits is None else limits.undetermined,
@@ -115,7 +117,7 @@ class Inference:
             log_likelihood = -training.loss * examples
             fit = inference.goodness_of_fit(log_likelihood, known, found)
             if config.penalty is Penalty.firth and hessian is not None:
-                _, log_determinant = whitening(examples * hessian, theta)
+                _, log_determinant = whitening(examples * hessian, theta, rest)
                 null = None if known is None else state.null_log_likelihood
                 kept = [name not in (left_out or {}) for name in self._features]
                 units = float(np.log(scaling.scale[kept]).sum())

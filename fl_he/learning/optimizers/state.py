@@ -75,6 +75,8 @@ class State:
         Of the total from which the last step followed.
     hessian : ndarray, shape (p, p), or None
         The Hessian there, of an optimizer of second order without an L2 penalty.
+    rest : ndarray, shape (p, p), or None
+        What the rounding of ``examples * hessian`` leaves out, if it is known.
     point : Point or None
         All of the evaluation from which the last total had a step follow; not written down.
     pending : tuple of Point
@@ -97,6 +99,7 @@ class State:
         self.prepared, self.steps, self.distance = 0, 0, math.inf
         self.loss, self.examples = math.nan, 0
         self.hessian: Array | None = None
+        self.rest: Array | None = None
         self.point: Point | None = None
         self.pending: tuple[Point, ...] = ()
         self.search: Search | None = None
@@ -252,6 +255,7 @@ class State:
             "loss": self.loss if math.isfinite(self.loss) else None,
             "examples": self.examples,
             "hessian": _triangle(self.hessian),
+            "rest": _triangle(self.rest),
             "pending": [
                 {
                     "theta": point.theta.tolist(),
@@ -296,6 +300,7 @@ class State:
         part = len(training.taking_part)
         training.watch = Watch.from_members(members.get("watch"), part, rows)
         training.hessian = training._matrix(members.get("hessian"))
+        training.rest = training._matrix(members.get("rest"))
         training._restore_search(members)
         return training
 

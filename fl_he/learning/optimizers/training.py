@@ -282,7 +282,7 @@ class Training(State):
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
         self.point, self.examples = point, point.examples
-        self.hessian = point.hessian if task.C is None else None
+        self.hessian, self.rest = (point.hessian, point.rest) if task.C is None else (None, None)
         self.steps += 1
 
     def _penalise(self, adjustments: Array, examples: int) -> None:

@@ -17,6 +17,7 @@ import numpy as np
 
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
@@ -130,6 +131,7 @@ def estimates_of(
     reference: int = 0,
     hessian: Array | None = None,
     examples: int = 1,
+    rest: Array | None = None,
     deviations: bool = True,
     left_out: Mapping[str, str] | None = None,
     undetermined: Mapping[tuple[int, str], str] | None = None,
@@ -157,6 +159,8 @@ def estimates_of(
         Of the mean loss; ``None``: standard errors are not known.
     examples
         How many the mean is of.
+    rest
+        What the rounding of ``examples * hessian`` leaves out; ``None``: nothing.
     deviations
         Whether the scale of the features is their standard deviation.
     left_out
@@ -178,10 +182,11 @@ def estimates_of(
         of_rows = [[*range(row * d, (row + 1) * d), len(by_row) * d + row] for row in rows]
         known = np.tile([*(name not in left_out for name in features), True], len(rows))
         places = np.concatenate(of_rows)
-        inverse = inverse_of(hessian[np.ix_(places[known], places[known])])
+        part = np.ix_(places[known], places[known])
+        inverse = inverse_of(examples * hessian[part], None if rest is None else rest[part])
         if inverse is not None:
             scaled = np.zeros((len(known), len(known)))
-            scaled[np.ix_(known, known)] = inverse / examples
+            scaled[np.ix_(known, known)] = inverse
             whole = np.kron(np.eye(len(rows)), back)
             covariance = whole @ scaled @ whole.T
             covariance[~known], covariance[:, ~known] = math.nan, math.nan
@@ -200,11 +205,19 @@ def estimates_of(
     )
 
 
-def inverse_of(matrix: Array) -> Array | None:
+def inverse_of(matrix: Array, rest: Array | None = None) -> Array | None:
     """Return the inverse of a symmetric positive definite matrix, scaled to a unit diagonal first.
 
     The inverse of the information is the estimates' covariance: Hastie, Tibshirani and Friedman
     2009, "The Elements of Statistical Learning", section 4.4.3.
+
+    Parameters
+    ----------
+    matrix
+        Shape (p, p).
+    rest
+        What its rounding leaves out, which decides about the directions of little information;
+        ``None``: nothing.
 
     Returns
     -------
@@ -219,6 +232,11 @@ def inverse_of(matrix: Array) -> Array | None:
     if not values[0] > len(values) * np.finfo(np.float64).eps * values[-1]:
         return None
     root = scale[:, None] * vectors / np.sqrt(values)
+    if rest is not None:
+        values, vectors = np.linalg.eigh(within(matrix, rest, root))
+        if not values[0] > 0.0:
+            return None
+        root = root @ (vectors / np.sqrt(values))
     return np.asarray(root @ root.T, dtype=np.float64)
 
 

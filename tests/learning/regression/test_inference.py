@@ -11,7 +11,9 @@ import statsmodels.api as sm
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.optimizers.damped import Newton
 from fl_he.learning.regression import inference, likelihood
+from fl_he.learning.regression.products import product
 from fl_he.learning.regression.registry import family_for
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 
@@ -97,6 +99,27 @@ def test_units_do_not_make_an_information_singular() -> None:
     assert inverse is not None
     np.testing.assert_allclose(inverse * np.outer(units, units) @ matrix, np.eye(4), atol=1e-10)
     assert inference.inverse_of(np.diag([1.0, 0.0])) is None
+
+
+@pytest.mark.parametrize("noise", [1e-3, 3.3e-5])
+def test_the_rest_of_the_information_keeps_the_digits_of_nearly_equal_columns(noise: float) -> None:
+    """Beside a QR decomposition of the rows, which never squares their condition."""
+    rng = np.random.default_rng(5)
+    first = rng.standard_normal(400)
+    design = np.column_stack([first, first + noise * rng.standard_normal(400), np.ones(400)])
+    information, rest = product(design, design)
+    triangle = np.linalg.inv(np.linalg.qr(design, mode="r"))
+    variances = np.square(triangle).sum(axis=1)
+
+    def error(inverse: Array | None) -> float:
+        assert inverse is not None
+        return float(np.abs(np.diag(inverse) / variances - 1.0).max())
+
+    assert error(inference.inverse_of(information, rest)) < 1e-9
+    if noise < 1e-4:
+        assert error(inference.inverse_of(information)) > 1e-9, "it is the rest that has them"
+    else:
+        assert inference.inverse_of(information, -2.0 * information) is None
 
 
 @pytest.mark.parametrize("classes", [2, 4])
