@@ -328,7 +328,7 @@ class AgreedNode(Party):
         return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement)
 
     def pair_stores(self) -> tuple[FileStore, FileStore]:
-        """Return where the node keeps its set and its seeds of masks: beside the ledger of votes.
+        """Return where the set and the seeds of masks are kept: in the folder of the votes' ledger.
 
         Seeds are an agreement's. Votes have a set that updates of training know nothing of: a
         hospital may train and not answer.

@@ -59,7 +59,7 @@ def collect_votes(
         [query][position]: the class at that position.
     masks : callable or None
         Returns so many numbers, which are added to the plaintexts modulo n. The vote is then hidden
-        from the owner of the key, so its randomness is uniform, too: whoever knows that of the
+        from the owner of the key, so its randomness is uniform, too: who knows that of the
         positions cannot tell from it to which class a position went.
     """
     queries, classes = len(permutations), len(permutations[0])

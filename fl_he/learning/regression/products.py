@@ -4,7 +4,7 @@ The information of nearly collinear columns is known in their directions only by
 columns that are equal but for noise of 1e-4 float64 keeps half of them. So a product is a pair of
 matrices here, the rounded product and the rest that rounding leaves out.
 
-Each matrix is divided into slices of few bits, whose products are exact in float64 whatever the
+Each matrix is divided into slices of few bits, whose products are exact in float64 in any
 order of the additions. Ozaki, Ogita, Oishi and Rump 2012, "Error-free transformations of matrix
 multiplication by using fast routines of matrix multiplication and its applications", algorithm 3.
 """
