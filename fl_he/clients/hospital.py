@@ -266,6 +266,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             training=terms.training,
             class_weights=terms.class_weights,
             method=terms.method,
+            schema=dataset.schema,
         )
         _keep(hospital.model_path, model.to_json())
     return RecordDict()

@@ -6,7 +6,6 @@ from __future__ import annotations
 import csv
 import io
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,10 +20,15 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from fl_he.learning.regression.trained import TrainedModel
     from fl_he.learning.tables.table_file import RowNumbers
 
 _MODEL = "model.json"
 _TARGETS = ("sklearn",)
+_UNKNOWN_SCHEMA = (
+    "the model has no digest of its schema, so only the names of its features were compared: make "
+    "sure that the schema is that of its training"
+)
 
 
 def predict(
@@ -62,7 +66,14 @@ def predict(
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
         if (described := schema or _schema_of(model)) is not None:
-            features, numbers = _features(data, described, reading, trained.feature_names)
+            features, numbers = _features(data, described, reading, trained)
+            if trained.schema is None:
+                typer.echo(f"fl-he: warning: {model}: {_UNKNOWN_SCHEMA}", err=True)
+        elif trained.schema is not None:
+            raise DataError(
+                f"{model} was trained by the schema {trained.schema[:16]}: name its file with "
+                "--schema"
+            )
         elif reading is not None:
             raise DataError("--reading must come with a schema, and the model has none")
         else:
@@ -102,16 +113,22 @@ def _schema_of(model: Path) -> Path | None:
 
 
 def _features(
-    data: Path, schema: Path, reading: Path | None, names: Sequence[str]
+    data: Path, schema: Path, reading: Path | None, trained: TrainedModel
 ) -> tuple[NDArray[np.float64], RowNumbers]:
-    """Return the features of a table by the schema of a model with features of these names."""
+    """Return the features of a table by the schema of a model's training."""
     from fl_he.learning.errors import DataError
     from fl_he.learning.tables.data import first_schema_difference
     from fl_he.learning.tables.schema.application import features_by_schema
     from fl_he.learning.tables.schema.description import read_schema
 
-    features, found, rows = features_by_schema(data, read_schema(schema, reading))
-    if difference := first_schema_difference(names, found):
+    described = read_schema(schema, reading)
+    digest, known = described.shared_digest, trained.schema
+    if known not in (None, digest):
+        raise DataError(
+            f"{schema} must be the schema of the model's training, {known[:16]}, got {digest[:16]}"
+        )
+    features, found, rows = features_by_schema(data, described)
+    if difference := first_schema_difference(trained.feature_names, found):
         raise DataError(f"{schema} must be the schema of the model's training: {difference}")
     return features, rows
 

@@ -108,6 +108,9 @@ class OpenRun(TrainingRun):
                 )
         data = simulated_data(config) if roster.simulated else None
         self._positive = None if data is None else data.train.positive
+        plan = study_plan(config)
+        planned = None if plan is None else plan.schema
+        self._schema = planned if data is None else data.train.schema
         self._features, self._classes = len(roster.features), len(roster.classes) or 2
         self._privacy = privacy_figures(
             config, self._features, self._classes, simulated=roster.simulated
@@ -127,7 +130,7 @@ class OpenRun(TrainingRun):
         self._inference = Inference(config, roster.features, roster.classes, self._positive)
         self._begin(grid, tell, roster)
         self._train_config = train_config(
-            *(config, roster.features, self._classes, self._chosen["name"], study_plan(config))
+            *(config, roster.features, self._classes, self._chosen["name"], plan)
         )
         self._training = training = self._restored()
         totals = (OpenedTotal.from_members(one).total for one in self._state.opened)
@@ -283,6 +286,7 @@ class OpenRun(TrainingRun):
             training=None if self._privacy else training.end,
             class_weights=training.class_weights,
             method=training.method(private=bool(self._privacy)),
+            schema=self._schema,
         )
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -233,7 +234,29 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     (tmp_path / "schema.yaml").write_text(RAW.replace("reference: F", "reference: M"))
     code, out, err = fl_he(tmp_path, "predict", "run", *of_schema)
     assert (code, out) == (1, "")
-    assert "must be the schema of the model's training: feature 2 must be 'sex[M]', got 'se" in err
+    assert "schema.yaml must be the schema of the model's training, " in err
+    of_run = tmp_path / "run" / "schema.yaml"
+    (tmp_path / "alone").mkdir()
+    (tmp_path / "alone" / "model.json").write_text((tmp_path / "run" / "model.json").read_text())
+    code, out, err = fl_he(tmp_path, "predict", "alone/model.json", "raw.csv")
+    digest = read_schema(of_run).digest
+    assert (code, out) == (1, "")
+    assert f"was trained by the schema {digest[:16]}: name its file with --schema" in err
+    for name in ("model.json", "hospitals/hospital-1/model.json"):
+        assert json.loads((tmp_path / "run" / name).read_text())["schema"] == digest
+    original = of_run.read_text()
+    of_run.write_text(original.replace('"type": "number"', '"type": "number", "unit": "kg"'))
+    code, out, err = fl_he(tmp_path, "predict", "run", "raw.csv")
+    assert (code, out) == (1, "")
+    assert f"must be the schema of the model's training, {digest[:16]}, got" in err
+    content = json.loads((tmp_path / "alone" / "model.json").read_text())
+    del content["schema"]
+    (tmp_path / "alone" / "model.json").write_text(json.dumps(content | {"version": 6}))
+    code, out, err = fl_he(
+        tmp_path, "predict", "alone/model.json", "raw.csv", "--schema", str(of_run)
+    )
+    assert (code, "only the names of its features were compared" in err) == (0, True)
+    of_run.write_text(original)
     code, out, err = fl_he(tmp_path, "export", "run")
     assert (code, out) == (1, "")
     assert "export to sklearn cannot take its transformations along yet" in err

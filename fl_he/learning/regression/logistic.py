@@ -53,11 +53,12 @@ class LogisticModel(TrainedModel):
     Notes
     -----
     Version 1 of the file had no ``positive``, version 2 no ``converged``, version 3 no
-    ``training``, version 4 no ``class_weight``, version 5 no ``method``.
+    ``training``, version 4 no ``class_weight``, version 5 no ``method``, version 6 no
+    ``schema``.
     """
 
     FORMAT = "fl-he logistic model"
-    VERSION = 6
+    VERSION = 7
     HOW_TO_USE = (
         "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
         "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "

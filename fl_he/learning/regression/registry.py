@@ -54,6 +54,7 @@ def model_of(
     training: str | None = None,
     class_weights: Sequence[float] = (),
     method: str | None = None,
+    schema: str | None = None,
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -73,6 +74,8 @@ def model_of(
         Weight of an example by its class; empty: all weigh 1.
     method
         How the parameters were estimated, one of `trained.METHODS`; ``None`` if nobody can tell.
+    schema
+        Digest of the schema by which the tables were read; ``None`` without, or if nobody can tell.
 
     Raises
     ------
@@ -87,6 +90,7 @@ def model_of(
         training=training,
         class_weight=BALANCED if class_weights else EQUAL,
         method=method,
+        schema=schema,
         **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -37,12 +38,16 @@ _TOLD: Mapping[str, tuple[str, ...]] = {
     "class_weight": WEIGHTINGS,
     "method": METHODS,
 }
-#: Members that told of the training, by how many versions a file is older.
+#: Members that tell of the training, and the SHA-256 of the schema by which tables were read.
+_ABOUT = (*_TOLD, "schema")
+_DIGEST = re.compile("[0-9a-f]{64}")
+#: Those of `_ABOUT`, or `converged`, by how many versions a file is older.
 _EARLIER: Mapping[int, set[str]] = {
-    1: {"training", "class_weight"},
-    2: {"training"},
-    3: {"converged"},
-    4: set(),
+    1: {"training", "class_weight", "method"},
+    2: {"training", "class_weight"},
+    3: {"training"},
+    4: {"converged"},
+    5: set(),
 }
 
 
@@ -66,6 +71,8 @@ class TrainedModel(ABC):
         Weighting of the classes, one of `WEIGHTINGS`; ``None`` if nobody can tell.
     method
         How the coefficients were estimated, one of `METHODS`; ``None`` if nobody can tell.
+    schema
+        Digest of the schema by which the tables were read; ``None`` without, or if nobody can tell.
 
     Raises
     ------
@@ -85,6 +92,7 @@ class TrainedModel(ABC):
     training: str | None = field(default=None, kw_only=True)
     class_weight: str | None = field(default=None, kw_only=True)
     method: str | None = field(default=None, kw_only=True)
+    schema: str | None = field(default=None, kw_only=True)
 
     @property
     @abstractmethod
@@ -154,7 +162,7 @@ class TrainedModel(ABC):
             "format": self.FORMAT,
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
-            **{name: getattr(self, name) for name in _TOLD},
+            **{name: getattr(self, name) for name in _ABOUT},
             **{name: getattr(self, name) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
@@ -163,9 +171,9 @@ class TrainedModel(ABC):
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` writes, from a source that need not be trusted.
 
-        Files of the four versions before are read too: none had ``method``, the first three had no
-        ``class_weight``, the second had ``converged`` in place of ``training``, true, false or
-        null, the first had neither.
+        Files of the five versions before are read too: none had ``schema``, the first four had no
+        ``method``, the first three no ``class_weight``, the second had ``converged`` in place of
+        ``training``, true, false or null, the first had neither.
 
         Raises
         ------
@@ -182,17 +190,20 @@ class TrainedModel(ABC):
         content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
             raise DataError(f"model version must be {cls.VERSION}, got another one")
-        keys = {"format", "version", "how_to_use", *_TOLD, *cls.MEMBERS}
+        keys = {"format", "version", "how_to_use", *_ABOUT, *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)
             raise DataError(
                 f"model must have the keys {sorted(keys)}, got {missing} too few and {unknown} "
                 "too many"
             )
-        told = {name: content[name] for name in _TOLD}
+        told = {name: content[name] for name in _ABOUT}
         for name, known in _TOLD.items():
             if told[name] not in (None, *known):
                 raise DataError(f"model's {name} must be one of {', '.join(known)}, or null")
+        digest = read_optional_text(told["schema"], "schema")
+        if digest is not None and not _DIGEST.fullmatch(digest):
+            raise DataError("model's schema must be a SHA-256 digest, or null")
         members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
         return cls(**members, **told)
 
@@ -288,10 +299,10 @@ def read_rows(rows: object, key: str) -> Array:
 def _updated(content: dict[str, Any], now: int) -> dict[str, Any]:
     """Return the content of a file of an earlier version as that of a file of this version."""
     version = content.get("version")
-    said = content.keys() & {"converged", *_TOLD}
+    said = content.keys() & {"converged", *_ABOUT}
     if type(version) is not int or _EARLIER.get(now - version) != said:
         return content
-    new = {**dict.fromkeys(_TOLD), **content, "version": now}
+    new = {**dict.fromkeys(_ABOUT), **content, "version": now}
     if "training" in said:
         return new
     converged = content.get("converged")

@@ -44,6 +44,9 @@ class Dataset:
         What the owner of the table should know of how it was read. They name columns.
     rows
         Where the rows are in their file; ``None`` where there is no file.
+    schema
+        Digest of the schema by which the table was read, as all hospitals have it; ``None``
+        without.
 
     Raises
     ------
@@ -60,6 +63,7 @@ class Dataset:
     levels: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     rows: RowNumbers | None = None
+    schema: str | None = None
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)

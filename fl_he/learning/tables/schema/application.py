@@ -89,6 +89,7 @@ def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) ->
         notes=table.notes,
         types=(f"schema {schema.digest[:16]}",) * len(names),
         rows=RowNumbers(table.rows[table.kept], table.header),
+        schema=schema.shared_digest,
     )
 
 

@@ -16,7 +16,15 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    ValidationError,
+    model_validator,
+)
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.csv_file import CsvForm
@@ -255,6 +263,7 @@ class Schema(_Described):
     outcome: Outcome
     terms: str | None = None
     reading: Reading = Reading()
+    _shared_digest: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
     def _check(self) -> Schema:
@@ -276,7 +285,11 @@ class Schema(_Described):
 
     def read_as(self, reading: Reading) -> Schema:
         """Return the schema for files that are written otherwise."""
-        return Schema(columns=self.columns, outcome=self.outcome, terms=self.terms, reading=reading)
+        schema = Schema(
+            columns=self.columns, outcome=self.outcome, terms=self.terms, reading=reading
+        )
+        schema._shared_digest = self.shared_digest
+        return schema
 
     @cached_property
     def model(self) -> tuple[Term, ...]:
@@ -314,6 +327,11 @@ class Schema(_Described):
         """SHA-256 of the schema, in hexadecimal digits."""
         return sha256(self.text.encode()).hexdigest()
 
+    @property
+    def shared_digest(self) -> str:
+        """The digest of the schema as all hospitals have it, before `read_as`."""
+        return self._shared_digest or self.digest
+
 
 def read_schema(path: Path, reading: Path | None = None) -> Schema:
     """Read a schema's YAML file.
@@ -323,7 +341,7 @@ def read_schema(path: Path, reading: Path | None = None) -> Schema:
     path
     reading
         A YAML file with the settings of `Reading`, which replace the schema's: a hospital's files
-        may be written otherwise. The digest is that of the result, so compare the schema's.
+        may be written otherwise. The digest is that of the result; `shared_digest` is the schema's.
 
     Raises
     ------
