@@ -106,6 +106,7 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
     ("table", "words"),
     [
         ("age\n3\n", "must have the 2 features, got one without 'size'"),
+        ("age,size\n1,2\n,\n3,4\n", "every row must have values, got none in row 3: fill"),
         ("age,size\n3,secret\n", "column 'size' must be numeric"),
         (
             "age,size,x\n,secret,1\n3,inf,2\n",

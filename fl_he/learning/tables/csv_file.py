@@ -147,7 +147,7 @@ class CsvFile(TableFile):
 
         Shorter rows are counted, not filled up: a file of them may be far smaller than its table.
         """
-        width = 0
+        width, self.empty_rows = 0, (0, 0)
         others, first = Counter[bool](), dict[bool, str]()
         for number, line, record in self._records():
             width = width or len(record)
@@ -177,6 +177,9 @@ class CsvFile(TableFile):
                 for number, record in enumerate(reader, start=1):
                     if any(record):
                         yield number, reader.line_num, record
+                    elif len(record) > 1 and self.header is not None and number > self.header:
+                        count, first = self.empty_rows
+                        self.empty_rows = count + 1, first or number
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 refusal = (
                     f"data file must be {self._form.encoding.upper()} text, got another encoding: "

@@ -186,7 +186,7 @@ def load_table(
         classes=tuple(name.strip() for name in classes),
         types=tuple(types[name] for name in features),
         levels=() if threshold is not None else labels.levels,
-        notes=(*labels.notes, *numbers.notes),
+        notes=(*table.notes, *labels.notes, *numbers.notes),
         rows=rows,
     )
 

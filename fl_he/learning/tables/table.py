@@ -124,7 +124,7 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
         )
     numbers = Numbers([name for name in names if name in known])
     rows = read_columns(table, numbers)
-    refuse(rows, [*faults, *table.faults, *numbers.faults()])
+    refuse(rows, [*faults, *table.empty_faults(), *table.faults, *numbers.faults()])
     return numbers.values, rows
 
 

@@ -104,6 +104,8 @@ class TableFile(ABC):
         Texts of a missing label, in small letters.
     faults : list of Fault
         What is wrong with the rows that were read, beside their cells.
+    empty_rows : tuple of int
+        How many rows with cells have no value, so that they are left out, and which is the first.
 
     Raises
     ------
@@ -119,6 +121,7 @@ class TableFile(ABC):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.faults: list[Fault] = []
+        self.empty_rows = 0, 0
 
     @abstractmethod
     def blocks(self, columns: Sequence[int], labels: int | None = None) -> Iterator[Block]:
@@ -131,6 +134,25 @@ class TableFile(ABC):
         labels
             The column of them whose cells are wanted as text, whatever their type.
         """
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Words about rows that were left out, for the owner of the table."""
+        count, first = self.empty_rows
+        if not count:
+            return ()
+        which = f"the first is row {first}" if count > 1 else f"row {first}"
+        return (f"not read, as without any value: {count} row{'s' * (count > 1)}, {which}",)
+
+    def empty_faults(self) -> Iterator[Fault]:
+        """Yield the fault of rows without any value, where each row needs a prediction."""
+        count, first = self.empty_rows
+        if count:
+            first_of = f", the first of {count} such rows" if count > 1 else ""
+            yield Fault(
+                f"every row must have values, got none in row {first}{first_of}: fill them in, or "
+                "remove such rows"
+            )
 
     def name_faults(self, *, unnamed: bool = True) -> Iterator[Fault]:
         """Yield the faults of names by which columns cannot be told apart.

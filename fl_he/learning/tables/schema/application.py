@@ -135,7 +135,8 @@ def features_by_schema(
 ) -> tuple[Array, tuple[str, ...], RowNumbers]:
     """Read the columns of the schema's model from a table to predict, which needs no outcome.
 
-    Each row gets a prediction, so a missing cell of a column with ``missing: drop-row`` is refused.
+    Each row gets a prediction, so a missing cell of a column with ``missing: drop-row`` is refused,
+    and a row without any value.
 
     Returns
     -------
@@ -194,6 +195,9 @@ class _Table:
         self._labels = _Labels(schema.outcome, missing, reading.decimal)
         self._read(file, [*places.values()], next(iter(outcome.values()), None))
         self._faults += file.faults
+        self._file_notes = file.notes
+        if not labelled:
+            self._faults += file.empty_faults()
         self._found = self._labels.read() if outcome and self.rows.size else None
 
     def _read(self, file: TableFile, places: Sequence[int], label: int | None) -> None:
@@ -251,6 +255,9 @@ class _Table:
             read = self._readers.get(factor.column)
             if factor.functions and read is not None and self.rows.size:
                 yield from self._undefined(factor, read)
+        if self.rows.size and not self.kept.any():
+            words = f"got none among {len(self.rows)} rows"
+            yield Fault(f"a table must have rows without missing cells, {words}")
 
     def _undefined(self, factor: Factor, reader: ColumnReader) -> Iterator[Fault]:
         """Yield the fault of cells for which a function has no finite value."""
@@ -278,7 +285,7 @@ class _Table:
     @property
     def notes(self) -> tuple[str, ...]:
         """Words about columns and rows that are not used, and cells that are filled in."""
-        notes = list(self._labels.notes)
+        notes = [*self._file_notes, *self._labels.notes]
         if self._extra:
             them, columns = ("it", "column") if len(self._extra) == 1 else ("them", "columns")
             named = some(self._extra, _MOST_NAMED)
@@ -298,12 +305,9 @@ class _Table:
         return tuple(notes)
 
     def refuse(self) -> None:
-        """Raise DataError of all that is wrong with the table, or if no row is left."""
+        """Raise DataError of all that is wrong with the table."""
         if faults := tuple(self.faults()):
             raise DataError.of(faults, RowNumbers(self.rows, self.header).note)
-        if not self.kept.any():
-            words = f"got none among {len(self.rows)} rows"
-            raise DataError(f"a table must have rows without missing cells, {words}")
 
     def plain(self, name: str) -> Array:
         """Return a column of the rows that are kept, as numbers that no setting changes."""

@@ -416,10 +416,29 @@ def test_a_row_to_predict_must_be_complete_and_needs_no_outcome(tmp_path: Path) 
         features_by_schema(holes, schema(("crp: {type: number}", DROPPED)))
 
 
+def test_rows_without_any_value_are_told_and_have_no_prediction(tmp_path: Path) -> None:
+    path = saved(tmp_path, table())
+    lines = path.read_text().splitlines()
+    path.write_text("\n".join(["", *lines[:4], "," * 6, "", *lines[4:], "," * 6]) + "\n")
+    note = "not read, as without any value: 2 rows, the first is row 6"
+    assert check_table(path, schema()).notes == (note,)
+    assert load_by_schema(path, schema()).notes == (note,)
+    with pytest.raises(DataError) as refusal:
+        features_by_schema(path, schema())
+    assert [fault.words for fault in refusal.value.faults] == [
+        "every row must have values, got none in row 6, the first of 2 such rows: fill them in, "
+        "or remove such rows"
+    ]
+
+
 def test_a_table_without_rows_left_is_refused(tmp_path: Path) -> None:
     every = tuple((row, None) for row in range(2, 14))
     with pytest.raises(DataError, match="rows without missing cells, got none among 12"):
         load(tmp_path, cell(table(), "crp", *every), ("crp: {type: number}", DROPPED))
+    checked = check_table(tmp_path / "table.csv", schema(("crp: {type: number}", DROPPED)))
+    assert [fault.words for fault in checked.faults] == [
+        "a table must have rows without missing cells, got none among 12 rows"
+    ]
     for change in (("crp: {type: number}", DROPPED), ("positive: yes", "missing: drop-row")):
         with pytest.raises(DataError, match="a table must have rows, got none"):
             load(tmp_path, table(0), change)
