@@ -12,7 +12,7 @@ from fl_he.terminal.errors import plain_errors
 
 READING = typer.Option(
     metavar="FILE",
-    help="How TABLE is written, in the place of the schema's `reading`: a YAML file with its "
+    help="How the table is written, in the place of the schema's `reading`: a YAML file with its "
     "settings.",
 )
 

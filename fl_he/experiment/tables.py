@@ -101,13 +101,19 @@ def schema_of_tables(path: str, reading: str = "") -> Schema:
         If a file cannot be read or is none of the kind.
     """
     from fl_he.learning.tables.schema.description import (  # noqa: PLC0415 - lazy: pydantic
+        read_reading,
         read_schema,
     )
 
+    setting = f"data.schema={path}"
     try:
-        return read_schema(Path(path), Path(reading) if reading else None)
+        schema = read_schema(Path(path))
+        if not reading:
+            return schema
+        setting = f"data.reading={reading}"
+        return schema.read_as(read_reading(Path(reading)))
     except DataError as error:
-        raise DataError(f"data.schema={path}: {error}") from None
+        raise DataError(f"{setting}: {error}") from None
 
 
 def joined(tables: Sequence[Dataset]) -> Dataset:
@@ -127,6 +133,11 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     (path,) = data.files
     schema = _schema(data, path)
     form = None if schema is None else schema.reading.form
+    if schema is not None and column in schema.read_names:
+        raise DataError(
+            f"partition.column must be no column of the schema's terms or outcome, got {column!r}: "
+            "leave the column out of terms; without terms, declare type: drop"
+        )
     sites, rows, notes = read_labels(path, column, form)
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=2)

@@ -195,6 +195,9 @@ def test_sites_differ_in_form_order_and_further_columns(tmp_path: Path) -> None:
     np.testing.assert_allclose([*found.values()], [*expected.values()], rtol=0, atol=1e-6)
     with pytest.raises(ConfigError, match=r"data\.reading must come with data\.schema and have"):
         fitted(tmp_path, "", schema, path, f"data.reading=[{tmp_path}/site2.yaml]")
+    absent = f"data.reading=[{tmp_path}/nope.yaml,'','']"
+    with pytest.raises(DataError, match=r"^data\.reading=.*nope\.yaml: the reading file must be"):
+        fitted(tmp_path, "", schema, path, absent)
     with pytest.raises(DataError, match=r"site2\.csv: data file must be UTF-8 text"):
         fitted(tmp_path, "", schema, path)
 
@@ -208,6 +211,10 @@ def test_a_column_of_sites_is_read_in_the_declared_form(tmp_path: Path) -> None:
     assert metrics["config"]["partition"]["sites"] == ["e", "north", "w"]
     found = estimates(metrics)
     np.testing.assert_allclose([*found.values()], [*PLAIN_ESTIMATES.values()], rtol=0, atol=1e-6)
+    for column in ("male", "died"):
+        settings = ("partition=column", f"partition.column={column}")
+        with pytest.raises(DataError, match=f"must be no column of the schema.* got '{column}'"):
+            fitted(tmp_path, "semicolon.csv", schema, *settings)
 
 
 def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -> None:

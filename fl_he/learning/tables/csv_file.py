@@ -83,11 +83,18 @@ class CsvForm:
         Python's name of it.
     compression : str
         ``gzip``, ``bz2``, ``xz`` or ``none``.
+    place : str
+        Where its owner has declared it; empty if nobody has.
     """
 
     separator: str = ","
     encoding: str = "utf-8"
     compression: str = "none"
+    place: str = ""
+
+    def remedy(self, setting: str, otherwise: str) -> str:
+        """Say what to do about a file of another form."""
+        return f"correct {setting} in {self.place}, or {otherwise}" if self.place else otherwise
 
     def open(self, path: Path) -> IO[str]:
         """Open a file of this form."""
@@ -106,7 +113,7 @@ class CsvFile(TableFile):
 
     def __init__(self, path: Path, form: CsvForm | None = None) -> None:
         super().__init__(path)
-        self._form, self._declared = form or CsvForm(), form is not None
+        self._form = form or CsvForm()
         first = [(number, record) for number, _, record in islice(self._records(), 2)]
         if not first:
             raise DataError(
@@ -116,10 +123,11 @@ class CsvFile(TableFile):
         self.types = ["string"] * len(self.names)
         own = self._form.separator
         if separator := _other_separator([record for _, record in first], own):
-            remedy = "save the table with commas and decimal points"
+            points = "" if self._form.place else " and decimal points"
+            save = f"save the table with {_SEPARATORS[own]}{points}"
             raise DataError(
                 f"cells must be separated by {_SEPARATORS[own]}, got {separator}: "
-                f"{'correct reading: separator in the schema, or ' * self._declared}{remedy}"
+                f"{self._form.remedy('separator', save)}"
             )
         if self.names[0].lower().startswith("sep=") or len(first[0][1]) == 1 < len(first[-1][1]):
             raise DataError(
@@ -181,11 +189,9 @@ class CsvFile(TableFile):
                         count, first = self.empty_rows
                         self.empty_rows = count + 1, first or number
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
-                refusal = (
-                    f"data file must be {self._form.encoding.upper()} text, got another encoding: "
-                    f"{'correct reading: encoding in the schema, or ' * self._declared}"
-                    "save the table as CSV UTF-8"
-                )
+                own = self._form.encoding.upper()
+                save = self._form.remedy("encoding", f"save the table as CSV {own}")
+                refusal = f"data file must be {own} text, got another encoding: {save}"
             except csv.Error:
                 refusal = (
                     "quotes must enclose whole cells and be closed, got others in or before "

@@ -17,13 +17,13 @@ from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, shown, some
 
 _MOST_NAMED = 10
-_PARQUET, _SAVE = "a Parquet file", "save the table as CSV UTF-8"
+_PARQUET, _SAVE, _GZIP = "a Parquet file", "save the table as CSV UTF-8", "a gzip file"
 #: Files by the bytes that they begin with, and what to do about their names or them.
 _BEGINNINGS = {
     b"PAR1": (_PARQUET, "name it .parquet"),
     b"PK\x03\x04": ("an Excel workbook or another zip file", _SAVE),
     b"\xd0\xcf\x11\xe0": ("an Excel workbook", _SAVE),
-    b"\x1f\x8b": ("a gzip file", "unpack it"),
+    b"\x1f\x8b": (_GZIP, "unpack it"),
     b"ARROW1": ("an Arrow file", "save the table as Parquet"),
 }
 
@@ -64,7 +64,7 @@ def open_table(path: str | Path, hint: str | None = None, form: CsvForm | None =
             suffix = Path(path.stem).suffix.lower()
         endings[1:1] = [".tsv", ".txt"]
     if suffix not in endings:
-        what = f", which is {other}" if (other := _other_kind(path, suffix)) else ""
+        what = f", which is {other}" if (other := _other_kind(path, suffix, form)) else ""
         known = f"{', '.join(endings[:-1])} or {endings[-1]}"
         words = f"data file must be a {known} file, got {place}{what}"
         raise DataError(words, setting="path")
@@ -72,7 +72,7 @@ def open_table(path: str | Path, hint: str | None = None, form: CsvForm | None =
         missing = f"data file must exist, got {place}, which was not found"
         raise DataError(f"{missing}: {hint}") if hint else DataError(missing, setting="path")
     packed = form is not None and form.compression != "none"
-    if not packed and (other := _other_kind(path, suffix)):
+    if not packed and (other := _other_kind(path, suffix, form)):
         raise DataError(f"data file must be what its name ends in, got {place}, which is {other}")
     if suffix != ".parquet":
         return CsvFile(path, form)
@@ -81,7 +81,7 @@ def open_table(path: str | Path, hint: str | None = None, form: CsvForm | None =
     return ParquetFile(path)
 
 
-def _other_kind(path: Path, suffix: str) -> str:
+def _other_kind(path: Path, suffix: str, form: CsvForm | None) -> str:
     """Say what a file is, by its first bytes, if it is something else than its name says."""
     if not path.is_file():
         return ""
@@ -89,7 +89,9 @@ def _other_kind(path: Path, suffix: str) -> str:
         start = file.read(8)
     for beginning, (kind, advice) in _BEGINNINGS.items():
         if start.startswith(beginning) and (kind != _PARQUET or suffix != ".parquet"):
-            return f"{kind}: {advice}"
+            if form is None or kind != _GZIP:
+                return f"{kind}: {advice}"
+            return f"{kind}: {form.remedy('compression', advice)}"
     return ""
 
 

@@ -39,7 +39,7 @@ MISSING_LEVEL = "missing"
 _LONGEST_NAME = 200
 _EPOCH = date(1970, 1, 1).toordinal()
 #: Policies for missing cells, by the type of a column.
-_NUMERIC = ("refuse", "drop-row", "indicator", "mean")
+_NUMERIC = ("refuse", "drop-row", "indicator")
 _POLICIES = {
     **dict.fromkeys(("number", "integer", "boolean", "date"), _NUMERIC),
     "category": ("refuse", "drop-row", "level"),
@@ -110,12 +110,13 @@ class Reading(_Described):
     encoding: Encoding = "utf-8"
     na_values: tuple[str, ...] = ()
     compression: Literal["auto", "none", "gzip", "bz2", "xz"] = "auto"
+    _place: str = PrivateAttr("the schema's reading")
 
     @property
     def form(self) -> CsvForm:
         """The form of CSV files."""
         separator = "\t" if self.separator == "tab" else self.separator
-        return CsvForm(separator, self.encoding, self.compression)
+        return CsvForm(separator, self.encoding, self.compression, self._place)
 
     @model_validator(mode="after")
     def _check(self) -> Reading:
@@ -153,7 +154,7 @@ class Column(_Described):
     reference: str | None = None
     since: _Date | None = None
     format: Literal["YYYY-MM-DD", "DD.MM.YYYY", "DD/MM/YYYY", "MM/DD/YYYY"] = "YYYY-MM-DD"
-    missing: Literal["refuse", "drop-row", "indicator", "mean", "level"] = "refuse"
+    missing: str = "refuse"
     aliases: tuple[_Name, ...] = ()
 
     @model_validator(mode="after")
@@ -170,12 +171,7 @@ class Column(_Described):
                 yield f"{setting} must be left out of a column of type {self.type}"
         if self.missing not in _POLICIES[self.type]:
             known = ", ".join(_POLICIES[self.type])
-            yield f"missing must be one of {known} for type {self.type}, got {self.missing}"
-        elif self.missing == "mean":
-            yield (
-                "missing: mean is not available yet, as it needs the mean of all hospitals: use "
-                "indicator, drop-row or refuse"
-            )
+            yield f"missing must be one of {known} for type {self.type}, got {shown(self.missing)}"
         if self.type == "date" and self.since is None:
             yield "since must be given for a date, such as 2020-01-01"
         if self.type == "category":
@@ -311,6 +307,13 @@ class Schema(_Described):
         return tuple(name for name in self.columns if name in named)
 
     @property
+    def read_names(self) -> frozenset[str]:
+        """Names and aliases of the outcome and of the columns in the model's terms."""
+        described = [(name, self.columns[name].aliases) for name in self.used]
+        described.append((self.outcome.column, self.outcome.aliases))
+        return frozenset(name for first, others in described for name in (first, *others))
+
+    @property
     def drops_rows(self) -> bool:
         """Whether a row may be left out of the model for a missing cell."""
         policies = [self.columns[name].missing for name in self.used]
@@ -349,7 +352,14 @@ def read_schema(path: Path, reading: Path | None = None) -> Schema:
         If a file cannot be read; else of all faults of the description.
     """
     schema = _read(Schema, path)
-    return schema if reading is None else schema.read_as(_read(Reading, reading))
+    return schema if reading is None else schema.read_as(read_reading(reading))
+
+
+def read_reading(path: Path) -> Reading:
+    """Read a YAML file with the settings of `Reading`; raises DataError of all faults."""
+    reading = _read(Reading, path)
+    reading._place = _noun(Reading)
+    return reading
 
 
 def schema_of(content: Any) -> Schema:
@@ -360,25 +370,31 @@ def schema_of(content: Any) -> Schema:
 _Kind = TypeVar("_Kind", bound=_Described)
 
 
+def _noun(kind: type[_Described]) -> str:
+    return "the reading file" if kind is Reading else "a schema"
+
+
 def _read(kind: type[_Kind], path: Path) -> _Kind:
     try:
         with path.expanduser().open("rb") as file:
             text = file.read(4 * MOST_TEXT).decode("utf-8-sig")
     except OSError as error:
-        words = f"a schema must be a file that can be read, got {str(path)!r}: {error.strerror}"
+        words = (
+            f"{_noun(kind)} must be a file that can be read, got {str(path)!r}: {error.strerror}"
+        )
         raise DataError(words) from None
     except UnicodeDecodeError:
-        words = f"a schema must be UTF-8 text, got another encoding in {str(path)!r}"
+        words = f"{_noun(kind)} must be UTF-8 text, got another encoding in {str(path)!r}"
         raise DataError(words) from None
     try:
-        return _described(kind, parse_yaml(text))
+        return _described(kind, parse_yaml(text, _noun(kind)))
     except DataError as error:
         raise DataError.of(error.faults, f" ({path})") from None
 
 
 def _described(kind: type[_Kind], content: Any) -> _Kind:
     if not isinstance(content, dict):
-        raise DataError(f"a schema must be a map of {', '.join(kind.model_fields)}")
+        raise DataError(f"{_noun(kind)} must be a map of {', '.join(kind.model_fields)}")
     try:
         return kind.model_validate(content)
     except ValidationError as error:
@@ -396,19 +412,21 @@ def _words(error: Mapping[str, Any], kind: type[_Described]) -> str:
             "reading": Reading.model_fields.keys(),
         }
         settings = within[str(place[0])] if len(place) > 1 else kind.model_fields.keys()
+        if kind is Reading and place[-1] == "reading":
+            return "the reading file must have the settings of reading, not the key reading itself"
         near = difflib.get_close_matches(str(place[-1]), settings, n=1)
         hint = f"did you mean {near[0]}?" if near else f"known are {', '.join(settings)}"
-        return f"{_path(place[:-1])}has no setting {shown(str(place[-1]))}; {hint}"
+        return f"{_path(place[:-1], kind)}has no setting {shown(str(place[-1]))}; {hint}"
     said = error["msg"].removeprefix("Value error, ")
     if name == "literal_error":
         said = f"must be one of {error['ctx']['expected']}"
-    return f"{_path(place)}{_WORDS.get(name, said)}"
+    return f"{_path(place, kind)}{_WORDS.get(name, said)}"
 
 
-def _path(place: tuple[int | str, ...]) -> str:
+def _path(place: tuple[int | str, ...], kind: type[_Described]) -> str:
     """Return the words for a place in the file."""
     names = [str(part + 1) if isinstance(part, int) else part for part in place]
     names = [name for name in names if name != "[key]"]
     if names[:1] == ["columns"] and len(names) > 1:
         names[:2] = [f"column {shown(names[1])}"]
-    return f"{': '.join(names)}: " if names else "a schema: "
+    return f"{': '.join(names)}: " if names else f"{_noun(kind)}: "

@@ -20,8 +20,10 @@ _DEEPEST = 8
 _Loader = getattr(yaml, "CBaseLoader", yaml.BaseLoader)
 
 
-def parse_yaml(text: str) -> Any:
+def parse_yaml(text: str, what: str = "a schema") -> Any:
     """Return the only document of a text, as dicts, lists and texts.
+
+    ``what``: the text's name in errors.
 
     Raises
     ------
@@ -35,10 +37,10 @@ def parse_yaml(text: str) -> Any:
     {'levels': ['no', '1.10']}
     """
     if len(text) > MOST_TEXT:
-        raise DataError(f"a schema must have at most {MOST_TEXT} characters, got {len(text)}")
+        raise DataError(f"{what} must have at most {MOST_TEXT} characters, got {len(text)}")
     if not all(sign.isprintable() or sign in "\n\r\t" for sign in text):
-        raise DataError("a schema must be printable text, got control characters")
-    document, refusal = _Document(), ""
+        raise DataError(f"{what} must be printable text, got control characters")
+    document, refusal = _Document(what), ""
     try:
         for event in yaml.parse(text, Loader=_Loader):
             document.add(event)
@@ -47,17 +49,20 @@ def parse_yaml(text: str) -> Any:
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         place = getattr(error, "problem_mark", None)
         where = f" in line {place.line + 1}" if place is not None else ""
-        refusal = f"a schema must be YAML, got text that is not{where}"
+        refusal = (
+            f"{what} must be YAML, got text that is not{where}: a text with a colon and a blank, "
+            "or that begins with a backtick, needs quotes, such as terms: 'age : sex'"
+        )
     if refusal or document.documents != 1:
-        raise DataError(refusal or f"a schema must be one document, got {document.documents}")
+        raise DataError(refusal or f"{what} must be one document, got {document.documents}")
     return document.root
 
 
 class _Document:
     """A document in the making: the containers that are open, and the key that waits in each."""
 
-    def __init__(self) -> None:
-        self.documents = 0
+    def __init__(self, what: str) -> None:
+        self._what, self.documents = what, 0
         self.root: Any = None
         self._open: list[tuple[Any, str | None]] = []
 
@@ -66,7 +71,7 @@ class _Document:
         line = event.start_mark.line + 1 if event.start_mark is not None else 0
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None or tag is not None:
-            words = "anchors, aliases and tags must be left out of a schema, got one in line"
+            words = f"{self._what} must have no anchors, aliases and tags, got one in line"
             raise DataError(f"{words} {line}: write the value itself")
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
@@ -77,7 +82,7 @@ class _Document:
             self._value(inside, line)
             if len(self._open) >= _DEEPEST:
                 raise DataError(
-                    f"a schema must have at most {_DEEPEST} levels, got more in line {line}"
+                    f"{self._what} must have at most {_DEEPEST} levels, got more in line {line}"
                 )
             self._open.append((inside, None))
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):

@@ -23,7 +23,7 @@ from fl_he.learning.tables.schema.application import (
     load_by_schema,
     rows_by_schema,
 )
-from fl_he.learning.tables.schema.description import Schema, schema_of
+from fl_he.learning.tables.schema.description import Schema, read_schema, schema_of
 from fl_he.learning.tables.schema.yaml_text import parse_yaml
 
 SCHEMA = """
@@ -230,11 +230,12 @@ def test_a_file_is_read_in_its_declared_form(tmp_path: Path, form: str) -> None:
 def test_another_form_than_the_declared_one_is_named(tmp_path: Path) -> None:
     text, path = table().write_csv(separator=";"), tmp_path / "table.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match=r"separated by commas, got semicolons: correct reading: s"):
+    with pytest.raises(DataError, match="got semicolons: correct separator in the schema's r"):
         load_by_schema(path, schema())
     path.write_text(text.replace(";", ","))
     reading = ("outcome:", "reading: {separator: ;}\noutcome:")
-    with pytest.raises(DataError, match="separated by semicolons, got commas"):
+    words = "got commas: correct separator in the schema's reading, or save the table with semic"
+    with pytest.raises(DataError, match=words):
         load_by_schema(path, schema(reading))
     path.write_bytes(text.replace(";", ",").replace("F", "Ö").encode("latin-1"))
     with pytest.raises(DataError, match="must be UTF-8 text, got another encoding"):
@@ -243,6 +244,30 @@ def test_another_form_than_the_declared_one_is_named(tmp_path: Path) -> None:
     packed.write_bytes(gzip.compress(text.encode())[:-9])
     with pytest.raises(DataError, match="must be a whole gzip file"):
         load_by_schema(packed, schema(reading))
+    plain = ("outcome:", "reading: {compression: none}\noutcome:")
+    with pytest.raises(DataError, match="gzip file: correct compression in the schema's read"):
+        load_by_schema(packed, schema(plain))
+
+
+def test_the_reading_file_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    path, own, shared = tmp_path / "table.csv", tmp_path / "own.yaml", tmp_path / "schema.yaml"
+    shared.write_text(SCHEMA)
+    own.write_text("separator: ';'")
+    path.write_text(table().write_csv(separator="\t"))
+    words = "got tabs: correct separator in the reading file, or save the table with semicolons"
+    with pytest.raises(DataError, match=words):
+        check_table(path, read_schema(shared, own))
+    for text, said in (
+        ("reading: {decimal: ','}", "must have the settings of reading, not the key reading"),
+        ("a: &x 1", "the reading file must have no anchors"),
+        ("decimal: '", "the reading file must be YAML"),
+        ("{separator: ',', decimal: ','}", "the reading file: separator and decimal must differ"),
+    ):
+        own.write_text(text)
+        with pytest.raises(DataError, match=said):
+            read_schema(shared, own)
+    with pytest.raises(DataError, match="the reading file must be a file that can be read"):
+        read_schema(shared, tmp_path / "nope.yaml")
 
 
 def test_a_packed_file_is_unpacked_up_to_a_limit(
