@@ -303,7 +303,7 @@ def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     assert sentence is not None
     (said,) = text(sentence, 400)
     assert said.endswith(
-        "they need the Hessian of all patients; experiment=inference without optimizer fits "
+        "they need the Hessian of all patients; experiment=inference optimizer=newton fits "
         "all rows without a penalty, and has them unless the classes are separated."
     )
 

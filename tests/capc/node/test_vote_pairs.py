@@ -236,13 +236,16 @@ def test_a_lost_ledger_lets_no_second_order_of_positions_out(tmp_path: Path) -> 
 
     deployed.grid.change = keep
     deployed.ask(3)
-    (tmp_path / party / "voting.jsonl").unlink()
     context = deployed.grid.contexts[node]
-    context.state = RecordDict()
-    replies = list[Message]()
-    for step in (CapcStep.EVALUATE, CapcStep.COMPARE, CapcStep.COLLECT):
-        message = Message(kept[step].to_content(), node, step.value)
-        replies += deployed.grid.send_and_receive([message])
+    for _ in range(12):  # the order is the same as before in one of 8
+        (tmp_path / party / "voting.jsonl").unlink(missing_ok=True)
+        context.state = RecordDict()
+        replies = list[Message]()
+        for step in (CapcStep.EVALUATE, CapcStep.COMPARE, CapcStep.COLLECT):
+            message = Message(kept[step].to_content(), node, step.value)
+            replies += deployed.grid.send_and_receive([message])
+        if replies[-1].has_error():
+            break
     assert [reply.has_error() for reply in replies] == [False, False, True]
 
 
