@@ -91,6 +91,7 @@ class ColumnReader(ABC):
         self.name, self.column = name, column
         self._missing, self._decimal = missing, decimal
         self._blocks: list[Array] = []
+        self._rows = 0
         self._found: dict[str, tuple[int, list[int]]] = {}
         self._known: dict[str, float] = {}
         low, high = column.limits
@@ -101,6 +102,7 @@ class ColumnReader(ABC):
 
     def add(self, rows: Rows, cells: Cells) -> None:
         """Add rows with their cells."""
+        self._rows += len(rows)
         if isinstance(cells, Unreadable):
             values, wrong = self._other(rows, cells)
         elif isinstance(cells, np.ndarray):
@@ -193,7 +195,13 @@ class ColumnReader(ABC):
             return f"fill them in, or declare missing: drop-row or missing: {policy}"
         if kind == self._outside:
             return "correct the cells, or bounds in the schema"
-        return _REMEDIES.get(kind, _CORRECT)
+        if self.column.type == "date":
+            return f"{_CORRECT}, or correct format in the schema"
+        remedy = _REMEDIES.get(kind, _CORRECT)
+        count, _ = self._found[kind]
+        if count > 1 and count == self._rows - self.missing:  # the column is of another type
+            return f"{remedy}, or type in the schema"
+        return remedy
 
 
 class NumberReader(ColumnReader):

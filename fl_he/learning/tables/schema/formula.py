@@ -182,19 +182,29 @@ class _Parser:
             return self._function(depth)
         if self.kind not in ("name", "quoted"):
             hint = ": a model always has an intercept" if self.kind == "number" else ""
+            hint = self._in_backticks(self.sign) or hint
             self.refuse("a column or a function must come here", hint)
         name = self.sign.strip("`").strip() if self.kind == "quoted" else self.sign
         if name not in self._columns:
             near = difflib.get_close_matches(name, self._columns, n=1)
             hint = f"; did you mean {shown(near[0])}?" if near else ""
+            hint = self._in_backticks(name) or hint
             self.refuse("a name must be one of the schema's columns", hint)
         self.next()
         return Factor(name)
 
+    def _in_backticks(self, word: str) -> str:
+        """Return a hint if a column that is no word stands here without backticks."""
+        here = [name for name in self._columns if self._text.startswith(name, self._start)]
+        longest = max(here, key=len, default="")
+        fits = len(longest) > len(word)
+        return f"; write the column as `{longest}`, in backticks" if fits else ""
+
     def _function(self, depth: int) -> Factor:
         function = self.sign
         if function not in FUNCTIONS:
-            self.refuse(f"a function must be one of {', '.join(FUNCTIONS)}")
+            known = ", ".join(FUNCTIONS)
+            self.refuse(f"a function must be one of {known}", self._in_backticks(function))
         if depth > _DEEPEST:
             self.refuse(f"brackets must be at most {_DEEPEST} deep")
         self.next()

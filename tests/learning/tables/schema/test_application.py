@@ -304,7 +304,21 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
     "dates": (
         (),
         cell(table(), "admitted", (2, "2023-02-30"), (3, "1.1.2023"), (4, SECRET[0])),
-        ["column 'admitted': 3 cells not written YYYY-MM-DD, in rows 2, 3, 4: "],
+        [
+            "column 'admitted': 3 cells not written YYYY-MM-DD, in rows 2, 3, 4: correct the cells"
+            ", or declare their text in reading: na_values, or correct format in the schema",
+        ],
+    ),
+    "types": (
+        (),
+        cell(table().with_columns(age=pl.lit("old"), smoker=pl.lit("ja")), "age", (2, None)),
+        [
+            "column 'age': 1 missing cell, in row 2",
+            "column 'age': 11 cells of text, the first in rows 3, 4, 5, 6, 7: correct the cells, "
+            "or declare their text in reading: na_values, or type in the schema",
+            "column 'smoker': 12 cells other than 0, 1, true and false, the first in rows 2, 3, 4, "
+            "5, 6: correct the cells, or declare their text in reading: na_values, or type in the",
+        ],
     ),
     "truth": (
         (),

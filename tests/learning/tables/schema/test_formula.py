@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from contextlib import suppress
 
@@ -144,3 +145,9 @@ def test_splines_of_one_column_have_the_same_knots() -> None:
 def test_a_near_name_is_suggested() -> None:
     with pytest.raises(DataError, match=r"did you mean 'age'\?"):
         parse_formula("a + aged", COLUMNS)
+
+
+@pytest.mark.parametrize("name", ["BMI (kg/m²)", "first dialysis", "1st dialysis", "log dose"])
+def test_a_name_that_is_no_word_is_shown_in_backticks(name: str) -> None:
+    with pytest.raises(DataError, match=re.escape(f"write the column as `{name}`, in backticks")):
+        parse_formula(f"age + {name}", ["age", name])
