@@ -420,6 +420,8 @@ def _words(error: Mapping[str, Any], kind: type[_Described]) -> str:
     said = error["msg"].removeprefix("Value error, ")
     if name == "literal_error":
         said = f"must be one of {error['ctx']['expected']}"
+    if place[2:3] == ("bounds",) and name in ("missing", "too_long"):
+        return f"{_path(place[:3], kind)}must be two values, the lower one, then the higher one"
     return f"{_path(place, kind)}{_WORDS.get(name, said)}"
 
 

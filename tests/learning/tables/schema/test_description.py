@@ -69,6 +69,8 @@ def test_the_digest_is_of_the_meaning() -> None:
         (("[M, F]", "[F, F]"), "levels must be at least 2 different texts"),
         (("[0, 120]", "[120, 0]"), "bounds must be the lower one, then the higher one"),
         (("[0, 120]", "[0, nan]"), "bounds must be the lower one, then the higher one"),
+        (("[0, 120]", "[0]"), "column 'age': bounds: must be two values, the lower one, then"),
+        (("[0, 120]", "[0, 1, 2]"), "column 'age': bounds: must be two values, the lower one, th"),
         (("[0, 120]", "[0, old]"), "bounds must be two numbers"),
         (("since: 2023-01-01, ", ""), "since must be given for a date, such as 2020-01-01"),
         (("since: 2023-01-01", "since: 1.1.2023"), "since: must be a date such as 2020-01-31"),
