@@ -110,6 +110,9 @@ def test_sites_with_different_files_train_the_pooled_model(tmp_path: Path, seale
     trained(tmp_path, nodes_of(tmp_path, plan), f"sealed={sealed}", "topology=chain")
     assert plan.features == FEATURES
     check_is_pooled(tmp_path / "model-1.json")
+    coordinators = [] if sealed == "true" else [tmp_path / "run-7" / "model.json"]
+    for model in (tmp_path / "model-1.json", tmp_path / "model-2.json", *coordinators):
+        assert LogisticModel.load(model).schema == plan.schema
 
 
 def check_is_pooled(path: Path) -> None:
