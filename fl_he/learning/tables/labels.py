@@ -83,6 +83,11 @@ class Labels:
                 self._trimmed.add("label{s}", 1, row)
 
     @property
+    def missing(self) -> int:
+        """The number of missing labels."""
+        return self._missing.found.get(MISSING, (0, 0))[0]
+
+    @property
     def notes(self) -> tuple[str, ...]:
         """Words about labels that are not read as they stand."""
         trimmed = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -406,7 +406,11 @@ class _Labels:
     @property
     def faults(self) -> Sequence[Fault]:
         """Faults that were found when the labels were read."""
-        return self._labels.faults
+        faults = self._labels.faults
+        if not (faults and self._labels.missing):
+            return faults
+        remedy = "fill them in, or declare missing: drop-row of outcome"
+        return [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
 
     @property
     def notes(self) -> tuple[str, ...]:

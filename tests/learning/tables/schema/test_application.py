@@ -349,7 +349,8 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         cell(cell(table(), "died", (2, None), (5, SECRET[2])), "age", (3, "x")),
         [
             "column 'age': 1 cell of text, in row 3",
-            "column 'died' must have no missing values, got 1 missing cell in row 2",
+            "column 'died' must have no missing values, got 1 missing cell in row 2: fill them in, "
+            "or declare missing: drop-row of outcome",
             "target 'died' must have two classes, got 3",
         ],
     ),
