@@ -91,8 +91,10 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
 def _quality(metrics: Metrics) -> Section:
     evaluation = metrics.get("evaluation")
     if metrics["federated"]["accuracy"] is None and not evaluation:
-        held_out = "No rows are held out" if metrics.get("sites") else "Nobody holds test data"
-        blocks: list[Block] = [Note(f"{held_out}, so no figure of quality on new rows is known.")]
+        unknown = "Nobody holds test data, so no figure of quality is known."
+        if metrics.get("sites"):
+            unknown = "No rows are held out, so no figure of quality on new rows is known."
+        blocks: list[Block] = [Note(unknown)]
     else:
         headings = (column.heading.replace("\n", " ") for column in COLUMNS)
         rows = compared_models(metrics)

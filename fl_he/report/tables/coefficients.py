@@ -228,7 +228,8 @@ def profile_notes(inference: Mapping[str, Any]) -> list[str]:
     if profile["withheld"]:
         return [f"No profile likelihood intervals: {profile['withheld']}."]
     without = _left_out(inference)  # which a sentence of all estimates names
-    searched = [_SEVERAL_MAXIMA] if has_firth(inference) and profile["intervals"] else []
+    bounds = any(row[end] is not None for row in profile["intervals"] for end in ("lower", "upper"))
+    searched = [_SEVERAL_MAXIMA] if has_firth(inference) and bounds else []
     return searched + [
         f"{row['name']}, {end} bound: {row[f'{end}_reason']}."
         for row in profile["intervals"]

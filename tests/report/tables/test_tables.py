@@ -679,6 +679,17 @@ def test_a_table_without_any_estimate_explains_none() -> None:
     assert "odds ratio: for one unit" not in said
 
 
+@pytest.mark.parametrize("bound", [1.5, None])
+def test_bounds_of_firths_penalty_are_not_sure_where_there_are_any(bound: float | None) -> None:
+    row = dict.fromkeys(("lower", "upper_reason", "odds_ratio_lower", "odds_ratio_upper"))
+    rows = [{**row, "name": "age", "upper": bound, "lower_reason": "it has none"}]
+    profile = {"iterations": 7, "seconds": 1.5, "withheld": None, "intervals": rows}
+    table = coefficient_table(inferred(AGE, fit=FIRTH, profile=profile, penalty="firth"))
+    assert table is not None
+    said = "can have several maxima" in "\n".join(text(table, 400))
+    assert said is (bound is not None)
+
+
 def test_profile_intervals_that_are_withheld_are_a_sentence() -> None:
     why = "training ended before it converged"
     profile = {"iterations": 0, "seconds": 0.0, "withheld": why, "intervals": []}
