@@ -15,7 +15,7 @@ import numpy as np
 from fl_he.config.command_line import did_you_mean, override
 from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
-from fl_he.learning.errors import DataError, DataWarning
+from fl_he.learning.errors import DataError, DataWarning, Fault
 from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.table import read_labels
@@ -27,6 +27,8 @@ _POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
 _DROP = "data.drop=[COLUMN,...]"
 #: As many columns as are named in an error.
 _MOST_LISTED = 20
+#: Files whose faults an error tells.
+_MOST_FILES = 10
 #: Of a file's name, which is no part of a hospital's.
 _ENDING = re.compile(r"\.(parquet|[ct]sv|txt)(\.\w+)?$", re.IGNORECASE)
 _OF_COMPANY_X = ("company x", "the key holder")
@@ -47,7 +49,7 @@ def whole_table(data: DataConfig) -> Dataset:
     """Return all of the data, in the units of the table; raises DataError."""
     if data.name in BUILT_IN:
         return load_built_in(data.name)
-    dataset = joined([_read(data, path) for path in data.files])
+    dataset = joined(_read_all(data))
     _require_classes(dataset, with_outcome(data))
     return dataset
 
@@ -66,12 +68,16 @@ def site_tables(config: Config) -> dict[str, Dataset]:
     """
     data, column = config.data, config.partition.column
     if column is None:
-        files = dict(zip(_names_of(data.files), data.files, strict=True))
-        tables = {name: _read(data, path) for name, path in files.items()}
-        first, *others = tables.items()
-        for name, table in others:
-            if difference := _difference(first[1], table):
-                raise DataError(f"the table of {name} must be as that of {first[0]}: {difference}")
+        names = _names_of(data.files)
+        tables = dict(zip(names, _read_all(data), strict=True))
+        first, *others = names
+        differences = {name: _difference(tables[first], tables[name]) for name in others}
+        if faults := [
+            Fault(f"the table of {name} must be as that of {first}: {difference}")
+            for name, difference in differences.items()
+            if difference
+        ]:
+            raise DataError.of(faults)
     else:
         tables = _tables_of_sites(data, column.strip())
     _require_classes(joined(list(tables.values())), with_outcome(data))
@@ -142,7 +148,7 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=2)
     of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
-    table = _read(replace(data, drop=[*data.drop, column]), path)
+    (table,) = _read_all(replace(data, drop=[*data.drop, column]))
     numbers = [] if table.rows is None else table.rows.numbers.tolist()
     of_rows = np.array([of_row[row] for row in numbers])
     names = sorted(set(of_row.values()))
@@ -199,29 +205,48 @@ def _schema(data: DataConfig, path: str) -> Schema | None:
     return schema_of_tables(data.schema, readings.get(path, ""))
 
 
-def _read(data: DataConfig, path: str) -> Dataset:
+def _read_all(data: DataConfig) -> Sequence[Dataset]:
+    """Return the tables of all files; raises DataError of all faulty ones."""
+    schemas = [_schema(data, path) for path in data.files]
+    tables, errors = list[Dataset](), dict[str, DataError]()
+    for path, schema in zip(data.files, schemas, strict=True):
+        try:
+            tables.append(_read(data, path, schema))
+        except DataError as error:
+            errors[path] = error
+    if not errors:
+        return tables
+    told = [f"{_of_file(data, path)}{error}" for path, error in errors.items()][:_MOST_FILES]
+    more = (
+        f"; and faults in {len(errors) - len(told)} more files" if len(errors) > len(told) else ""
+    )
+    faults = [fault for error in errors.values() for fault in error.faults]
+    remedy = _remedy(faults, data) if data.schema is None else ""
+    raise DataError(f"{'; '.join(told)}{more}{remedy}")
+
+
+def _of_file(data: DataConfig, path: str) -> str:
+    """Return the words before what is said of a file, which is one of several."""
+    return f"{path}: " if len(data.files) > 1 else ""
+
+
+def _read(data: DataConfig, path: str, schema: Schema | None) -> Dataset:
     hint = data.source or "give the place of the table with data.path=..."
-    schema = _schema(data, path)
-    of_file = f"{path}: " if len(data.files) > 1 else ""
-    try:
-        if schema is not None:
-            dataset = _by_schema(path, schema, hint)
-        else:
-            dataset = load_table(
-                path=path,
-                target=data.target or "",
-                positive=data.positive,
-                threshold=data.threshold,
-                classes=data.classes,
-                drop=data.drop,
-                hint=hint,
-            )
-    except DataError as error:
-        remedy = _remedy(error, data) if schema is None else ""
-        raise DataError(f"{of_file}{error}{remedy}") from None
+    if schema is not None:
+        dataset = _by_schema(path, schema, hint)
+    else:
+        dataset = load_table(
+            path=path,
+            target=data.target or "",
+            positive=data.positive,
+            threshold=data.threshold,
+            classes=data.classes,
+            drop=data.drop,
+            hint=hint,
+        )
     for note in dataset.notes:
-        of_schema = of_file if schema is not None else ""
-        warnings.warn(f"{of_schema}{note}", DataWarning, stacklevel=2)
+        of_file = _of_file(data, path) if schema is not None else ""
+        warnings.warn(f"{of_file}{note}", DataWarning, stacklevel=2)
     return dataset
 
 
@@ -251,13 +276,11 @@ def _require_classes(dataset: Dataset, data: DataConfig) -> None:
         )
 
 
-def _remedy(error: DataError, data: DataConfig) -> str:
+def _remedy(faults: Sequence[Fault], data: DataConfig) -> str:
     """Say which keys of the configuration may help."""
-    droppable = [
-        fault for fault in error.faults if fault.setting == "drop" and fault.column is not None
-    ]
-    columns = [fault.column for fault in droppable if fault.column is not None]
-    settings = {fault.setting: fault for fault in error.faults if fault not in droppable}
+    droppable = [fault for fault in faults if fault.setting == "drop" and fault.column is not None]
+    columns = {fault.column: None for fault in droppable if fault.column is not None}
+    settings = {fault.setting: fault for fault in faults if fault not in droppable}
     words = ""
     if columns:
         named = override("data.drop", [*data.drop, *columns])

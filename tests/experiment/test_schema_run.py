@@ -200,6 +200,10 @@ def test_sites_differ_in_form_order_and_further_columns(tmp_path: Path) -> None:
         fitted(tmp_path, "", schema, path, absent)
     with pytest.raises(DataError, match=r"site2\.csv: data file must be UTF-8 text"):
         fitted(tmp_path, "", schema, path)
+    bounded = schema.replace("bmi: {", "bmi: {bounds: [0, 1], ")
+    faults = "column 'bmi': 3000 cells .*site2.csv: .*400 cells .*site3.parquet: .* 60 cells"
+    with pytest.raises(DataError, match=rf"site1.csv: {faults}"):
+        fitted(tmp_path, "", bounded, path, reading, "seed=2")
 
 
 def test_a_column_of_sites_is_read_in_the_declared_form(tmp_path: Path) -> None:

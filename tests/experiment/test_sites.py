@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -208,12 +209,18 @@ def test_settings_that_do_not_go_with_sites(
         compose("config", [*table, *path, *given])
 
 
-def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
-    def refused(*settings: str) -> str:
+@pytest.fixture
+def refused(tmp_path: Path) -> Callable[..., str]:
+    def words(*settings: str) -> str:
         with pytest.raises((DataError, ConfigError)) as refusal:
             with_sites(experiment(*OUTCOME, *settings, folder=tmp_path / "run"))
         return str(refusal.value)
 
+    return words
+
+
+@pytest.mark.usefixtures("files")
+def test_faults_of_sites_are_named(tmp_path: Path, refused: Callable[..., str]) -> None:
     assert "one column 'site', got none among 'hospital', 'age'" in refused(
         *of_column(tmp_path, column="site")
     )
@@ -245,9 +252,13 @@ def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
         f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/again/north.csv]"
     )
     write_csv(tmp_path / "wide.csv", {"height": TABLES["coast"]["age"], **TABLES["coast"]})
-    assert "the table of wide must be as that of north: number of features must be 4" in refused(
-        f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/wide.csv]"
+    write_csv(tmp_path / "renamed.csv", {"old": TABLES["coast"]["age"], **TABLES["coast"]})
+    words = refused(
+        f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/wide.csv,"
+        f"{tmp_path}/renamed.csv]"
     )
+    for name in ("wide", "renamed"):
+        assert f"the table of {name} must be as that of north: number of features must be" in words
     other_case = np.char.capitalize(TABLES["coast"]["died"])
     write_csv(tmp_path / "case.csv", {**TABLES["coast"], "died": other_case})
     words = refused(f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/case.csv]")
@@ -256,6 +267,30 @@ def test_faults_of_sites_are_named(tmp_path: Path, files: str) -> None:
     assert f"{tmp_path}/bad.csv: " in refused(
         f"data.path=[{tmp_path}/north.csv,{tmp_path}/bad.csv,{tmp_path}/coast.csv]"
     )
+
+
+@pytest.mark.usefixtures("files")
+def test_the_faults_of_all_files_are_told_at_once(
+    tmp_path: Path, refused: Callable[..., str]
+) -> None:
+    coast = TABLES["coast"]
+    write_csv(tmp_path / "bad.csv", {**coast, "age": np.full(90, "old"), "dose": np.full(90, "?")})
+    write_csv(tmp_path / "odd.csv", {**coast, "age": np.full(90, "young")})
+    places = [f"{tmp_path}/{name}.csv" for name in ("bad", "north", "odd", "absent")]
+    words = refused(f"data.path=[{','.join(places)}]")
+    bad, odd = (
+        "must be numeric, got 90 cells of text, the first in row 2",
+        " (the header is row 1); leave out a column that does not vary ('age'",
+    )
+    assert f"{places[0]}: column 'age' {bad}; column 'dose' {bad}{odd}, 'dose'); " in words
+    assert f"; {places[2]}: column 'age' {bad}{odd}); {places[3]}: data file must exist" in words
+    assert places[1] not in words
+    remedy = "; fix the file or leave out the 2 columns: 'data.drop=[age,dose]'"
+    assert (remedy in words, words.count("data.drop")) == (True, 1)
+    many = [f"{tmp_path}/m{number}.csv" for number in range(13)]
+    words = refused(f"data.path=[{','.join(many)}]")
+    assert (many[9] in words, many[10] in words) == (True, False)
+    assert words.endswith("; and faults in 3 more files")
 
 
 @pytest.mark.slow
