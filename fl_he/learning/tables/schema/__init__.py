@@ -6,8 +6,8 @@ data.
 
 yaml_text    YAML of bounded size: maps, lists and texts
 formula      terms in formula notation, parsed
-description  the schema and its checks
 design       columns of the model from columns of a table
+description  the schema and its checks
 cells        columns of a table, read as they are declared
 draft        a draft of a schema from one table
 application  tables by their schema: faults, or the columns of the model

@@ -114,12 +114,14 @@ class ColumnReader(ABC):
             self._count(MISSING, rows, blank & ~wrong)
         low, high = self._limits
         if low > -math.inf or high < math.inf:
-            self._count(self._outside, rows, ((values < low) | (values > high)) & ~wrong)
-        self._blocks.append(values)
+            outside = ((values < low) | (values > high)) & ~wrong
+            self._count(self._outside, rows, outside)
+            wrong = wrong | outside
+        self._blocks.append(np.where(wrong, np.inf, values))
 
     @cached_property
     def values(self) -> Array:
-        """Numbers, or the codes of levels, shape (m,), NaN where a cell is missing; without faults.
+        """Numbers, or the codes of levels, shape (m,), NaN where a cell is missing, inf if wrong.
 
         A missing cell that is a level of a category has that level's code. No rows may follow.
         """

@@ -28,6 +28,7 @@ from pydantic import (
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.csv_file import CsvForm
+from fl_he.learning.tables.schema.design import misfits
 from fl_he.learning.tables.schema.formula import Factor, Term, parse_formula
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
 from fl_he.learning.tables.table_file import INTERCEPT, shown
@@ -294,10 +295,16 @@ class Schema(_Described):
         if self.terms is None:
             return tuple((Factor(name),) for name in used)
         terms = parse_formula(self.terms, used)
-        for factor in (factor for term in terms for factor in term):
-            if factor.functions and self.columns[factor.column].type == "category":
+        faults = list[Fault]()
+        for factor in dict.fromkeys(factor for term in terms for factor in term):
+            column = self.columns[factor.column]
+            if factor.functions and column.type == "category":
                 words = f"{factor.functions[-1]} must be of numbers, got {shown(factor.column)}"
-                raise DataError(f"terms: {words}, which is a category")
+                faults.append(Fault(f"terms: {words}, which is a category"))
+            else:
+                faults += [Fault(f"terms: {words}") for words in misfits(factor, column.limits)]
+        if faults:
+            raise DataError.of(faults)
         return terms
 
     @cached_property

@@ -6,8 +6,9 @@ the schema alone, so that all hospitals have the same.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations, product
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.schema.formula import SPLINE, Factor, Term
+from fl_he.learning.tables.table_file import shown
 
 #: Of a model: a formula of few words may ask for many.
 MOST_COLUMNS = 100_000
@@ -199,6 +201,26 @@ def evaluate(factor: Factor, column: Array) -> Array:
             else:
                 values = _FUNCTIONS[function](values)
     return values
+
+
+def misfits(factor: Factor, limits: tuple[float, float]) -> Iterator[str]:
+    """Yield the reasons why functions do not fit a column of numbers between these limits.
+
+    An infinite limit is none.
+    """
+    inner = replace(factor, functions=tuple(f for f in factor.functions if f != SPLINE))
+    low, high = evaluate(inner, np.array(limits)).tolist()
+    bounds = f"the bounds of {shown(factor.column)}"
+    if math.isfinite(limits[0]) and not math.isfinite(low):
+        yield (
+            f"{factor.name} must have a value at all cells within {bounds}, got none at "
+            f"{limits[0]:g}: raise the lower bound"
+        )
+    if beyond := [knot for knot in factor.knots if knot < low or knot > high]:
+        yield (
+            f"knots of {factor.name} must be within {bounds}, {low:g} to {high:g}, got "
+            f"{', '.join(f'{knot:g}' for knot in beyond)}"
+        )
 
 
 def spline(x: Array, knots: Sequence[float]) -> Array:

@@ -362,6 +362,16 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
             "column 'age': 1 cell for which sqrt(age) has no value, in row 9",
         ],
     ),
+    "functions of wrong cells": (
+        (("outcome:", "terms: log(crp) + sqrt(age)\noutcome:"), ("[0, 120]", "[1, 120]")),
+        cell(cell(table(), "crp", (2, "0"), (3, "low")), "age", (9, "-4"), (8, "old")),
+        [
+            "column 'crp': 1 cell for which log(crp) has no value, in row 2: correct",
+            "column 'crp': 1 cell of text, in row 3",
+            "column 'age': 1 cell outside 1 to 120 years, in row 9",
+            "column 'age': 1 cell of text, in row 8",
+        ],
+    ),
     "labels": (
         (("age: {type: integer, unit: years, bounds: [0, 120]}", "age: {type: integer}"),),
         cell(table(), "age", (3, "9007199254740993")).with_columns(

@@ -94,6 +94,24 @@ def test_the_digest_is_of_the_meaning() -> None:
         (("reading:", "terms: age + sexe\nreading:"), "at position 7; did you mean 'sex'?"),
         (("reading:", "terms: age + id\nreading:"), "one of the schema's columns, got 'id'"),
         (("reading:", "terms: log(sex)\nreading:"), "log must be of numbers, got 'sex'"),
+        (
+            ("reading:", "terms: log(crp)\nreading:"),
+            "terms: log(crp) must have a value at all cells within the bounds of 'crp', got none "
+            "at 0: raise the lower bound",
+        ),
+        (("reading:", "terms: age:log(sqrt(crp))\nreading:"), "terms: log(sqrt(crp)) must have"),
+        (
+            ("reading:", "terms: 'spline(age, knots=[-1, 20, 30, 121])'\nreading:"),
+            "knots of spline(age) must be within the bounds of 'age', 0 to 120, got -1, 121",
+        ),
+        (
+            ("reading:", "terms: 'spline(admitted, knots=[-365, 0, 366])'\nreading:"),
+            "of spline(admitted) must be within the bounds of 'admitted', -365 to 365, got 366",
+        ),
+        (
+            ("reading:", "terms: 'spline(sqrt(age), knots=[1, 2, 11])'\nreading:"),
+            "knots of spline(sqrt(age)) must be within the bounds of 'age', 0 to 10.9545, got 11",
+        ),
     ],
     ids=str,
 )
@@ -102,6 +120,18 @@ def test_a_mistake_is_named(change: tuple[str, str], words: str) -> None:
     with pytest.raises(DataError) as refusal:
         parsed(SCHEMA.replace(*change))
     assert words in str(refusal.value)
+
+
+def test_functions_fit_the_bounds() -> None:
+    splines = "spline(age, knots=[0, 50, 120]) + spline(sqrt(crp), knots=[0, 1, 9])"
+    terms = f"log(size) + sqrt(crp) + {splines}"
+    columns = "  size: {type: number, bounds: [-inf, 9]}\n  crp:"
+    text = SCHEMA.replace("  crp:", columns).replace("reading:", f"terms: {terms}\nreading:")
+    assert len(parsed(text).model) == 4
+    wrong = text.replace("[0, 50, 120]", "[0, 50, 121]").replace("sqrt(crp) +", "log(crp) +")
+    with pytest.raises(DataError) as refusal:
+        parsed(wrong)
+    assert all(words in str(refusal.value) for words in ("terms: log(crp) must", "; terms: knots"))
 
 
 def test_all_mistakes_are_told_at_once() -> None:
