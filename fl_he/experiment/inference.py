@@ -13,6 +13,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.experiment.diagnostics import Limits
 from fl_he.experiment.tables import with_outcome
+from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import inference
 from fl_he.learning.regression.firth import whitening
@@ -124,10 +125,14 @@ class Inference:
                 fit = inference.penalised_fit(
                     log_likelihood, log_determinant / 2, null, found, units
                 )
+        shift = None
+        if isinstance(training.optimizer, FisherScoring) and training.hessian is not None:
+            shift = training.optimizer.shift(examples * training.hessian, training.rest)
         return {
             "level": inference.LEVEL,
             "penalised": config.C is not None or config.penalty is Penalty.firth,
             "penalty": config.penalty.value,
+            "penalty_shift": shift,
             "withheld": reason,
             "outcome": self._outcome,
             "reference": self._classes[self.reference] if self._classes else None,

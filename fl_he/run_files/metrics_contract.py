@@ -118,6 +118,7 @@ _INFERENCE = {
     "groups": [{**_TEST, "columns": [str]}],
     "events?": Number | None,
     "penalty?": str,
+    **_figures("penalty_shift?"),
     "profile?": optional(
         _kind(
             {

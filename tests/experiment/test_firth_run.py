@@ -104,6 +104,8 @@ def test_the_encrypted_federation_finds_the_pooled_estimates(tmp_path: Path, nam
     p = fit.predict_proba(features)[:, 1]
     pooled = np.linalg.inv((design * (p * (1 - p))[:, None]).T @ design)
     np.testing.assert_allclose(errors, np.sqrt(np.diag(pooled)), rtol=1e-6)
+    score = design.T @ (labels - p)
+    assert inference["penalty_shift"] == pytest.approx(np.sqrt(score @ pooled @ score), rel=1e-5)
     assert inference["fit"]["penalised_log_likelihood"] == pytest.approx(fit.loglik_, abs=1e-6)
     assert inference["withheld"] is None
     check_intervals(inference["profile"], fit, errors[:-1], name)

@@ -153,6 +153,25 @@ class Curvature:
                 matrix = matrix + np.outer(missing, missing) / along
         self._matrix, self._last = matrix, (theta, slope)
 
+    def shift(self, information: Array, rest: Array | None) -> float | None:
+        """Return the length of the penalty's gradient in standard errors; ``None``: not known.
+
+        At the penalised estimates this is the likelihood's Newton decrement: about so far away is
+        the maximum of the likelihood without the penalty.
+
+        Parameters
+        ----------
+        information
+            At the model of the last gradient, shape (p, p).
+        rest
+            The part of the information that its rounding leaves out; ``None``: nothing.
+        """
+        if self._last is None:
+            return None
+        theta, slope = self._last
+        white, log_determinant = whitening(information, theta, rest)
+        return float(np.linalg.norm(slope @ white)) if math.isfinite(log_determinant) else None
+
     def covariance(self, information: Array, theta: Array) -> Array:
         """Return the inverse of the information and of what it leaves out, shape (p, p).
 
@@ -217,6 +236,10 @@ class FisherScoring(Newton):
         """See DampedOptimizer."""
         score = -point.examples * point.gradient
         return self._curvature.covariance(information_of(point), point.theta) @ score, 1.0
+
+    def shift(self, information: Array, rest: Array | None) -> float | None:
+        """Return how far the penalty moves the estimates; see `Curvature.shift`."""
+        return self._curvature.shift(information, rest)
 
     def to_members(self) -> dict[str, Any]:
         """See Optimizer."""

@@ -14,6 +14,7 @@ from fl_he.report.tables.coefficients import (
     group_sheet,
     has_estimates,
     left_out_notes,
+    lower_maximum_note,
     profile_notes,
     profile_sheet,
     rows_note,
@@ -57,6 +58,7 @@ def coefficients(metrics: Metrics) -> Section:
     if has_estimates(inference):
         blocks.append(Note(about))
         blocks += [Note(wald_note(inference))] if facts else []
+        blocks += map(Note, filter(None, [lower_maximum_note(inference)])) if facts else []
     if facts:
         blocks.append(Facts(facts))
     if (tests := group_sheet(inference)) is not None:

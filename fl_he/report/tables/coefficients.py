@@ -5,14 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from rich.box import SIMPLE
-from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fl_he.report.blocks import Row, Sheet
 from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
-from fl_he.report.tables.fitted import WIDE, keep_whole
+from fl_he.report.tables.fitted import DividedTable
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 
@@ -30,12 +28,11 @@ _SEVERAL_MAXIMA = (
     "where classes are separated: each bound is the farthest of many searches, which is no proof, "
     "and may be nearer to the estimate than it should be."
 )
+#: Standard errors by which Firth's penalty moves estimates that may be at a lower maximum.
+_FAR_SHIFT = 0.5
 _TOO_LARGE = "too large"
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
-_NAME_WIDTH = len(_INTERCEPT)
-#: Longer names are folded before a table is divided.
-_LONGEST_NAME = 24
 
 
 def coefficient_table(metrics: Metrics) -> RenderableType | None:
@@ -63,6 +60,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     if has_estimates(inference):
         blocks.append(Text(wald_note(inference)))
+        blocks += map(Text, filter(None, [lower_maximum_note(inference)]))
         said = [_caption(metrics, sheets), rows_note(metrics), *said]
     else:
         said = [rows_note(metrics), *said]
@@ -79,6 +77,20 @@ def wald_note(inference: Mapping[str, Any]) -> str:
     if not has_firth(inference):
         return f"{_WALD}."
     return f"{_WALD}, from the information without the penalty. {_PREFER_PROFILE}"
+
+
+def lower_maximum_note(inference: Mapping[str, Any]) -> str | None:
+    """Say that estimates with Firth's penalty may be at a lower maximum; ``None`` elsewhere."""
+    shift = inference.get("penalty_shift")
+    if shift is None or shift < _FAR_SHIFT:
+        return None
+    return (
+        f"Firth's penalty moves the estimates by about {fixed(shift, 1)} standard errors. From "
+        f"{_FAR_SHIFT} on, as where classes are separated, patients are few or values lie far out, "
+        "its penalised likelihood can have several maxima, and the estimates may be those of a "
+        "lower one: no other maximum for all coefficients together was looked for. Say so where "
+        "the estimates are published, and check values that lie far out."
+    )
 
 
 def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
@@ -399,56 +411,3 @@ def _ratio_places(rows: Sequence[Mapping[str, Any]], key: str) -> int:
     ends = ((row[f"{key}_lower"], row[f"{key}_upper"]) for row in rows)
     widths = [upper - lower for lower, upper in ends if None not in (lower, upper)]
     return max(3, places(widths, 3, 6) - 1)
-
-
-class DividedTable:
-    """A sheet as one table or, in a narrow terminal, as several with the same first column.
-
-    Parameters
-    ----------
-    sheet : Sheet
-    """
-
-    def __init__(self, sheet: Sheet) -> None:
-        self._sheet = sheet
-
-    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        """Yield the tables, each with as many columns as there is room for: Rich calls this."""
-        last = len(self._sheet.columns)
-        if self._fits([*range(1, last)], console, options, broken=False):
-            yield self._table([*range(1, last)], broken=False)
-            return
-        chosen: list[int] = []
-        for column in range(1, last):
-            if chosen and not self._fits([*chosen, column], console, options, broken=True):
-                yield self._table(chosen, broken=True)
-                chosen = []
-            chosen.append(column)
-        yield self._table(chosen, broken=True)
-
-    def _fits(
-        self, columns: Sequence[int], console: Console, options: ConsoleOptions, *, broken: bool
-    ) -> bool:
-        table = self._table(columns, broken=broken)
-        table.title = None  # which wraps
-        needed = console.measure(table, options=options.update_width(WIDE)).minimum
-        return needed <= options.max_width
-
-    def _table(self, columns: Sequence[int], *, broken: bool) -> Table:
-        sheet = self._sheet
-        title = sheet.caption if columns[0] == 1 else f"{sheet.caption} (continued)"
-        table = Table(title=Text(title), box=SIMPLE, show_edge=False, padding=(0, 1, 0, 0))
-        longest = max((len(row.cells[0]) for row in sheet.rows), default=0)
-        width = max(_NAME_WIDTH, min(longest, _LONGEST_NAME))
-        table.add_column(sheet.columns[0], overflow="fold", min_width=width)
-        for column in columns:
-            heading = sheet.columns[column]
-            if broken:
-                heading = heading.replace(" ", "\n", 1).replace(" (", "\n(")
-            table.add_column(heading, justify="right")
-        for row in sheet.rows:
-            cells = row.cells
-            shown = (Text(cells[at]) if at < len(cells) else "" for at in (0, *columns))
-            table.add_row(*shown)
-        keep_whole(table, range(1, 1 + len(columns)))
-        return table

@@ -8,13 +8,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from firthmodels import FirthLogisticRegression
-from penalised_fits import TABLES, evaluate, fit, hospitals, table
-from scipy.optimize import approx_fprime, minimize_scalar
+from penalised_fits import TABLES, evaluate, fit, hard_table, hospitals, table
+from scipy.optimize import approx_fprime, minimize, minimize_scalar
+from scipy.special import expit
 from sklearn.datasets import load_breast_cancer
 from sklearn.preprocessing import scale
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.scoring import FisherScoring, information_of
+from fl_he.learning.optimizers.scoring import Curvature, FisherScoring, information_of
 from fl_he.learning.regression import firth
 from fl_he.learning.regression.likelihood import examples_of
 from fl_he.learning.tables.data import Dataset
@@ -210,3 +211,54 @@ def test_columns_that_are_equal_but_for_noise_have_their_estimates(
     np.testing.assert_allclose(found, errors, rtol=1e-5 if noise < 3e-5 else 1e-6)
     assert -point.examples * point.loss == pytest.approx(log_likelihood, abs=1e-8)
     assert iterations <= 40
+
+
+def skewed(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return standardised columns with values far out, and labels of which some overlap."""
+    rng = np.random.default_rng(seed)
+    rows, columns = int(rng.integers(20, 200)), int(rng.integers(2, 5))
+    features = scale(np.exp(2 * rng.normal(size=(rows, columns))))
+    risk = features @ rng.normal(size=columns)
+    risk = [1.0, 10.0, 1e6][seed % 3] * (risk - np.quantile(risk, 0.6))
+    return features, (rng.random(rows) < expit(risk)).astype(float)
+
+
+def highest_of_all(features: np.ndarray, labels: np.ndarray) -> float:
+    """Return the largest penalised log likelihood of climbs by scipy from several models."""
+    design = np.column_stack([features, np.ones(len(features))])
+    rows, upper = np.linalg.qr(design)
+    rng, units = np.random.default_rng(0), np.sqrt(len(rows))
+
+    def lost(beta: np.ndarray) -> float:
+        margins = rows @ beta
+        spread = np.linalg.qr(rows * np.sqrt(expit(margins) * expit(-margins))[:, None])[1]
+        with np.errstate(divide="ignore"):
+            penalty = np.log(np.abs(np.diag(spread @ upper))).sum()
+        return float(np.logaddexp(0, (1 - 2 * labels) * margins).sum() - penalty)
+
+    begun = [units * size * rng.normal(size=len(upper)) for size in (0, 3, 10) for _ in range(4)]
+    return -float(min(minimize(lost, one, method="Nelder-Mead").fun for one in begun))
+
+
+@pytest.mark.parametrize(
+    ("name", "seed", "lower"),
+    [
+        *(("hard", 33, True), ("hard", 63, True), ("skewed", 31, True), ("skewed", 103, True)),
+        *(("overlapping", 0, False), ("rare", 0, False)),
+    ],
+)
+def test_estimates_at_a_lower_maximum_are_far_from_the_likelihoods(
+    name: str, seed: int, *, lower: bool
+) -> None:
+    made = {"hard": hard_table, "skewed": skewed}
+    features, labels = made[name](seed) if name in made else table(name)
+    point, _ = fit(hospitals(features, labels), penalty=True)
+    found = highest_of_all(features, labels) + point.examples * point.loss
+    assert bool(found > 0.5) is lower
+    curvature, information = Curvature(), information_of(point)
+    assert curvature.shift(information, point.rest) is None
+    assert point.penalty_gradient is not None
+    curvature.learn(point.theta, point.examples * point.penalty_gradient, information)
+    shift = curvature.shift(information, point.rest)
+    assert shift is not None
+    assert (shift > 0.5) is lower

@@ -314,7 +314,7 @@ def test_a_comparison_draws_a_curve_for_each_run(tmp_path: Path) -> None:
 def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path) -> None:
     metrics = make_newton()
     metrics["config"] |= {"penalty": "firth", "inference": {"profile": [HOSTILE]}}
-    metrics["inference"] |= {"penalty": "firth", "penalised": True}
+    metrics["inference"] |= {"penalty": "firth", "penalised": True, "penalty_shift": 1.0}
     metrics["pooled"]["C"] = None
     metrics["inference"]["fit"] |= {
         "penalised_log_likelihood": -2.5,
@@ -325,6 +325,7 @@ def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path
     assert "0.500 to beyond 100 standard errors" in said
     assert "Wald's, from the information without the penalty" in said
     assert said.count("events are rare, or a category has few events") == 1
+    assert said.count("the estimates may be those of a lower one") == 1
     assert "so they learn the estimates' covariance" in said
     assert "at the models of the search for profile likelihood intervals" in said
     assert "pooled (not encrypted)" in said

@@ -669,6 +669,20 @@ def test_profile_intervals_are_preferred_with_firths_penalty(penalty: str, *, as
     assert ("which is no proof" in said) is (asked and penalty == "firth")
 
 
+@pytest.mark.parametrize(
+    ("shift", "words"),
+    [(None, None), (0.49, None), (0.5, "about 0.5 standard"), (1.36, "about 1.4 standard")],
+)
+def test_estimates_far_from_the_likelihoods_are_not_sure(
+    shift: float | None, words: str | None
+) -> None:
+    table = coefficient_table(inferred(AGE, fit=FIRTH, penalty="firth", penalty_shift=shift))
+    assert table is not None
+    said = "\n".join(text(table, 500))
+    assert ("the estimates may be those of a lower one" in said) is (words is not None)
+    assert (words or "") in said
+
+
 def test_a_table_without_any_estimate_explains_none() -> None:
     missing = dict.fromkeys(AGE) | {"name": "age", "left_out": "no finite estimate"}
     table = coefficient_table(inferred(missing, fit=WHOLE))
