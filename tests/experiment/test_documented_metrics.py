@@ -94,7 +94,7 @@ def test_a_training_run_has_all_members_that_the_docs_name(tmp_path: Path, kind:
         inferred = set(metrics["inference"])
         assert inferred == {
             *("level", "penalised", "withheld", "outcome", "reference", "events"),
-            *("coefficients", "fit", "groups", "penalty", "profile"),
+            *("coefficients", "fit", "groups", "penalty", "penalty_shift", "profile"),
         }
         assert members <= words(named["diagnostics"])
         assert inferred <= words(named["inference"])

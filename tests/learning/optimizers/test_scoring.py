@@ -244,7 +244,7 @@ def highest_of_all(features: np.ndarray, labels: np.ndarray) -> float:
     ("name", "seed", "lower"),
     [
         *(("hard", 33, True), ("hard", 63, True), ("skewed", 31, True), ("skewed", 103, True)),
-        *(("overlapping", 0, False), ("rare", 0, False)),
+        ("overlapping", 0, False),
     ],
 )
 def test_estimates_at_a_lower_maximum_are_far_from_the_likelihoods(
