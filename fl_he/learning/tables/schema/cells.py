@@ -27,8 +27,11 @@ _MOST_ROWS = 5
 #: Different cells of a column whose numbers are remembered.
 _MOST_KNOWN = 10_000
 _EPOCH = date(1970, 1, 1).toordinal()
+#: Further texts of truth values, in small letters; as an outcome they need ``positive``.
+YES_NO = {"yes": 1.0, "no": 0.0}
+_TRUTH = TRUTH | YES_NO
 _UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
-_NOT_TRUTH = "cell{s} other than 0, 1, true and false"
+_NOT_TRUTH = "cell{s} other than 0, 1, true, false, yes and no"
 _FRACTION, _POINT = "number{s} not whole", "cell{s} with a point"
 _ROUNDED = "number{s} of 2**53 or more"
 _REMEDIES = {
@@ -258,7 +261,7 @@ class BooleanReader(ColumnReader):
 
     @staticmethod
     def _spelt(cell: str) -> float | str:
-        number = TRUTH.get(cell.lower(), as_number(cell))
+        number = _TRUTH.get(cell.lower(), as_number(cell))
         return number if number in (0.0, 1.0) and number is not None else _NOT_TRUTH
 
 

@@ -66,7 +66,8 @@ _WORDS = {
 }
 
 
-def _name(name: str) -> str:
+def checked_name(name: str) -> str:
+    """Return a column's name; raises ValueError if a schema cannot have it."""
     if not name or name != name.strip() or len(name) > _LONGEST_NAME or "`" in name:
         raise ValueError(
             f"must be a name of 1 to {_LONGEST_NAME} characters, without backticks and without "
@@ -84,7 +85,7 @@ def _iso_date(text: str) -> str:
         raise ValueError("must be a date such as 2020-01-31") from None
 
 
-_Name = Annotated[str, AfterValidator(_name)]
+_Name = Annotated[str, AfterValidator(checked_name)]
 _Date = Annotated[str, AfterValidator(_iso_date)]
 Encoding = Literal[
     "utf-8", "utf-16", "latin-1", "iso-8859-2", "iso-8859-15", "cp1250", "cp1252", "cp850"

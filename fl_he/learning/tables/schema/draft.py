@@ -6,10 +6,13 @@ only if at least `min_cell` rows have each of them. No number of the table is in
 
 from __future__ import annotations
 
-import json
+import csv
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +22,10 @@ from fl_he.learning.tables.columns import TRUTH, as_number
 from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvForm
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifiers
-from fl_he.learning.tables.schema.cells import date_formats
+from fl_he.learning.tables.schema.application import check_table
+from fl_he.learning.tables.schema.cells import YES_NO, date_formats
+from fl_he.learning.tables.schema.description import checked_name, schema_of
+from fl_he.learning.tables.schema.yaml_text import parse_yaml
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown, some
 
@@ -31,7 +37,16 @@ _NUMBERS = 0.8
 _MOST_WHOLE, _UNIQUE = 10_000, 0.95
 _MOST_NAMED = 40
 _SINCE = "2000-01-01"
+_DROP = "type: drop"
+#: Texts of a boolean column, in small letters.
+_BOOLEAN = frozenset(("0", "1", *TRUTH, *YES_NO))
+_TERMS = """\
+# Without terms, the model has every column: names, + : * ^, log, sqrt, spline.
+# terms: age + sex"""
 _SEPARATORS = (",", ";", "\t", "|")
+_DOUBT = "fl-he check names faults of its cells"
+#: Characters of a key, as it is written in YAML.
+_LONGEST_KEY = 1_000
 _PLAIN = re.compile(r"[A-Za-z0-9][\w.]*( [\w.]+)*")
 _COMMA = re.compile(r"[-+]?\d+,\d+")
 _HEAD = """\
@@ -66,24 +81,63 @@ def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
         raise DataError(f"target must be one of the columns {among}, got {shown(target)}")
     seen = _seen(table)
     comma = form is not None and form.separator != "," and any(one.commas for one in seen)
-    words, lines = dict[str, None](), list[str]()
+    words, lines, unfit = dict[str, None](), list[_Line](), list[str]()
     for name, column in zip(table.names, seen, strict=True):
-        if name not in (target, ""):
-            described, missing = column.described(min_cell, comma=comma)
-            words.update(dict.fromkeys(missing))
-            lines.append(f"  {_written(name)}: {described}")
+        if name in (target, ""):
+            continue
+        if not _is_key(name):
+            unfit.append(f"  # {_written(shown(name))}: no name for a schema, rename the column")
+            continue
+        described, missing = column.described(name, min_cell, comma=comma)
+        words.update(dict.fromkeys(missing))
+        lines.append(described)
     outcome = seen[table.names.index(target)] if target is not None else None
-    return "\n".join(
-        [
-            _HEAD + "columns:",
-            *lines,
-            *_outcome(target, outcome, min_cell),
-            "# Without terms, the model has every column: names, + : * ^, log, sqrt, spline.",
-            "# terms: age + sex",
-            *_reading(form, list(words), comma=comma),
-            "",
-        ]
-    )
+    lines.append(_outcome(target, outcome, min_cell))
+    reading = list(_reading(form, list(words), comma=comma))
+
+    def text(faults: Mapping[str | None, int]) -> str:
+        *columns, label = [line.text(faults.get(line.name, 0)) for line in lines]
+        return "\n".join([_HEAD + "columns:", *columns, *unfit, label, _TERMS, *reading, ""])
+
+    if all(line.settings == _DROP for line in lines[:-1]):
+        return f"# No column can be used: describe one.\n{text({})}"
+    return text(_faults(path, text({}), table.names))
+
+
+def _faults(path: Path, draft: str, names: Sequence[str]) -> Mapping[str | None, int]:
+    """Return how many faults each column of a table has by the draft of its schema."""
+    content = parse_yaml(draft)
+    if not content["outcome"]["column"]:
+        free = (name for name in map("outcome-{}".format, count()) if name not in names)
+        content["outcome"]["column"] = next(free)
+    return Counter(fault.column for fault in check_table(path, schema_of(content)).faults)
+
+
+def _is_key(name: str) -> bool:
+    """Tell whether a schema can have a column of this name."""
+    with suppress(ValueError):
+        return len(_written(checked_name(name))) <= _LONGEST_KEY
+    return False
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """Settings of a column or of the outcome, and comments about them.
+
+    ``told``: how many faults of a check the comments tell.
+    """
+
+    name: str
+    settings: str
+    notes: Sequence[str] = ()
+    told: int = 0
+    is_outcome: bool = False
+
+    def text(self, faults: int) -> str:
+        """Return the line, with a comment if a check finds more faults than are told."""
+        notes = "; ".join([*self.notes, *([_DOUBT] if faults > self.told else [])])
+        head = "outcome" if self.is_outcome else f"  {_written(self.name)}"
+        return f"{head}: {{{self.settings}}}" + (f"  # {notes}" if notes else "")
 
 
 class _Seen:
@@ -122,23 +176,23 @@ class _Seen:
             self._missing = True
             del counts[text]
         words = Counter[str]()
-        for text, count in counts.items():
-            self._cells += count
+        for text, times in counts.items():
+            self._cells += times
             comma = _COMMA.fullmatch(text) is not None
             number = as_number(text.replace(",", ".") if comma else text)
             if number is None:
-                words[text] = count
+                words[text] = times
                 formats = set(date_formats(text))
                 self._formats = formats if self._formats is None else self._formats & formats
             else:
-                self._numbers += count
+                self._numbers += times
                 self.commas |= comma
                 self._fractions |= comma or "." in text or not number.is_integer()
                 if len(self._whole) < _MOST_WHOLE:
                     self._whole.add(number)
-                    self._compared += count
+                    self._compared += times
                 if not self._wide and not self._fractions:
-                    words[text] = count
+                    words[text] = times
         self._count(words)
 
     def _count(self, counts: Counter[str]) -> None:
@@ -146,42 +200,44 @@ class _Seen:
             self._counts += counts
             self._wide = len(self._counts) > 2 * MOST_LEVELS
 
-    def described(self, min_cell: int, *, comma: bool) -> tuple[str, Sequence[str]]:
-        """Return the column's settings, and its words for missing numbers."""
+    def described(self, name: str, min_cell: int, *, comma: bool) -> tuple[_Line, Sequence[str]]:
+        """Return the column's line, and its words for missing numbers."""
         words = [text for text in self._counts if as_number(text) is None]
-        settings, note, missing = "type: drop", "text of many values, or of rare ones", list[str]()
+        settings, notes, missing = _DROP, ["text of many values, or of rare ones"], list[str]()
         frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
         frequent_words = min((self._counts[word] for word in words), default=0) >= min_cell
         if not self._cells or self._other:
-            note = "no cell has a value that can be read"
+            notes = ["no cell has a value that can be read"]
         elif self._formats and not self._numbers:
             known = sorted(self._formats)
             settings = f"type: date, since: {_SINCE}"
             settings += "" if known == ["YYYY-MM-DD"] else f", format: {known[0]}"
-            note = f"or {known[1]}" if len(known) > 1 else ""
+            notes = [f"or {known[1]}"] if len(known) > 1 else []
         elif self._is_identifier():
-            note = "whole numbers that almost all differ: an identifier?"
+            notes = ["whole numbers that almost all differ: an identifier?"]
+        elif self._is_boolean():
+            settings, notes = "type: boolean", []
         elif self._numbers == self._cells:
-            settings, note = f"type: {self._kind(comma=comma)}", ""
-        elif not self._wide and {text.lower() for text in self._counts} <= TRUTH.keys():
-            settings, note = "type: boolean", ""
+            is_whole = not self._fractions and not (comma and self.commas)
+            settings, notes = f"type: {'integer' if is_whole else 'number'}", []
         elif self._numbers >= _NUMBERS * self._cells:
-            settings, note = "type: number", "but some cells are text: fl-he check names their rows"
+            settings, notes = "type: number", []
             if not self._wide and len(words) <= _MOST_WORDS and frequent_words:
-                note, missing = "", words
+                missing = words
         elif not self._wide and frequent and 2 <= len(self._counts) <= MOST_LEVELS:
             levels = ", ".join(_written(level) for level in sorted(self._counts))
-            settings, note = f"type: category, levels: [{levels}]", "the first is the reference"
-        if (self._missing or missing) and settings != "type: drop":
+            settings = f"type: category, levels: [{levels}]"
+            notes = ["the first is the reference"]
+        told = bool(self._missing or missing) and settings != _DROP
+        if told:
             other = "level" if settings.startswith("type: category") else "indicator"
-            note = f"{note}; " * bool(note) + f"cells are missing: or drop-row or {other}"
+            notes.append(f"cells are missing: or drop-row or {other}")
             settings += ", missing: refuse"
-        return f"{{{settings}}}" + (f"  # {note}" if note else ""), missing
+        return _Line(name, settings, notes, int(told)), missing
 
-    def _kind(self, *, comma: bool) -> str:
-        if self._fractions or (comma and self.commas):
-            return "number"
-        return "boolean" if not self._wide and self._counts.keys() <= {"0", "1"} else "integer"
+    def _is_boolean(self) -> bool:
+        texts = {text.lower() for text in self._counts}
+        return not (self._wide or self._fractions) and texts <= _BOOLEAN
 
     def _is_identifier(self) -> bool:
         """Return whether whole numbers look like numbers of patients."""
@@ -209,18 +265,19 @@ def _seen(table: TableFile) -> Sequence[_Seen]:
     return seen
 
 
-def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> Iterator[str]:
+def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
     if target is None or seen is None:
-        yield 'outcome: {column: ""}  # name the column, and positive: the label that counts as 1'
-        return
-    labels = seen.labels(min_cell)
-    if not labels or set(labels) == {"0", "1"} or {one.lower() for one in labels} <= TRUTH.keys():
-        note = "" if labels else "  # positive: the label that counts as 1, threshold: or classes:"
-        yield f"outcome: {{column: {_written(target)}}}{note}"
-        return
+        notes = ["name the column, and positive: the label that counts as 1"]
+        return _Line("", 'column: ""', notes, is_outcome=True)
+    labels, settings = seen.labels(min_cell), f"column: {_written(target)}"
+    if not labels:
+        notes = ["positive: the label that counts as 1, threshold: or classes:"]
+        return _Line(target, settings, notes, 1, is_outcome=True)
+    if set(labels) == {"0", "1"} or {one.lower() for one in labels} <= TRUTH.keys():
+        return _Line(target, settings, is_outcome=True)
     other, positive = map(_written, labels)
-    settings = f"column: {_written(target)}, positive: {positive}"
-    yield f"outcome: {{{settings}}}  # counts as 1; or {other}"
+    notes = [f"counts as 1; or {other}"]
+    return _Line(target, f"{settings}, positive: {positive}", notes, is_outcome=True)
 
 
 def _reading(form: CsvForm | None, words: Sequence[str], *, comma: bool) -> Iterator[str]:
@@ -228,13 +285,14 @@ def _reading(form: CsvForm | None, words: Sequence[str], *, comma: bool) -> Iter
     settings = list[str]()
     if form is not None:
         if form.separator != ",":
-            settings.append(f"separator: {json.dumps(form.separator)}")
+            separator = "tab" if form.separator == "\t" else _written(form.separator)
+            settings.append(f"separator: {separator}")
         if comma:
             settings.append('decimal: ","')
         if form.encoding != "utf-8":
             settings.append(f"encoding: {form.encoding}")
     if words:
-        settings.append(f"na_values: [{', '.join(map(json.dumps, words))}]")
+        settings.append(f"na_values: [{', '.join(map(_written, words))}]")
     if settings:
         yield f"reading: {{{', '.join(settings)}}}"
 
@@ -249,8 +307,9 @@ def _guessed_form(path: Path) -> CsvForm | None:
     with form.open_packed(path) as file:
         start = file.read(1 << 16)
     encoding = "utf-16" if start[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8"
-    header = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n").partition("\n")[0]
-    separator = max(_SEPARATORS, key=header.count)
+    text = start.decode(encoding, errors="replace").lstrip("\ufeff\r\n")
+    header = re.split("[\r\n]", text, maxsplit=1)[:1]
+    separator = max(_SEPARATORS, key=lambda sign: [*map(len, csv.reader(header, delimiter=sign))])
     form = CsvForm(separator, encoding, compression)
     return form if _is_decoded(path, form) else CsvForm(separator, "cp1252", compression)
 
@@ -266,5 +325,9 @@ def _is_decoded(path: Path, form: CsvForm) -> bool:
 
 
 def _written(text: str) -> str:
-    """Write a text as YAML."""
-    return text if _PLAIN.fullmatch(text) else json.dumps(text, ensure_ascii=False)
+    """Write a text as YAML, which a schema must have without signs that nobody can see."""
+    if _PLAIN.fullmatch(text):
+        return text
+    quoted = re.sub(r'["\\]', r"\\\g<0>", text)
+    signs = [sign if sign.isprintable() else f"\\U{ord(sign):08x}" for sign in quoted]
+    return f'"{"".join(signs)}"'

@@ -316,14 +316,14 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
             "column 'age': 1 missing cell, in row 2",
             "column 'age': 11 cells of text, the first in rows 3, 4, 5, 6, 7: correct the cells, "
             "or declare their text in reading: na_values, or type in the schema",
-            "column 'smoker': 12 cells other than 0, 1, true and false, the first in rows 2, 3, 4, "
-            "5, 6: correct the cells, or declare their text in reading: na_values, or type in the",
+            "column 'smoker': 12 cells other than 0, 1, true, false, yes and no, the first in rows "
+            "2, 3, 4, 5, 6: correct the cells, or declare their text in reading: na_values, or typ",
         ],
     ),
     "truth": (
         (),
         cell(table(), "smoker", (2, "ja"), (3, "2")),
-        ["column 'smoker': 2 cells other than 0, 1, true and false, in rows 2, 3: "],
+        ["column 'smoker': 2 cells other than 0, 1, true, false, yes and no, in rows 2, 3: "],
     ),
     "numbers": (
         (),

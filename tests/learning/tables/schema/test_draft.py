@@ -1,0 +1,110 @@
+"""Drafts of schemas: each is read again, and names the columns with faults."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.columns import as_number
+from fl_he.learning.tables.schema.application import check_table
+from fl_he.learning.tables.schema.description import read_schema
+from fl_he.learning.tables.schema.draft import draft_schema
+
+ROWS, MIN_CELL = 12, 2
+TRUTH = {"0", "1", "true", "false", "yes", "no"}
+SEPARATORS = {",": "csv", ";": "csv", "\t": "tsv", "|": "txt"}
+texts = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\n\0"), max_size=6)
+names = texts.map(str.strip).filter(
+    lambda name: name and not set(name) & set(SEPARATORS) and as_number(name) is None
+)
+numbers = st.one_of(
+    st.sampled_from(["0", "1", "1.0", "-3", "2.5", "1e3", "inf", "9007199254740993", "007"]),
+    st.sampled_from(["1,5", "1.234", "1 000"]),
+)
+words = st.sampled_from(["yes", "no", "Yes", "TRUE", "false", "<0.3", "NA", "", "null", "?", "~"])
+dates = st.sampled_from(["2023-01-31", "31.01.2023", "01/02/2023", "13/02/2023", "2023-02-30"])
+pools = st.lists(st.one_of(numbers, words, dates, texts), min_size=1, max_size=5)
+
+
+@st.composite
+def columns(draw: st.DrawFn) -> dict[str, list[str]]:
+    """Return a table's columns by their names, ``died`` among them."""
+    found = {}
+    for name in draw(st.lists(names, unique=True, max_size=5)):
+        pool = st.sampled_from(draw(pools))
+        found[name] = draw(st.lists(pool, min_size=ROWS, max_size=ROWS))
+    labels = draw(st.sampled_from([("yes", "no"), ("0", "1"), ("a", "b", "c"), ("sick", "", "0")]))
+    found["died"] = draw(st.lists(st.sampled_from(labels), min_size=ROWS, max_size=ROWS))
+    return found
+
+
+def write(folder: str, table: dict[str, list[str]], separator: str, encoding: str) -> Path:
+    path = Path(folder) / f"table.{SEPARATORS[separator]}"
+    with path.open("w", newline="", encoding=encoding) as file:
+        rows = csv.writer(file, delimiter=separator)
+        rows.writerow(table)
+        rows.writerows(zip(*table.values(), strict=True))
+    return path
+
+
+@settings(deadline=None)
+@given(columns(), st.sampled_from([*SEPARATORS]), st.sampled_from(["utf-8", "utf-16"]))
+def test_a_draft_is_read_again_and_names_the_columns_with_faults(
+    table: dict[str, list[str]], separator: str, encoding: str
+) -> None:
+    with TemporaryDirectory() as folder:
+        path, file = write(folder, table, separator, encoding), Path(folder) / "schema.yaml"
+        text = draft_schema(path, "died", MIN_CELL)
+        file.write_text(text, "utf-8")
+        if text.startswith("# No column can be used"):
+            with pytest.raises(DataError, match="columns"):
+                read_schema(file)
+            return
+        schema = read_schema(file)
+        checked = check_table(path, schema)
+    lines = text.partition("columns:\n")[2].splitlines()
+    outcome = next(line for line in lines if line.startswith("outcome: "))
+    notes = dict(zip(schema.columns, lines, strict=False)) | {"died": outcome}
+    with_faults = {fault.column for fault in checked.faults}
+    told = ("cells are missing", "positive: the label", "fl-he check names faults")
+    noted = {name for name, line in notes.items() if any(words in line for words in told)}
+    assert noted - {"died"} == with_faults - {"died"}
+    assert with_faults <= noted
+    assert [*schema.columns] == [name for name in table if name != "died" and "`" not in name]
+    for name, cells in table.items():
+        if name in schema.columns and {cell.strip().lower() for cell in cells} <= TRUTH:
+            assert schema.columns[name].type == "boolean"
+
+
+def test_names_that_a_schema_cannot_have_are_told(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    signs, long = "\u200b" * 150, "n" * 201
+    path.write_text(f"x{signs}y,{long},age,died\n" + "1,2,3,0\n1,2,4,1\n" * 6, "utf-8")
+    text = draft_schema(path, "died", MIN_CELL)
+    lines = [line for line in text.splitlines() if "no name for a schema" in line]
+    assert [line.startswith("  # ") for line in lines] == [True, True]
+    assert text.isprintable() or set(filter(lambda sign: not sign.isprintable(), text)) == {"\n"}
+    path.with_suffix(".yaml").write_text(text)
+    assert [*read_schema(path.with_suffix(".yaml")).columns] == ["age"]
+
+
+def test_separators_in_quoted_names_are_no_separators(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    for separator, form in ((";", 'separator: ";"'), ("\t", "separator: tab")):
+        names = separator.join(('"Age, in years"', '"a;b"', "died"))
+        path.write_text(f"{names}\n" + f"3{separator}2{separator}0\n" * 6)
+        text = draft_schema(path, "died", MIN_CELL)
+        assert f"reading: {{{form}}}" in text
+        assert '"Age, in years": {type: integer}' in text
+
+
+def test_a_boolean_shows_no_text_of_rare_cells(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("smoker,died\n" + "no,0\n" * 8 + "Yes,1\n" + "0,1\nTRUE,1\n")
+    assert "smoker: {type: boolean}\n" in draft_schema(path, "died", 5)
