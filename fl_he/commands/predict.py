@@ -142,26 +142,24 @@ def export(
 ) -> None:
     """Save a run's model for scikit-learn: a fitted Pipeline, in skops' format.
 
-    RUN is a run's folder, or its model.json.
+    RUN is a run's folder, or its model.json. A model that was trained by a schema takes the columns
+    that the schema's terms make of a table: docs/schema.md.
     """
     with plain_errors():
-        from fl_he.learning.errors import DataError
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.sklearn_export import save_pipeline
 
         if to not in _TARGETS:
             raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")
         source = _model_file(run)
-        if (schema := _schema_of(run)) is not None:
-            raise DataError(
-                f"the model was trained by {schema}, and export to {to} cannot take its "
-                "transformations along yet: use fl-he predict, or train on prepared columns"
-            )
         if out is not None:
             require_absent(out)
         target = out or source.with_suffix(".skops")
-        save_pipeline(load_model(source), target)
-        typer.echo(f"{target}: read it with skops.io.load")
+        model = load_model(source)
+        save_pipeline(model, target)
+        by_schema = model.schema is not None or _schema_of(run) is not None
+        takes = ". It takes the columns of the schema's terms: docs/schema.md" if by_schema else ""
+        typer.echo(f"{target}: read it with skops.io.load{takes}")
 
 
 def _no_optimum(training: str | None) -> str:

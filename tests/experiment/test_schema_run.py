@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 import pytest
+import skops.io
 import statsmodels.api as sm
 from command_line import fl_he
 from experiments import experiment, on_round
@@ -21,6 +22,7 @@ from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import FewDataWarning
 from fl_he.learning.errors import DataError, DataWarning
+from fl_he.learning.tables.schema.application import features_by_schema
 from fl_he.learning.tables.schema.description import read_schema
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.wire.events import Listener
@@ -269,8 +271,15 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     assert (code, "only the names of its features were compared" in err) == (0, True)
     of_run.write_text(original)
     code, out, err = fl_he(tmp_path, "export", "run")
-    assert (code, out) == (1, "")
-    assert "export to sklearn cannot take its transformations along yet" in err
+    takes = "It takes the columns of the schema's terms: docs/schema.md"
+    assert (code, out, err) == (0, f"run/model.skops: read it with skops.io.load. {takes}\n", "")
+    pipeline = skops.io.load(tmp_path / "run" / "model.skops")
+    for table, reading in (("raw.csv", None), ("new.csv", tmp_path / "reading.yaml")):
+        schema = read_schema(of_run, reading)
+        features, columns, _ = features_by_schema(tmp_path / table, schema)
+        assert [*pipeline.feature_names_in_] == [*columns]
+        of_pipeline = pipeline.predict_proba(pl.DataFrame(features, schema=[*columns]))[:, 1]
+        np.testing.assert_allclose(of_pipeline, found, rtol=1e-13)
 
 
 def test_an_outcome_of_one_class_is_refused_by_the_schemas_words(tmp_path: Path) -> None:
