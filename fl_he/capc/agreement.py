@@ -22,6 +22,9 @@ from fl_he.crypto.encoding.fields import (
     Whole,
     constant,
     form_of,
+    kind_of,
+    left_out,
+    optional,
 )
 from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.crypto.envelopes.public_identity import check_name
@@ -67,6 +70,9 @@ class Agreement(Documented):
         What each answering party's patients are promised, over all queries ever.
     keys : dict of str to KeyPins
         By the names of the nodes that own keys: the guardian's, and of those that may query.
+    schema : str or None
+        Digest of the schema whose terms are the features; ``None``: the features are columns of
+        tables.
 
     Raises
     ------
@@ -87,6 +93,7 @@ class Agreement(Documented):
     epsilon: _Positive
     delta: _Share
     keys: dict[str, KeyPins] = field(repr=False)
+    schema: Annotated[str | None, left_out(optional(kind_of(Fingerprint)), None)] = None
 
     def __post_init__(self) -> None:
         _check_names("classes", self.classes)
@@ -143,10 +150,12 @@ class Agreement(Documented):
         return self.keys[name]
 
     @classmethod
-    def from_terms_json(cls, text: str, keys: Mapping[str, KeyPins]) -> Agreement:
-        """Read an agreement without keys, as people write it, and add the keys."""
+    def from_terms_json(
+        cls, text: str, keys: Mapping[str, KeyPins], schema: str | None = None
+    ) -> Agreement:
+        """Read an agreement without keys and schema, as people write it, and add these."""
         found = _TERMS.loads(text, lambda *terms: dict(zip(_TERMS.members, terms, strict=True)))
-        return cls(**found, keys=dict(keys))
+        return cls(**found, keys=dict(keys), schema=schema)
 
 
 _MEMBERS = form_of(Agreement).members
@@ -156,9 +165,11 @@ Agreement.DOCUMENT = Document(
     limit=1 << 21,  # characters
     indent=1,
 )
-#: The members that people write; a manifest of keys makes an agreement of them.
+#: The members that people write; keys and a schema's digest make an agreement of them.
 _TERMS = Document(
-    "the terms of CaPC", {n: _MEMBERS[n] for n in _MEMBERS if n != "keys"}, Agreement.DOCUMENT.limit
+    "the terms of CaPC",
+    {name: _MEMBERS[name] for name in _MEMBERS if name not in ("keys", "schema")},
+    Agreement.DOCUMENT.limit,
 )
 
 

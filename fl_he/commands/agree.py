@@ -23,6 +23,10 @@ def agree(
         ),
     ],
     out: Annotated[Path, typer.Option(metavar="FILE", help="The agreement.")],
+    schema: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="The schema, if the features are of its terms."),
+    ] = None,
 ) -> None:
     """Put the agreement of a deployed CaPC together; every node gets a copy of it.
 
@@ -42,9 +46,18 @@ def agree(
                 parse_public_file(Path(folder) / PUBLIC, PublicKey.from_json).fingerprint,
                 parse_public_file(Path(folder) / DGK_PUBLIC, DgkPublicKey.from_json).fingerprint,
             )
-        agreement = parse_public_file(terms, lambda text: Agreement.from_terms_json(text, pins))
+        digest = None if schema is None else _digest(schema)
+        agreement = parse_public_file(
+            terms, lambda text: Agreement.from_terms_json(text, pins, digest)
+        )
         write_public_file(out, agreement.to_json())
         show_agreement(agreement.to_json())
+
+
+def _digest(schema: Path) -> str:
+    from fl_he.learning.tables.schema.description import read_schema
+
+    return read_schema(schema).digest
 
 
 def show_agreement(text: str) -> None:
@@ -61,4 +74,6 @@ def show_agreement(text: str) -> None:
         f"{agreement.sigma_gnmax:g}, sigma_threshold {agreement.sigma_threshold}, threshold "
         f"{agreement.threshold}, at least {agreement.min_contributors} votes"
     )
+    if agreement.schema is not None:
+        typer.echo(f"{agreement.schema} schema")
     typer.echo(f"{agreement.fingerprint} agreement")

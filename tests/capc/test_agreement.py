@@ -12,6 +12,7 @@ from command_line import fl_he
 
 from fl_he.capc.agreement import Agreement
 from fl_he.crypto.errors import CryptoError
+from fl_he.learning.tables.schema.description import read_schema
 
 
 def test_it_survives_its_json_and_gives_the_terms() -> None:
@@ -149,3 +150,13 @@ def test_the_command_puts_it_together_and_shows_what_to_compare(tmp_path: Path) 
         assert "NAME=FOLDER" in err
     code, _, err = fl_he(tmp_path, "agree", "terms.json", *pairs, "--out", "capc.json")
     assert (code, "must not be replaced" in err) == (1, True)
+    (tmp_path / "schema.yaml").write_text(
+        "{columns: {age: {type: number}, size: {type: number}}, outcome: {column: state}}"
+    )
+    described = ("--schema", "schema.yaml", "--out", "described.json")
+    code, out, err = fl_he(tmp_path, "agree", "terms.json", *pairs, *described)
+    assert code == 0, err
+    digest = read_schema(tmp_path / "schema.yaml").digest
+    assert Agreement.load(tmp_path / "described.json") == agreement(schema=digest)
+    assert f"{digest} schema\n" in out
+    assert agreement(schema=digest).fingerprint != agreement().fingerprint

@@ -397,7 +397,8 @@ def _agreed() -> Agreement:
 
 @cache
 def _agreements() -> list[Any]:
-    return [json.loads(_agreed().to_json())]
+    of_schema = replace(_agreed(), schema="2" * 64)
+    return [json.loads(one.to_json()) for one in (_agreed(), of_schema)]
 
 
 def _agreement(data: bytes) -> object:

@@ -83,7 +83,8 @@ def agreement(**changes: Any) -> Agreement:
         name: KeyPins(key.public_key.fingerprint, dgk.public_key.fingerprint)
         for name, (key, dgk) in KEYS.items()
     }
-    return Agreement.from_terms_json(json.dumps({**TERMS, **changes}), pins)
+    schema = changes.pop("schema", None)
+    return Agreement.from_terms_json(json.dumps({**TERMS, **changes}), pins, schema)
 
 
 def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list[UserConfig]:

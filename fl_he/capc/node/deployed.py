@@ -29,6 +29,7 @@ from fl_he.capc.node.vote_pairs import PAIR_DIGITS
 from fl_he.capc.protocol import CapcRole
 from fl_he.capc.terms import Terms
 from fl_he.clients.ledger_file import FileStore
+from fl_he.clients.node.described_tables import DescribedTables, require_schema
 from fl_he.clients.node.enrolment import Enrolment
 from fl_he.clients.node.node import Node
 from fl_he.clients.node.settings import (
@@ -213,11 +214,6 @@ class AgreedNode(Party):
             node's log does.
         """
         check_kinds(self.node.context.node_config, self.node.role)
-        if "schema" in self.node.context.node_config:
-            raise ProtocolError(
-                "schema must be left out of the node configuration in CaPC, which reads prepared "
-                "features: start another node for CaPC"
-            )
         reply = CapcReply(
             name=self.enrolment.name,
             role=self.node.role.value,
@@ -228,6 +224,7 @@ class AgreedNode(Party):
         if self.node.role is Role.KEY_HOLDER:
             self.keys()
             return reply
+        self._tables()
         if self._both(_MODEL, _LEDGER):
             _named(_MODEL, self.model)
             left = _named(_LEDGER, self.ledger().budget)
@@ -303,10 +300,20 @@ class AgreedNode(Party):
         return {}
 
     def _open_cases(self) -> NDArray[np.float64]:
-        return open_cases(self.path(_OPEN), self.path(_LABELS), list(self.agreement.features))
+        files, features = (self.path(_OPEN), self.path(_LABELS)), list(self.agreement.features)
+        if (tables := self._tables()) is None:
+            return open_cases(*files, features)
+        return open_cases(*files, features, tables.features)
+
+    def _tables(self) -> DescribedTables | None:
+        """Return the tables of the agreement's schema; ProtocolError if the node has another."""
+        tables = DescribedTables.configured(self.node.context)
+        require_schema(tables, self.agreement.schema, "as in the agreement")
+        return tables
 
     def model(self) -> IntegerModel:
         """See Party; the model is in the node's own file."""
+        self._tables()
         agreed = self.agreement
         model = load_model_file(self.path(_MODEL), agreed.classes, agreed.features)
         return self.terms.in_integers(model, agreed.integer_bits)

@@ -18,7 +18,7 @@ from flwr.supercore.utils import get_flwr_home
 from fl_he.clients.hospital import OTHER_RESULT, figures_path
 from fl_he.clients.ledger_file import FileBytes, FileStore, FileText
 from fl_he.clients.node import form_memory, table_memory
-from fl_he.clients.node.described_tables import DescribedTables
+from fl_he.clients.node.described_tables import DescribedTables, require_schema
 from fl_he.clients.node.enrolment import read_manifest, read_passphrase
 from fl_he.clients.node.node import Key, KeyHolderPolicy, Node, OwnKey
 from fl_he.clients.node.row_memory import Columns, RowMemory
@@ -388,13 +388,7 @@ class DeployedNode(Node):
                 f"the privacy settings in the node configuration must be "
                 f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
             )
-        own = None if self._tables is None else self._tables.digest
-        if own != plan.schema:
-            wanted = "be left out" if plan.schema is None else "name the schema of the plan"
-            got = "one" if plan.schema is None else "none" if own is None else "another"
-            raise ProtocolError(
-                f"schema in the node configuration must {wanted}, {ends}, got {got}"
-            )
+        require_schema(self._tables, plan.schema, ends)
         if self._outcome != plan.outcome:
             raise ProtocolError(
                 "target, positive, threshold and classes in the node configuration must be only "

@@ -1,5 +1,7 @@
 """Tables of a deployed hospital that has a schema: ``schema`` and ``reading`` in its configuration.
 
+A hospital in CaPC reads its cases by the same settings.
+
 Importing this module imports neither pydantic nor PyYAML: most nodes have no schema.
 """
 
@@ -14,7 +16,8 @@ from flwr.app import Context
 
 from fl_he.clients.node.settings import node_path
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset, first_schema_difference
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import Outcome
 
@@ -45,10 +48,13 @@ class DescribedTables:
         Raises
         ------
         ProtocolError
-            If a file that a setting names cannot be used; the node's log says why.
+            If a file that a setting names cannot be used, where the node's log says why; or if
+            ``reading`` stands alone.
         """
         path, reading = node_path(context, "schema"), node_path(context, "reading")
         if path is None:
+            if reading is not None:
+                raise ProtocolError("reading in the node configuration must come with schema")
             return None
         from fl_he.learning.tables.schema.description import (  # noqa: PLC0415 - lazy: pydantic
             read_schema,
@@ -82,6 +88,29 @@ class DescribedTables:
 
         return load_by_schema(path, self._own)
 
+    def features(self, path: Path, names: Sequence[str]) -> Array:
+        """Return the columns of the schema's terms of a table without outcome, shape (m, d).
+
+        Parameters
+        ----------
+        path : Path
+        names : sequence of str
+            Of the columns, as parties have agreed on them.
+
+        Raises
+        ------
+        DataError
+            Of all that is wrong with the table, or if the columns have other names.
+        """
+        from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
+            features_by_schema,
+        )
+
+        features, found, _ = features_by_schema(path, self._own)
+        if difference := first_schema_difference(names, found):
+            raise DataError(f"the columns of the schema's terms must be those agreed: {difference}")
+        return features
+
     def rows(self, path: Path, names: Sequence[str] | None = None) -> Dataset | None:
         """Return the rows of a table as other sessions compare them; raises DataError.
 
@@ -101,3 +130,27 @@ class DescribedTables:
         )
 
         return rows_by_schema(path, self._own, self._own.used if names is None else names)
+
+
+def require_schema(tables: DescribedTables | None, agreed: str | None, ends: str) -> None:
+    """Refuse a node whose schema is another than all have agreed on.
+
+    Parameters
+    ----------
+    tables
+        The node's.
+    agreed
+        Digest of the schema; ``None``: there is none.
+    ends
+        Where it is written, for the refusal.
+
+    Raises
+    ------
+    ProtocolError
+        If that is so.
+    """
+    own = None if tables is None else tables.digest
+    if own != agreed:
+        wanted = "be left out" if agreed is None else "name the shared schema"
+        got = "one" if agreed is None else "none" if own is None else "another"
+        raise ProtocolError(f"schema in the node configuration must {wanted}, {ends}, got {got}")

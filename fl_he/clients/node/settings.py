@@ -84,8 +84,6 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
             f"{', '.join(given)} must be left out of the node configuration of a {role} with "
             "schema, which describes outcome and columns"
         )
-    if "reading" in node_config and not by_schema:
-        raise ProtocolError("reading in the node configuration must come with schema")
     for key in _HOSPITALS_NEED if role is Role.HOSPITAL else ():
         if key not in node_config and not (by_schema and key == "target"):
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,17 +19,28 @@ LABEL = "label"
 _TABLE = "a table of cases"
 
 
-def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> Array:
+def _columns(path: Path, features: Sequence[str]) -> Array:
+    return read_features(path, features, _TABLE)[0]
+
+
+def open_cases(
+    cases: Path,
+    labelled: Path,
+    features: Sequence[str],
+    read: Callable[[Path, Sequence[str]], Array] = _columns,
+) -> Array:
     """Return the cases without a label in their order, shape (m, d), each once.
 
     Parameters
     ----------
     cases : Path
-        A CSV or Parquet table with the features among its columns.
+        A table, by default with the features among its columns.
     labelled : Path
         What `note_labels` wrote; need not exist.
     features : sequence of str
         Names in their order.
+    read : callable
+        Returns the features, shape (m, d), of the table of cases.
 
     Raises
     ------
@@ -38,13 +49,9 @@ def open_cases(cases: Path, labelled: Path, features: Sequence[str]) -> Array:
     """
     if LABEL in features:
         raise DataError(f"a feature must not be called {LABEL!r}")
-    done = (
-        {_key(row) for row in read_features(labelled, features, _TABLE)[0]}
-        if labelled.exists()
-        else set()
-    )
+    done = {_key(row) for row in _columns(labelled, features)} if labelled.exists() else set()
     rows = []
-    for row in read_features(cases, features, _TABLE)[0]:
+    for row in read(cases, features):
         if _key(row) not in done:
             done.add(_key(row))
             rows.append(row)

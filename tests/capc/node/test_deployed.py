@@ -29,6 +29,7 @@ from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.tables.schema.description import read_schema
 from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
@@ -468,10 +469,88 @@ def test_another_key_than_the_agreements_is_refused(deployed: Deployed, setting:
         deployed.ask(1)
 
 
-def test_a_schema_is_no_setting_in_capc(deployed: Deployed) -> None:
-    deployed.own(LAST)["schema"] = str(deployed.folder / "schema.yaml")
-    with pytest.raises(ProtocolError, match=r"schema must be left out .* in CaPC, which reads"):
-        deployed.ask(1)
+SCHEMA = """
+columns:
+  age: {type: number, bounds: [0, 120], aliases: [Alter]}
+  size: {type: number, missing: drop-row}
+  seen: {type: date, since: 2020-01-01}
+outcome: {column: state}
+terms: age + size
+"""
+
+
+@pytest.fixture
+def by_schema(tmp_path: Path) -> Deployed:
+    """Return nodes of a schema, the cases of which are not written as it says."""
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
+    deployed = Deployed(tmp_path, schema=read_schema(tmp_path / "schema.yaml").digest)
+    for node in deployed.nodes[:-1]:
+        node["schema"] = str(tmp_path / "schema.yaml")
+    own = tmp_path / QUERYING
+    cases = "".join(f"{size};x;{age}\n" for age, size in CASES.tolist()).replace(".", ",")
+    (own / "cases.csv").write_text(f"size;remark;Alter\n{cases}")
+    (own / "reading.yaml").write_text("{separator: ;, decimal: ','}")
+    deployed.own(QUERYING)["reading"] = str(own / "reading.yaml")
+    return deployed
+
+
+def test_cases_are_read_by_a_schema(by_schema: Deployed) -> None:
+    by_schema.ask(3)
+    assert by_schema.labels == majority(CASES)[:3]
+    by_schema.restart()
+    by_schema.ask(1)
+    assert by_schema.labels == majority(CASES), "the next run asks about what is left"
+
+
+def test_a_case_that_the_schema_refuses_stands_in_the_nodes_log_alone(
+    by_schema: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    (by_schema.folder / QUERYING / "cases.csv").write_text("age;size\n40;\n990;1\n")
+    with pytest.raises(ProtocolError, match="capc-cases or capc-labels in the node conf") as caught:
+        by_schema.ask(1)
+    assert "age" not in str(caught.value).split()
+    for words in ("'age': 1 cell outside 0 to 120, in row 3", "'size': 1 missing cell, in row 2"):
+        assert words in caplog.text
+    assert "990" not in caplog.text
+    by_schema.require_no_label()
+
+
+def test_columns_of_the_schema_are_those_of_the_agreement(
+    tmp_path: Path, by_schema: Deployed, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "other.yaml").write_text(SCHEMA.replace("age + size", "size + age"))
+    text = agreement(schema=read_schema(tmp_path / "other.yaml").digest).to_json()
+    (tmp_path / "capc.json").write_text(text)
+    for node in by_schema.nodes[:-1]:
+        node["schema"] = str(tmp_path / "other.yaml")
+    with pytest.raises(ProtocolError, match="capc-cases or capc-labels in the node conf"):
+        by_schema.ask(1)
+    assert "the columns of the schema's terms must be those agreed: " in caplog.text
+
+
+@pytest.mark.parametrize("name", [QUERYING, LAST])
+def test_a_schema_is_that_of_the_agreement(by_schema: Deployed, name: str) -> None:
+    own = by_schema.own(name)
+    (by_schema.folder / "other.yaml").write_text(SCHEMA.replace("2020-01-01", "2021-01-01"))
+    shared, own["schema"] = own["schema"], str(by_schema.folder / "other.yaml")
+    with pytest.raises(
+        ProtocolError, match="must name the shared schema, as in the agreement, got"
+    ):
+        by_schema.ask(1)
+    del own["schema"]
+    own.pop("reading", None)
+    with pytest.raises(ProtocolError, match=r"must name the shared schema, .*, got none"):
+        by_schema.ask(1)
+    own["reading"] = str(by_schema.folder / "reading.yaml")
+    with pytest.raises(ProtocolError, match="reading in the node configuration must come with sch"):
+        by_schema.ask(1)
+    (by_schema.folder / "capc.json").write_text(agreement().to_json())
+    del own["reading"]
+    own["schema"] = shared
+    with pytest.raises(
+        ProtocolError, match="schema in the node configuration must be left out, as"
+    ):
+        by_schema.ask(1)
 
 
 def test_half_of_a_part_is_refused(deployed: Deployed) -> None:
