@@ -122,8 +122,9 @@ class Diagnostics:
             part = np.ix_(training.free, training.free)
             optimizer = training.optimizer
             step = optimizer.last_direction if isinstance(optimizer, DampedOptimizer) else None
+            now = training.information_of_free(whole, training.rest, training.examples)
             found = separation.undetermined(
-                *(first, whole[part], candidate.number, origin),
+                *(first, now, candidate.number, origin),
                 reference=reference,
                 step=None if step is None else step[training.free],
             )

@@ -292,6 +292,25 @@ def test_quasi_complete_separation_spares_the_other_columns(tmp_path: Path) -> N
     assert "separated by rare" in (ran.folder / "report.html").read_text()
 
 
+def test_a_difference_of_nearly_equal_columns_separates_and_spares_the_others(
+    tmp_path: Path,
+) -> None:
+    rng, rare = np.random.default_rng(0), np.arange(300) % 20 == 0
+    age, bmi = rng.normal(50, 10, 300), rng.normal(25, 4, 300)
+    died = rare | (rng.random(300) < 1 / (1 + np.exp((50 - age) / 10)))
+    again = age + 2e-3 * rare * np.abs(rng.normal(size=300))
+    table = {"age": age, "again": again, "bmi": bmi, "died": np.where(died, "yes", "no")}
+    ran = Ran(tmp_path, table)
+    assert ran.found["separation"]["kind"] == "quasi-complete"
+    assert sorted(ran.found["separation"]["columns"]) == ["again", "age"]
+    assert sorted(name for name, row in ran.rows.items() if row["left_out"]) == ["again", "age"]
+    border = {name: values[~rare] for name, values in table.items()}
+    right = fit(border, "age", "bmi")
+    ran.check_rows({"bmi": right["bmi"]})
+    intercept, error = right["(intercept)"]
+    assert ran.rows["(intercept)"]["estimate"] == pytest.approx(intercept, abs=1e-6 * error)
+
+
 def test_rounds_that_do_not_suffice_prove_nothing_and_say_so(tmp_path: Path) -> None:
     table = numeric()
     rare = np.zeros(900, dtype=int)

@@ -18,7 +18,11 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.parameters import is_penalised
+from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array, finite_array
+
+#: Share of the largest eigenvalue below which an eigenvalue has lost half of its digits.
+_FEW_DIGITS = 1e-8
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,14 +61,24 @@ class Point:
         return float(np.linalg.norm(self.gradient))
 
     @cached_property
-    def spectrum(self) -> tuple[Array, Array, Array]:
-        """Eigenvalues, eigenvectors and the scale of ``scale * H * scale``, unit diagonal."""
+    def spectrum(self) -> tuple[Array, Array, NDArray[np.bool_]]:
+        """Return d, W and which of d are not 0 within rounding: ``W' H W = diag(d)``, W regular.
+
+        The Hessian is scaled to a unit diagonal first. The digits that float64 loses then, of
+        directions of little information, are in the rest: with it H is diagonalised again.
+        """
         if self.hessian is None:
             raise DataError("Newton's method must be given a Hessian")
         diagonal = np.diag(self.hessian)
         scale = 1.0 / np.sqrt(np.where(diagonal > 0.0, diagonal, 1.0))
         values, vectors = np.linalg.eigh(scale[:, None] * self.hessian * scale)
-        return values, vectors, scale
+        columns = scale[:, None] * vectors
+        if self.rest is not None and values[0] < _FEW_DIGITS * values[-1]:
+            columns = columns / np.sqrt(np.maximum(values, rounding_of(values)))
+            total = within(self.examples * self.hessian, self.rest, columns)
+            values, vectors = np.linalg.eigh((total + total.T) / (2.0 * self.examples))
+            columns = columns @ vectors
+        return values, columns, values > rounding_of(values)
 
     def along(self, moves: NDArray[np.bool_]) -> Point:
         """Return the point with zeros for the derivatives by the parameters that do not move."""
@@ -76,6 +90,11 @@ class Point:
             penalty_gradient=None if slope is None else slope * moves,
             rest=None if rest is None else rest * np.outer(moves, moves),
         )
+
+
+def rounding_of(values: Array) -> float:
+    """Return the eigenvalue below which a matrix is singular within rounding."""
+    return len(values) * float(np.finfo(np.float64).eps) * max(1.0, float(values[-1]))
 
 
 def penalised(point: Point, features: int, C: float | None) -> Point:
@@ -110,6 +129,7 @@ def penalised(point: Point, features: int, C: float | None) -> Point:
         loss=point.loss + 0.5 * float(strength * point.theta @ point.theta),
         gradient=point.gradient + strength * point.theta,
         hessian=None if point.hessian is None else point.hessian + np.diag(strength),
+        rest=None if C is not None else point.rest,
     )
 
 

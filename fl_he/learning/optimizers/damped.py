@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Optimizer, Point, read, read_vectors
+from fl_he.learning.optimizers.base import Optimizer, Point, read, read_vectors, rounding_of
 from fl_he.learning.tables.arrays import Array
 
 _SHARE = 1e-4
@@ -126,12 +126,10 @@ class Newton(DampedOptimizer):
 
     def direction(self, point: Point) -> tuple[Array, float]:
         """See DampedOptimizer."""
-        values, vectors, scale = point.spectrum
-        found = values > _floor(values)
-        along = vectors[:, found].T @ (point.gradient * scale)
-        step = -scale * (vectors[:, found] @ (along / values[found]))
+        values, columns, found = point.spectrum
+        step = -columns[:, found] @ (columns[:, found].T @ point.gradient / values[found])
         # Shortest in the parameters' own units: without any part along what is not determined.
-        basis, _ = np.linalg.qr(scale[:, None] * vectors[:, ~found])
+        basis, _ = np.linalg.qr(columns[:, ~found])
         return np.asarray(step - basis @ (basis.T @ step), dtype=np.float64), 1.0
 
     def distance(self, point: Point) -> float:
@@ -143,18 +141,12 @@ class Newton(DampedOptimizer):
         Optimization", section 9.5.1. A singular direction counts as one of very little
         information, so that a gradient along it is far from the optimum.
         """
-        values, vectors, scale = point.spectrum
-        along = vectors.T @ (point.gradient * scale)
-        squared = np.square(along) / np.maximum(values, _floor(values))
+        values, columns, _ = point.spectrum
+        squared = np.square(columns.T @ point.gradient) / np.maximum(values, rounding_of(values))
         return float(np.sqrt(point.examples * squared.sum()))
 
     def learn(self, moved: Array, turned: Array) -> None:
         """See DampedOptimizer; every Hessian is new."""
-
-
-def _floor(values: Array) -> float:
-    """Return the eigenvalue below which a matrix of unit diagonal is singular within rounding."""
-    return len(values) * float(np.finfo(np.float64).eps) * max(1.0, float(values[-1]))
 
 
 class LBFGS(DampedOptimizer):

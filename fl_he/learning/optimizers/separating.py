@@ -72,20 +72,21 @@ class Watch:
         """Whether the classes are proved to be separated."""
         return self.proof not in (None, "not proved")
 
-    def compare(self, theta: Array, before: Array, now: Array, rows: int) -> None:
-        """Compare the Hessian of an evaluation with that of the evaluation before.
+    def compare(
+        self, theta: Array, before: separation.Information, now: separation.Information, rows: int
+    ) -> None:
+        """Compare the information of an evaluation with that of the evaluation before.
 
         Parameters
         ----------
         theta
             The evaluated model, shape (p,).
         before, now
-            Shape (p, p).
         rows
             Of coefficients.
         """
         first = self.first
-        self.settled, self.candidate = have_settled(before, now, rows), None
+        self.settled, self.candidate = have_settled(before.mean, now.mean, rows), None
         if first is None or len(first) == 1:
             return
         # A first information that is not positive definite within rounding tells nothing.

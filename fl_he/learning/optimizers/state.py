@@ -19,6 +19,7 @@ from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.separation import Information
 from fl_he.learning.regression.trained import (
     CONVERGED,
     FIRTH,
@@ -179,6 +180,11 @@ class State:
         rows = len(self.theta) // (features + 1)
         places = parameters.row_places(rows, features)[:, [*self.taking_part, features]]
         return np.sort(places.ravel())
+
+    def information_of_free(self, hessian: Array, rest: Array | None, examples: int) -> Information:
+        """Return the information of the parameters that take part; see `hessian` and `rest`."""
+        part = np.ix_(self.free, self.free)
+        return Information(examples * hessian[part], examples, None if rest is None else rest[part])
 
     def agrees(self, other: State) -> bool:
         """Tell whether another computation of the same steps came to the same, but for rounding."""

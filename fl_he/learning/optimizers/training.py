@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -260,9 +261,10 @@ class Training(State):
         if task.C is None and hessian is not None:
             self.watch.settled = False  # one round alone says nothing of standard errors
             if self.hessian is not None:
-                part = np.ix_(free, free)
                 rows = len(point.theta[free]) // (len(self.taking_part) + 1)
-                self.watch.compare(point.theta[free], self.hessian[part], hessian[part], rows)
+                before = self.information_of_free(self.hessian, self.rest, self.examples)
+                now = self.information_of_free(hessian, point.rest, point.examples)
+                self.watch.compare(point.theta[free], before, now, rows)
         if may_separate and round(np.nan_to_num(accuracy) * point.examples) == point.examples:
             self.watch.predicts_all(point.theta[free])
 
@@ -276,7 +278,9 @@ class Training(State):
         return moves
 
     def _step(self, point: Point) -> None:
-        distance, stepped = self.optimizer.distance(point), self.optimizer.step(point)
+        # Rounded probabilities of several rows: directions without information have a rest.
+        seen = point if len(self.parameters[1]) == 1 else replace(point, rest=None)
+        distance, stepped = self.optimizer.distance(seen), self.optimizer.step(seen)
         theta, task = np.where(self._moves, stepped, self.theta), self.task
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)

@@ -95,7 +95,33 @@ class Undetermined:
     hessian: Array
 
 
-def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishing | None:
+@dataclass(frozen=True, slots=True, eq=False)
+class Information:
+    """Total information of some examples at a model, without a penalty.
+
+    Attributes
+    ----------
+    total
+        Rounded, shape (p, p).
+    examples
+        How many it is of.
+    rest
+        The part that rounding leaves out, shape (p, p); ``None``: not known.
+    """
+
+    total: Array
+    examples: int = 1
+    rest: Array | None = None
+
+    @property
+    def mean(self) -> Array:
+        """The Hessian of the mean loss, shape (p, p)."""
+        return self.total / self.examples
+
+
+def vanishing(
+    first: Array, before: Information, now: Information, theta: Array
+) -> Vanishing | None:
     """Compare the information of a round with that of the rounds before.
 
     Parameters
@@ -104,7 +130,7 @@ def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishin
         One row's information in the first round, shape (d + 1, d + 1): see
         :func:`fl_he.learning.regression.dependencies.design_information`.
     before, now
-        Hessians of the last two rounds, without a penalty, shape (p, p).
+        Of the last two rounds.
     theta
         The model of ``now``, shape (p,).
 
@@ -137,7 +163,7 @@ def vanishing(first: Array, before: Array, now: Array, theta: Array) -> Vanishin
 
 def undetermined(
     first: Array,
-    now: Array,
+    now: Information,
     number: int,
     origin: Array,
     *,
@@ -160,7 +186,7 @@ def undetermined(
         The last one of Newton's method, shape (p,): it adds about 1 to each margin that grows
         without end. Of one direction nobody needs it.
     """
-    units = _Units(first, len(now))
+    units = _Units(first, len(now.total))
     _, vectors = np.linalg.eigh(units.white(now))
     directions = vectors[:, :number]
     grown = directions
@@ -174,7 +200,7 @@ def undetermined(
 
     found = touches(directions, _ABSENT)
     infinite = found & touches(grown, _ABSENT if grown is directions else NAMED)
-    return Undetermined(found, infinite, now + units.informing(directions))
+    return Undetermined(found, infinite, now.mean + units.informing(directions))
 
 
 def touched(
@@ -315,11 +341,13 @@ class _Units:
         self._roots = np.kron(np.eye(rows), root)
         self._inverse = np.kron(np.eye(rows), np.linalg.inv(root)).astype(np.float64)
 
-    def white(self, hessian: Array) -> Array:
-        """Return a Hessian in these coordinates, where not even softmax is singular."""
+    def white(self, information: Information) -> Array:
+        """Return the mean information in these coordinates, where not even softmax is singular."""
         order, rows = self.places.ravel(), len(self.places)
+        part, rest = np.ix_(order, order), information.rest
+        rest = None if rest is None else rest[part]
         # Large terms of nearly collinear columns cancel, and what vanishes is small beside them.
-        matrix = within(hessian[np.ix_(order, order)], None, self._inverse.T)
+        matrix = within(information.total[part], rest, self._inverse.T) / information.examples
         if rows > 1:
             matrix += np.kron(np.full((rows, rows), 1.0 / rows), np.eye(len(matrix) // rows))
         return np.asarray((matrix + matrix.T) / 2.0, dtype=np.float64)

@@ -86,10 +86,10 @@ def lower_maximum_note(inference: Mapping[str, Any]) -> str | None:
         return None
     return (
         f"Firth's penalty moves the estimates by about {fixed(shift, 1)} standard errors. From "
-        f"{_FAR_SHIFT} on, as where classes are separated, patients are few or values lie far out, "
-        "its penalised likelihood can have several maxima, and the estimates may be those of a "
-        "lower one: no other maximum for all coefficients together was looked for. Say so where "
-        "the estimates are published, and check values that lie far out."
+        f"{_FAR_SHIFT} on, as where classes are separated, patients or events are few, or values "
+        "lie far out, its penalised likelihood can have several maxima, and the estimates may be "
+        "those of a lower one: no other maximum for all coefficients together was looked for. "
+        "Say so where the estimates are published, and check values that lie far out."
     )
 
 
