@@ -148,7 +148,7 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
     for note in notes:
         warnings.warn(note, DataWarning, stacklevel=2)
     of_row = dict(zip(rows.numbers.tolist(), sites, strict=True))
-    (table,) = _read_all(replace(data, drop=[*data.drop, column]))
+    (table,) = _read_all(data, [column])
     numbers = [] if table.rows is None else table.rows.numbers.tolist()
     of_rows = np.array([of_row[row] for row in numbers])
     names = sorted(set(of_row.values()))
@@ -205,13 +205,13 @@ def _schema(data: DataConfig, path: str) -> Schema | None:
     return schema_of_tables(data.schema, readings.get(path, ""))
 
 
-def _read_all(data: DataConfig) -> Sequence[Dataset]:
-    """Return the tables of all files; raises DataError of all faulty ones."""
+def _read_all(data: DataConfig, without: Sequence[str] = ()) -> Sequence[Dataset]:
+    """Return the tables of all files without more columns; raises DataError of all faulty ones."""
     schemas = [_schema(data, path) for path in data.files]
     tables, errors = list[Dataset](), dict[str, DataError]()
     for path, schema in zip(data.files, schemas, strict=True):
         try:
-            tables.append(_read(data, path, schema))
+            tables.append(_read(data, path, schema, without))
         except DataError as error:
             errors[path] = error
     if not errors:
@@ -230,7 +230,7 @@ def _of_file(data: DataConfig, path: str) -> str:
     return f"{path}: " if len(data.files) > 1 else ""
 
 
-def _read(data: DataConfig, path: str, schema: Schema | None) -> Dataset:
+def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[str]) -> Dataset:
     hint = data.source or "give the place of the table with data.path=..."
     if schema is not None:
         dataset = _by_schema(path, schema, hint)
@@ -241,12 +241,11 @@ def _read(data: DataConfig, path: str, schema: Schema | None) -> Dataset:
             positive=data.positive,
             threshold=data.threshold,
             classes=data.classes,
-            drop=data.drop,
+            drop=[*data.drop, *without],
             hint=hint,
         )
     for note in dataset.notes:
-        of_file = _of_file(data, path) if schema is not None else ""
-        warnings.warn(f"{of_file}{note}", DataWarning, stacklevel=2)
+        warnings.warn(f"{_of_file(data, path)}{note}", DataWarning, stacklevel=2)
     return dataset
 
 

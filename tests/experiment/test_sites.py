@@ -21,6 +21,7 @@ from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data, with_sites
+from fl_he.experiment.tables import whole_table
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.terminal.show import show_run
 
@@ -270,6 +271,20 @@ def test_faults_of_sites_are_named(tmp_path: Path, refused: Callable[..., str]) 
 
 
 @pytest.mark.usefixtures("files")
+def test_notes_name_their_file_where_there_are_several(tmp_path: Path) -> None:
+    coast = TABLES["coast"]
+    write_csv(tmp_path / "ids.csv", {**coast, "age": 2**53 + 1 + np.arange(90)})
+    places = [f"{tmp_path}/{name}.csv" for name in ("north", "ids")]
+    said = "column 'age' has 45 integers, the first in row 2"
+    with pytest.warns(DataWarning) as found:
+        whole_table(compose("config", [*OUTCOME, f"data.path=[{','.join(places)}]"]).data)
+    (note,) = [str(one.message) for one in found]
+    assert note.startswith(f"{places[1]}: {said}, of more digits")
+    with pytest.warns(DataWarning, match=f"^{said}"):
+        whole_table(compose("config", [*OUTCOME, f"data.path={places[1]}"]).data)
+
+
+@pytest.mark.usefixtures("files")
 def test_the_faults_of_all_files_are_told_at_once(
     tmp_path: Path, refused: Callable[..., str]
 ) -> None:
@@ -287,6 +302,10 @@ def test_the_faults_of_all_files_are_told_at_once(
     assert places[1] not in words
     remedy = "; fix the file or leave out the 2 columns: 'data.drop=[age,dose]'"
     assert (remedy in words, words.count("data.drop")) == (True, 1)
+    columns = pooled()
+    write_csv(tmp_path / "text.csv", {**columns, "age": np.full(len(columns["age"]), "old")})
+    words = refused(*of_column(tmp_path, path="text.csv"))
+    assert words.endswith("; fix the file or leave out the column: 'data.drop=[age]'")
     many = [f"{tmp_path}/m{number}.csv" for number in range(13)]
     words = refused(f"data.path=[{','.join(many)}]")
     assert (many[9] in words, many[10] in words) == (True, False)
