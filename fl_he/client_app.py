@@ -6,7 +6,7 @@ its own. For deployed nodes see `fl_he.clients.node`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property, lru_cache
 from pathlib import Path
 
@@ -168,6 +168,7 @@ def build(
                 node_policy,
                 features=lambda context: _data(context).dataset.feature_names,
                 classes=lambda context: _data(context).dataset.classes,
+                imputed=_imputed,
             ),
         ],
         simulated,
@@ -176,6 +177,11 @@ def build(
 
 def _data(context: Context) -> HospitalData:
     return read_node(context).hospital
+
+
+def _imputed(context: Context) -> Sequence[str]:
+    waiting = _data(context).dataset.incomplete
+    return () if waiting is None else waiting.names
 
 
 def _initial(context: Context) -> ArrayRecord:

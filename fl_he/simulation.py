@@ -23,6 +23,7 @@ from fl_he.experiment.local_grid import run_here
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
+from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.events import Listener, Starting, unheard
 
@@ -86,6 +87,8 @@ def _check(config: Config) -> None:
         capc_plain.check(config)
         return
     data = simulated_data(config)
+    if (waiting := data.train.incomplete) is not None:
+        data = data.completed(waiting.means(MIN_CELL))
     declared_ranges(config, data.train.feature_names)
     features, classes = len(data.train.feature_names), data.train.class_count
     privacy_figures(config, features, classes, simulated=True)

@@ -81,6 +81,11 @@ def capc_data(config: Config) -> CapcData:
 def _cached(key: CacheKey) -> CapcData:
     config, capc = key.config, key.config.capc
     table = whole_table(config.data)
+    if table.incomplete is not None:
+        raise DataError(
+            f"missing: mean must be left out of column {table.incomplete.names[0]!r} of a schema "
+            "in CaPC, where nobody opens means; use indicator"
+        )
     digits = config.data.name == "digits"
     features = table.features / _BRIGHTEST if digits else standardise(table)[0].features
     everything = Examples(features, table.labels.astype(np.int64))

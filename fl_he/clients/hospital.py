@@ -7,7 +7,7 @@ ordinary Flower app.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
@@ -35,11 +35,13 @@ from fl_he.clients.row_sums import (
     parameters_of,
 )
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.wire.encrypted_sum import (
@@ -90,6 +92,8 @@ class HospitalData:
     held_out : callable
         Returns what is kept for evaluation, in the units of the hospital's table; ``None``:
         nothing.
+    imputed : mapping of str to float
+        Means that missing cells got, by the table's columns.
     """
 
     dataset: Dataset
@@ -97,6 +101,7 @@ class HospitalData:
     clipping: Clipping | None = None
     limbs: Limbs = field(default_factory=lambda: Limbs(24, 24))
     held_out: Callable[[], Dataset | None] = lambda: None
+    imputed: Mapping[str, float] = field(default_factory=dict)
 
 
 _Answer = Callable[[RecordDict, HospitalData], RecordDict]
@@ -128,7 +133,11 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 
 def _handler(answer: _Answer, data: Callable[[Context], HospitalData]) -> ClientAppCallable:
     def handle(message: Message, context: Context) -> Message:
-        return Message(answer(message.content, data(context)), reply_to=message)
+        hospital = data(context)
+        means = _means_of(answer, message.content, hospital.dataset)
+        if means is not None:
+            hospital = _completed(hospital, means)
+        return Message(answer(message.content, hospital), reply_to=message)
 
     return handle
 
@@ -151,8 +160,45 @@ def blank_reply(action: str, content: RecordDict, hospital: HospitalData) -> Rec
     RecordDict or None
         ``None`` if the message is none that hospitals answer.
     """
-    answer = _ANSWERS.get(action)
-    return None if answer is None else answer(content, _without_patients(content, hospital))
+    if (answer := _ANSWERS.get(action)) is None:
+        return None
+    blank = _without_patients(content, hospital)
+    if _means_of(answer, content, hospital.dataset) is not None:
+        blank = replace(blank, dataset=replace(blank.dataset, incomplete=None))
+    return answer(content, blank)
+
+
+def _means_of(answer: _Answer, content: RecordDict, dataset: Dataset) -> tuple[float, ...] | None:
+    """Return the means that a message holds for missing cells; ``None`` if it asks for them."""
+    if answer is _sum_up and MomentsRequest.from_content(content).cells:
+        return None
+    means = LearningTerms.from_content(content).imputed
+    count = 0 if dataset.incomplete is None else len(dataset.incomplete.names)
+    if len(means) != count:
+        raise ProtocolError(
+            f"a message must hold the means of this hospital's {count} columns with missing: mean, "
+            f"got {len(means)}"
+        )
+    return means
+
+
+def _completed(hospital: HospitalData, means: Sequence[float]) -> HospitalData:
+    """Return the hospital with its missing cells filled in."""
+    if (waiting := hospital.dataset.incomplete) is None:
+        return hospital
+
+    def filled(dataset: Dataset) -> Dataset:
+        try:
+            return dataset.completed(means)
+        except DataError as error:  # of what depends on the cells
+            raise PrivateReasonError(str(error)) from None
+
+    def held_out() -> Dataset | None:
+        test = hospital.held_out()
+        return None if test is None else filled(test)
+
+    imputed = dict(zip(waiting.names, means, strict=True))
+    return replace(hospital, dataset=filled(hospital.dataset), held_out=held_out, imputed=imputed)
 
 
 def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
@@ -177,7 +223,11 @@ def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
         for count in (terms.features, terms.classes if terms.classes > _TWO else 0)
     )
     return HospitalData(
-        Dataset(np.zeros((1, terms.features)), np.zeros(1), names, classes=labels),
+        Dataset(
+            *(np.zeros((1, terms.features)), np.zeros(1), names),
+            classes=labels,
+            incomplete=Incomplete.blank(terms.imputed) if terms.imputed else None,
+        ),
         model_path=None,
         clipping=None if privacy is None else Clipping(privacy.clip, packing.fraction_bits),
         limbs=Limbs(packing.fraction_bits, packing.integer_bits),
@@ -190,7 +240,8 @@ def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalDa
     features = len(dataset.feature_names)
     mean = LearningTerms.from_content(content).mean
     row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
-    empty = replace(dataset, features=row, labels=np.zeros(1))
+    waiting = dataset.incomplete and Incomplete.blank(dataset.incomplete.names)
+    empty = replace(dataset, features=row, labels=np.zeros(1), incomplete=waiting)
 
     def held_out() -> Dataset:
         hospital.held_out()  # a table that has changed is refused, not counted as zeros
@@ -268,7 +319,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             method=terms.method,
             schema=dataset.schema,
         )
-        _keep(hospital.model_path, model.to_json())
+        _keep(hospital.model_path, replace(model, imputed=hospital.imputed).to_json())
     return RecordDict()
 
 

@@ -111,10 +111,16 @@ class KeyHolder:
     ----------
     policy, features, classes : callable
         See `with_key_holder`.
+    imputed : callable
+        Returns the names of a hospital's columns whose missing cells get the mean of all
+        hospitals' cells; likewise.
     """
 
-    def __init__(self, policy: Policy, features: Names, classes: Names) -> None:
+    def __init__(
+        self, policy: Policy, features: Names, classes: Names, imputed: Names = lambda _: ()
+    ) -> None:
         self._policy = policy
+        self._imputed = imputed
         self._features = features
         self._classes = classes
 
@@ -149,8 +155,11 @@ class KeyHolder:
             identity = own_identity(node).public.to_json()
             description = replace(description, identity=identity)
         if node.role is Role.HOSPITAL:
-            features, classes = self._features(node.context), self._classes(node.context)
-            return replace(description, features=tuple(features), classes=tuple(classes))
+            features, classes, imputed = (
+                tuple(names(node.context))
+                for names in (self._features, self._classes, self._imputed)
+            )
+            return replace(description, features=features, classes=classes, imputed=imputed)
         opener = Opener.of(node, self._policy(node.context), asked.resumed)
         return replace(
             description,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from flwr.app import ArrayRecord
@@ -48,6 +49,8 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
             "sums of values within ranges must be asked of hospitals with privacy, whose noise is "
             "in them, and this one has none"
         )
+    if request.cells:
+        return _cell_sums(dataset, limbs)
     features, examples = dataset.features, dataset.examples
     if request.mean:
         if len(request.mean) != features.shape[1]:
@@ -71,6 +74,21 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
     if request.counts:
         arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
     return named_arrays(**arrays)
+
+
+def _cell_sums(dataset: Dataset, limbs: Limbs) -> ArrayRecord:
+    """Return sums and numbers of the cells that are not missing, of columns that get means."""
+    waiting = dataset.incomplete
+    if waiting is None:
+        raise ProtocolError("sums of cells must be of columns with missing: mean, and none is")
+    present = ~np.isnan(waiting.cells)
+    cells = np.where(present, waiting.cells, 0.0)
+    sums = moments.column_sums(cells)
+    own = replace(dataset, features=cells, feature_names=waiting.names, incomplete=None)
+    _require_small(sums, own, limbs)
+    return named_arrays(
+        sums=limbs.split(sums) / dataset.examples, cells=present.sum(axis=0) / dataset.examples
+    )
 
 
 def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) -> None:

@@ -127,7 +127,7 @@ def _features(
         raise DataError(
             f"{schema} must be the schema of the model's training, {known[:16]}, got {digest[:16]}"
         )
-    features, found, rows = features_by_schema(data, described)
+    features, found, rows = features_by_schema(data, described, trained.imputed)
     if difference := first_schema_difference(trained.feature_names, found):
         raise DataError(f"{schema} must be the schema of the model's training: {difference}")
     return features, rows

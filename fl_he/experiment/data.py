@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,9 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
 from fl_he.learning.tables.partition import partition, site_split, train_test_split
+
+if TYPE_CHECKING:
+    from fl_he.learning.tables.schema.description import Schema
 
 #: A class of fewer patients is not one to speak of.
 _HANDFUL = 5
@@ -61,6 +66,15 @@ class SimulatedData:
             raise DataError("test_size must be above 0 for a test set, got 0")
         return self.held_out
 
+    def completed(self, means: Sequence[float]) -> SimulatedData:
+        """Return the data with missing cells filled in; see `Dataset.completed`."""
+        return replace(
+            self,
+            hospitals=tuple(hospital.completed(means) for hospital in self.hospitals),
+            train=self.train.completed(means),
+            held_out=self.held_out and self.held_out.completed(means),
+        )
+
     def test_share(self, hospital: int) -> Dataset | None:
         """Return a hospital's share of the test set, by its number from 0; None if it has none."""
         if self.held_out is None or not len(self.shares[hospital]):
@@ -76,12 +90,8 @@ def simulated_data(config: Config) -> SimulatedData:
     DataError
         If the table cannot be used or cannot be divided among so many hospitals.
     """
-    schema = config.data.schema
-    if config.privacy.name == PRIVACY and schema and schema_of_tables(schema).drops_rows:
-        raise DataError(
-            "missing: drop-row must be left out of a schema with privacy=gaussian: which rows are "
-            "left out depends on patients, and the number of rows is public; use indicator or level"
-        )
+    if config.privacy.name == PRIVACY and config.data.schema is not None:
+        _check_policies(schema_of_tables(config.data.schema))
     division = {**asdict(config.partition), "sites": None}
     hospitals = None if config.names_sites else config.hospitals
     settings = [asdict(config.data), division, hospitals]
@@ -93,6 +103,20 @@ def simulated_data(config: Config) -> SimulatedData:
             f"{', '.join(data.names)}"
         )
     return data
+
+
+def _check_policies(schema: Schema) -> None:
+    """Refuse policies for missing cells that privacy does not cover."""
+    if schema.drops_rows:
+        raise DataError(
+            "missing: drop-row must be left out of a schema with privacy=gaussian: which rows are "
+            "left out depends on patients, and the number of rows is public; use indicator or level"
+        )
+    if schema.imputed:
+        raise DataError(
+            f"missing: mean must be left out of column {schema.imputed[0]!r} of a schema with "
+            "privacy=gaussian: the mean is not in the budget; use indicator"
+        )
 
 
 def with_sites(config: Config) -> Config:

@@ -130,7 +130,8 @@ class OpenRun(TrainingRun):
         self._inference = Inference(config, roster.features, roster.classes, self._positive)
         self._begin(grid, tell, roster)
         self._train_config = train_config(
-            *(config, roster.features, self._classes, self._chosen["name"], plan)
+            *(config, roster.features, self._classes, self._chosen["name"], plan),
+            imputed=roster.imputed,
         )
         self._training = training = self._restored()
         totals = (OpenedTotal.from_members(one).total for one in self._state.opened)
@@ -139,6 +140,7 @@ class OpenRun(TrainingRun):
         while training.due == "prepare":
             self._sum("prepare", training.prepared + 1)
             self._keep(**self._progress(), unopened=None)
+        data = None if data is None else data.completed(training.imputed)
         self._unique = None if data is None else identifiers(data.train)
         self._scaling = ModelScaling.none(self._features)
         if training.scale:
@@ -288,6 +290,8 @@ class OpenRun(TrainingRun):
             method=training.method(private=bool(self._privacy)),
             schema=self._schema,
         )
+        imputed = dict(zip(roster.imputed, training.imputed, strict=True))
+        model = replace(model, imputed=imputed)
         limits = diagnostics.limits(scaling, self._inference.reference)
         return self._write(
             {
@@ -308,6 +312,7 @@ class OpenRun(TrainingRun):
                     ),
                 },
                 "evaluation": evaluation,
+                "imputed": imputed or None,
             },
             None if self._config.scaling is Scaling.local else model.to_json(),
             without_noise=comparison.without_noise() if self._privacy else None,

@@ -78,6 +78,7 @@ def drafted(
         max_coefficient=max_coefficient,
         min_contributors=config.min_contributors,
         schema=None if data.schema is None else schema_of_tables(data.schema).digest,
+        imputed=() if table.incomplete is None else table.incomplete.names,
     )
 
 

@@ -69,7 +69,9 @@ class SealedRun(TrainingRun):
         features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
         check_classes(config, classes)
         self._chosen = chosen_optimizer(config, len(features), classes)
-        terms = train_config(config, features, classes, self._chosen["name"], plan)
+        terms = train_config(
+            *(config, features, classes, self._chosen["name"], plan), imputed=roster.imputed
+        )
         self._chain = SealedChain(
             roster,
             terms,

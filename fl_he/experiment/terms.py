@@ -91,6 +91,8 @@ def train_config(
     classes: int,
     optimizer: str,
     plan: StudyPlan | None,
+    *,
+    imputed: Sequence[str] = (),
 ) -> ConfigRecord:
     """Return what nodes that compute the model themselves are told of a run: task and privacy.
 
@@ -104,6 +106,8 @@ def train_config(
         The chosen one.
     plan : StudyPlan or None
         That bounds the steps.
+    imputed : sequence of str
+        Columns of the hospitals' tables whose missing cells get the mean of all their cells.
 
     Raises
     ------
@@ -130,6 +134,7 @@ def train_config(
         high=() if clipped is None else tuple(clipped.high.tolist()),
         firth=config.penalty is Penalty.firth,
         profile=tuple(list(features).index(name) for name in config.inference.profile),
+        imputed=tuple(imputed),
     ).to_config()
     terms.update(privacy_members(privacy_of(config)))
     return terms

@@ -44,7 +44,7 @@ _DEPLOYED_DATA = DataConfig(name="each hospital's own table")
 _FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm", "distance")
 #: Members of metrics.json that not every coordinator knows.
 _UNKNOWN: Mapping[str, Any] = {
-    **dict.fromkeys(("local", "pooled", "tested_on", "class_shares", "sites")),
+    **dict.fromkeys(("local", "pooled", "tested_on", "class_shares", "sites", "imputed")),
     **dict.fromkeys(("diagnostics", "inference", "evaluation")),
     "federated": {
         **dict.fromkeys(("examples", *metrics_contract.FIGURES)),

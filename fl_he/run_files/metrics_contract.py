@@ -179,6 +179,7 @@ _TRAINING = _kind(
             _kind([{**_figures("examples", *SITE_FIGURES), "hospital": str, "held_out": bool}])
         ),
         "class_shares?": optional(_kind(_figures(*FIGURES))),
+        "imputed?": dict[str, Number] | None,
         **_figures("seconds", "start_seconds?", "tested_on?"),
     }
 )

@@ -22,10 +22,18 @@ def descriptions(
         yield reply.metadata.src_node_id, reply
 
 
-def difference(features: Sequence[str], classes: Sequence[str], got: Description) -> str | None:
-    """Return how a hospital's features or classes differ from the others', fit to show."""
+def difference(
+    features: Sequence[str], classes: Sequence[str], imputed: Sequence[str], got: Description
+) -> str | None:
+    """Return how a hospital's features, classes or imputed columns differ from the others'.
+
+    The words are fit to show.
+    """
     found = first_schema_difference(features, got.features)
     if found is None and tuple(classes) != got.classes:
         wanted, others = (", ".join(map(repr, one)) or "two" for one in (classes, got.classes))
         found = f"classes must be {wanted}, got {others}"
+    if found is None and tuple(imputed) != got.imputed:
+        wanted, others = (", ".join(map(repr, one)) or "none" for one in (imputed, got.imputed))
+        found = f"columns with missing: mean must be {wanted}, got {others}"
     return found and printable(found)

@@ -83,7 +83,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     present = dict(sorted(present.items(), key=lambda item: item[1].name))
     first, *others = present.values()
     for other in others:
-        if found := difference(first.features, first.classes, other):
+        if found := difference(first.features, first.classes, first.imputed, other):
             raise ProtocolError(
                 f"hospitals must have the same features: {printable(other.name)} differs from "
                 f"{printable(first.name)}: {found}"
@@ -99,6 +99,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         packing=Packing.from_json(holder.packing),
         features=first.features,
         classes=first.classes,
+        imputed=first.imputed,
         simulated=holder.simulated,
         value_keys=holder.value_keys,
         run_key=holder.run_key,

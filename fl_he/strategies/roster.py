@@ -73,6 +73,8 @@ class Roster:
         Whether hospitals have joined after company X signed `run_key`.
     masked_set : frozenset of str
         Names of the hospitals that mask their updates for each other; empty where they do not.
+    imputed : tuple of str
+        Columns of the hospitals' tables whose missing cells get the mean of all their cells.
     """
 
     grid: Grid
@@ -91,6 +93,7 @@ class Roster:
     schemes: Collection[Scheme] = SCHEMES
     stale: bool = False
     masked_set: frozenset[str] = frozenset()
+    imputed: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -314,7 +317,7 @@ class Roster:
                 _logger.warning("the key holder is back as node %d", node_id)
                 self.key_holder, self.run_key = node_id, description.run_key
             return
-        if found := difference(self.features, self.classes, description):
+        if found := difference(self.features, self.classes, self.imputed, description):
             raise ProtocolError(f"hospitals must have the same features: {name} differs: {found}")
         if name in self.hospitals.values():
             # The node that died is believed to be there for a minute.

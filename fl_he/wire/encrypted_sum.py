@@ -132,6 +132,8 @@ class Description(records.Message):
         Whether a hospital masks its updates pairwise.
     identity : str
         In a simulation with pairwise masks, JSON of the node's public identity.
+    imputed : tuple of str
+        Columns of a hospital's table whose missing cells get the mean of all hospitals' cells.
     """
 
     role: Role
@@ -148,6 +150,7 @@ class Description(records.Message):
     schemes: tuple[Scheme, ...] = SCHEMES
     resistant: Annotated[bool, SPARSE] = False
     identity: Annotated[str, SPARSE] = ""
+    imputed: Annotated[tuple[str, ...], SPARSE] = ()
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 

@@ -54,6 +54,8 @@ class LearningTerms(Message):
         Beside the final model: how training ended; ``None`` if nobody can tell.
     method : str or None
         Beside the final model: how it was estimated, one of `METHODS`.
+    imputed : tuple of float
+        Means that missing cells get, in the order of the schema's columns.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -63,6 +65,7 @@ class LearningTerms(Message):
     hessian: Annotated[bool, SPARSE] = False
     training: Annotated[str | None, choice(*ENDS), SPARSE] = None
     method: Annotated[str | None, choice(*METHODS), SPARSE] = None
+    imputed: _Numbers = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -92,6 +95,7 @@ class TrainingTerms(Message):
         Ranges within which values are summed up, with privacy and federated scaling; else empty.
     firth : bool
     profile : tuple of int
+    imputed : tuple of str
     """
 
     features: Natural
@@ -110,6 +114,7 @@ class TrainingTerms(Message):
     high: _Numbers = ()
     firth: Annotated[bool, SPARSE] = False
     profile: Annotated[tuple[Whole, ...], SPARSE] = ()
+    imputed: Annotated[tuple[str, ...], SPARSE] = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -137,6 +142,8 @@ class TrainingTerms(Message):
             column >= self.features for column in self.profile
         ):
             raise ProtocolError(f"profile must be of different features out of {self.features}")
+        if len({*self.imputed}) < len(self.imputed):
+            raise ProtocolError("imputed must be of different columns")
         return Task(**{one.name: getattr(self, one.name) for one in fields(self)}, limbs=limbs)
 
 
@@ -160,6 +167,11 @@ class MomentsRequest(Message):
     low, high : tuple of float
         Unless empty, the noisy sums of the values within these ranges, and of their squares, are
         asked for and nothing else.
+    cells : bool
+        Whether sums of the cells that are not missing, and their numbers, are asked for and nothing
+        else, of the columns whose missing cells get means.
+    imputed : tuple of float
+        Means that missing cells get.
     """
 
     sums: bool = False
@@ -167,6 +179,8 @@ class MomentsRequest(Message):
     mean: _Numbers = ()
     low: _Numbers = ()
     high: _Numbers = ()
+    cells: Annotated[bool, SPARSE] = False
+    imputed: _Numbers = ()
     HOME: ClassVar[str] = CONFIG
 
 

@@ -195,6 +195,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         high=tuple(high for _, high in ranges),
         firth=plan.penalty == "firth",
         profile=asked.profile if plan.profile else (),
+        imputed=plan.imputed,
     )
     if asked != planned:
         names = [field.name for field in fields(asked)]

@@ -126,6 +126,8 @@ class StudyPlan(Documented):
         Fewest hospitals of a total.
     schema : str or None
         Digest of the schema by which the hospitals read their tables; ``None``: by none.
+    imputed : tuple of str
+        The schema's columns whose missing cells get the mean of all hospitals' cells.
 
     Raises
     ------
@@ -153,6 +155,7 @@ class StudyPlan(Documented):
     max_coefficient: _Positive
     min_contributors: Natural
     schema: Annotated[str | None, left_out(optional(kind_of(Fingerprint)), None)] = None
+    imputed: Annotated[tuple[_Name, ...], left_out(kind_of(tuple[_Name, ...]), ())] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -160,6 +163,7 @@ class StudyPlan(Documented):
             _require_different(name, getattr(self, name), 1)
         _require_different("lr", self.lr, int(self.has_rate))
         _require_different("outcome.classes", self.outcome.classes, 0)
+        _require_different("imputed", self.imputed, 0)
         _check_outcome(self)
         _check_ranges(self)
         _check_sums(self)
@@ -195,7 +199,7 @@ class StudyPlan(Documented):
         unpenalised = None in self.C and self.privacy is None
         moments = self.scaling == "federated" or "newton" in self.optimizers
         before = moments or self.class_weights == "balanced"
-        prepared = before * (2 if self.privacy is None else 1)
+        prepared = before * (2 if self.privacy is None else 1) + bool(self.imputed)
         return {
             "train": self.most_rounds,
             "sealed": prepared + self.most_rounds * (1 + (self.penalty == "firth")),
@@ -297,10 +301,11 @@ def _check_privacy(plan: StudyPlan) -> None:
     if terms is None:
         return
     second = [name for name in plan.optimizers if name not in WITH_RATE]
-    if second or plan.class_weights != "none" or plan.bins or plan.profile:
+    if second or plan.class_weights != "none" or plan.bins or plan.profile or plan.imputed:
         raise ProtocolError(
-            "a study plan with privacy must have class_weights none, bins 0, profile false and no "
-            f"optimizers but {' and '.join(WITH_RATE)}: nothing else is in the budget"
+            "a study plan with privacy must have class_weights none, bins 0, profile false, no "
+            f"imputed columns and no optimizers but {' and '.join(WITH_RATE)}: nothing else is in "
+            "the budget"
         )
     if (terms.rounds, terms.contributors) != (plan.most_rounds, plan.min_contributors):
         raise ProtocolError(
@@ -355,6 +360,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
         f"features: {_listed(map(repr, plan.features))}",
         *([] if plan.schema is None else [f"schema: {plan.schema}"]),
+        *([f"mean of missing cells: {_listed(map(repr, plan.imputed))}"] if plan.imputed else []),
         f"scaling: {plan.scaling}{ranges}",
         f"class weights: {plan.class_weights}",
         f"penalty: {'firth' if plan.penalty == 'firth' else l2}",

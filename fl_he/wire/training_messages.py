@@ -84,7 +84,7 @@ def question_of(
     return ACTIONS[purpose], model_message_content(model_arrays(*parts), terms)
 
 
-def take_total(training: Training, purpose: Purpose, mean: RecordDict) -> None:
+def take_total(training: Training, purpose: Purpose, mean: RecordDict, min_cell: int = 1) -> None:
     """Have a training go on by a total.
 
     Parameters
@@ -94,6 +94,8 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict) -> None:
     purpose : Purpose
     mean : RecordDict
         The weighted mean of the replies to the training's question.
+    min_cell : int
+        Fewest cells of a count that is given out, if it has any: company X's.
 
     Raises
     ------
@@ -108,7 +110,7 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict) -> None:
     examples = int(_number(metrics, NUM_EXAMPLES, absent=0))
     loss, accuracy = _number(metrics, LOSS), _number(metrics, ACCURACY)
     with refused_as("the hospitals' total:"):
-        training.take(purpose, arrays, examples, loss, accuracy)
+        training.take(purpose, arrays, examples, loss, accuracy, min_cell=min_cell)
 
 
 def take_signed(training: Training, memory: str) -> None:
@@ -157,6 +159,7 @@ def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
         scale=training.scale,
         class_weights=training.class_weights,
         hessian=hessian,
+        imputed=training.imputed,
     )
 
 

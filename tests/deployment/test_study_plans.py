@@ -398,6 +398,7 @@ UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1
         (task(features=3), {}, "features of a train config must be those picked"),
         (task(classes=3), {}, "classes of a train config must be those picked"),
         (task(balanced=True), {}, "balanced of a train config must be those picked"),
+        (task(imputed=("age",)), {}, "imputed of a train config must be those picked"),
         (task(scaling="local"), {}, "scaling of a train config must be those picked"),
         (task(**UNITS), {}, "scaling, mean, scale of a train config must be those picked"),
         (

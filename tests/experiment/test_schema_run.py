@@ -263,7 +263,7 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
     assert (code, out) == (1, "")
     assert f"must be the schema of the model's training, {digest[:16]}, got" in err
     content = json.loads((tmp_path / "alone" / "model.json").read_text())
-    del content["schema"]
+    del content["schema"], content["imputed"]
     (tmp_path / "alone" / "model.json").write_text(json.dumps(content | {"version": 6}))
     code, out, err = fl_he(
         tmp_path, "predict", "alone/model.json", "raw.csv", "--schema", str(of_run)

@@ -306,9 +306,20 @@ class AgreedNode(Party):
         return open_cases(*files, features, tables.features)
 
     def _tables(self) -> DescribedTables | None:
-        """Return the tables of the agreement's schema; ProtocolError if the node has another."""
+        """Return the tables of the agreement's schema.
+
+        Raises
+        ------
+        ProtocolError
+            If the node has another, or a column of it gets means.
+        """
         tables = DescribedTables.configured(self.node.context)
         require_schema(tables, self.agreement.schema, "as in the agreement")
+        if tables is not None and tables.imputed:
+            raise ProtocolError(
+                f"schema must have no column with missing: mean in CaPC, where nobody opens means, "
+                f"got {tables.imputed[0]!r}: use indicator"
+            )
         return tables
 
     def model(self) -> IntegerModel:

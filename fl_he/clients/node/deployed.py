@@ -389,6 +389,11 @@ class DeployedNode(Node):
                 f"{described(plan.privacy)}, {ends}, got {described(self.privacy)}"
             )
         require_schema(self._tables, plan.schema, ends)
+        if self._tables is not None and self._tables.imputed != plan.imputed:
+            raise ProtocolError(
+                "schema in the node configuration must have missing: mean of the columns "
+                f"{list(plan.imputed)}, {ends}, got others"
+            )
         if self._outcome != plan.outcome:
             raise ProtocolError(
                 "target, positive, threshold and classes in the node configuration must be only "
@@ -522,6 +527,11 @@ class DeployedNode(Node):
                     raise ProtocolError(
                         "schema in the node configuration must leave no row out (missing: "
                         "drop-row) with privacy: the number of rows is public"
+                    )
+                if tables.imputed and self.privacy is not None:
+                    raise ProtocolError(
+                        "schema in the node configuration must have no column with missing: mean "
+                        "with privacy: its mean is not in the budget"
                     )
                 return tables.load(path)
             return _load(path, self._outcome, self._listed("drop"))

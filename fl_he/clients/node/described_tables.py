@@ -75,6 +75,11 @@ class DescribedTables:
         return self._own.drops_rows
 
     @property
+    def imputed(self) -> tuple[str, ...]:
+        """Columns whose missing cells get the mean of all hospitals' cells."""
+        return self._own.imputed
+
+    @property
     def outcome(self) -> Outcome:
         """The outcome that the schema describes."""
         outcome = self._own.outcome

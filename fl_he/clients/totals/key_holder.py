@@ -148,7 +148,8 @@ class SealedKeyHolder:
         stage, memory, longest = Stage(), "", 0
         if course is not None:
             with withheld():  # the coordinator must not know the total
-                course.step(layout.mean(total, np.empty(0)), config)
+                mean = layout.mean(total, np.empty(0))
+                course.step(mean, config, min_cell=opener.policy.min_cell)
             stage, memory, longest = course.stage(config), course.memory, course.longest_memory
         opener.note_trained(due, opened)
         payload = Total(

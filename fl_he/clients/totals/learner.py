@@ -82,8 +82,17 @@ class Course(ABC):
         """
 
     @abstractmethod
-    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
-        """Go on by the weighted mean of the answers to `question`."""
+    def step(
+        self,
+        mean: RecordDict,
+        config: ConfigRecord,
+        purpose: Purpose | None = None,
+        min_cell: int = 1,
+    ) -> None:
+        """Go on by the weighted mean of the answers to `question`.
+
+        Company X gives its ``min_cell``: a total of fewer cells is refused before it leaves.
+        """
 
     @abstractmethod
     def final(self, config: ConfigRecord) -> RecordDict:
@@ -145,7 +154,13 @@ class _Stepping(Course):
         _require_training(purpose)
         return MessageType.TRAIN, model_message_content(self._model, config)
 
-    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
+    def step(
+        self,
+        mean: RecordDict,
+        config: ConfigRecord,
+        purpose: Purpose | None = None,
+        min_cell: int = 1,
+    ) -> None:
         _require_training(purpose)
         _check_like(self._model, mean)
         self._model = self._step(self._model, mean, config)

@@ -168,7 +168,8 @@ class OpenChain:
         total = opened.total
         if request.purpose == "separation":
             total = some_or_none(total)
-        course.step(layout.mean(total, np.empty(0)), config, request.purpose)
+        mean = layout.mean(total, np.empty(0))
+        course.step(mean, config, request.purpose, opener.policy.min_cell)
         opener.note_trained(request, opened)
         number = before.number + 1
         signed = SignedTotal(

@@ -67,8 +67,14 @@ class _Trained(Course):
     ) -> tuple[str, RecordDict]:
         return question_of(self._training, purpose or self._due, config)
 
-    def step(self, mean: RecordDict, config: ConfigRecord, purpose: Purpose | None = None) -> None:
-        take_total(self._training, purpose or self._due, mean)
+    def step(
+        self,
+        mean: RecordDict,
+        config: ConfigRecord,
+        purpose: Purpose | None = None,
+        min_cell: int = 1,
+    ) -> None:
+        take_total(self._training, purpose or self._due, mean, min_cell)
 
     def final(self, config: ConfigRecord) -> RecordDict:
         if not self._training.steps:

@@ -39,7 +39,7 @@ _NEAR = 1e-3
 _NUMBER_TEXT, _PLACE_TEXT = 26, 9
 #: No names and numbers outside lists have a longer text.
 _NAMES_TEXT = 2048
-_VECTORS = ("mean", "scale", "class_weights", "theta")
+_VECTORS = ("mean", "scale", "class_weights", "imputed", "theta")
 
 
 class State:
@@ -58,6 +58,8 @@ class State:
         Units of the model; empty where they are not known, or each hospital's own.
     class_weights : tuple of float
         Empty: all examples weigh 1.
+    imputed : tuple of float
+        Means that missing cells get, of the task's columns; empty where they are not known.
     constant, aliased : tuple of int, mapping of int to tuple of int
         Features without a coefficient of their own, of an aliased one with the earlier ones that
         make it; ``None`` where no total has told. See
@@ -94,6 +96,7 @@ class State:
         self.theta: Array = family_for(task.classes).zeros(task.features, task.classes)
         self.mean, self.scale = ((), ()) if self.about_the_mean else (task.mean, task.scale)
         self.class_weights: tuple[float, ...] = ()
+        self.imputed: tuple[float, ...] = ()
         self.constant: tuple[int, ...] | None = None
         self.aliased: Mapping[int, tuple[int, ...]] | None = None
         self.watch = Watch()
@@ -225,8 +228,8 @@ class State:
     def longest_text(self) -> int:
         """Most characters of `to_json` while there is no search; the task alone decides it."""
         count, triangle = len(self.theta), len(self.theta) * (len(self.theta) + 1) // 2
-        # units, class weights, the model, constant features and a candidate direction
-        numbers = 6 * count + self.optimizer.most_numbers(count)
+        # units, class weights, means, the model, constant features and a candidate direction
+        numbers = 6 * count + self.optimizer.most_numbers(count) + len(self.task.imputed)
         places = 0
         if self.second_order:
             places = 2 * count + triangle  # of aliased features, two for each key
@@ -283,13 +286,15 @@ class State:
         if not isinstance(members, dict):
             raise DataError("training must be a JSON object")
         for name in _VECTORS:
-            vector = finite_array(members.get(name), f"the training's {name}", dimensions=1)
+            # Before a release that knew of means, nothing was written of them.
+            vector = finite_array(members.get(name, []), f"the training's {name}", dimensions=1)
             setattr(training, name, vector if name == "theta" else tuple(vector.tolist()))
         sizes = {
             "theta": (family_for(task.classes).count(task.features, task.classes),),
             "mean": (0, task.features),
             "scale": (0, task.features),
             "class_weights": (0, task.classes),
+            "imputed": (0, len(task.imputed)),
         }
         for name, allowed in sizes.items():
             if len(getattr(training, name)) not in allowed:

@@ -43,6 +43,8 @@ class Task:
         Whether Firth's penalty is added; of two classes, without an L2 penalty.
     profile : tuple of int
         Numbers of the features whose profile likelihood intervals are searched.
+    imputed : tuple of str
+        Names of the tables' columns whose missing cells get the mean of all hospitals' cells.
     """
 
     features: int
@@ -62,11 +64,12 @@ class Task:
     high: tuple[float, ...] = ()
     firth: bool = False
     profile: tuple[int, ...] = ()
+    imputed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class Moments:
-    """Asks for sums of the data: of the features and their classes, of squares, or within ranges.
+    """Asks for sums of the data: of cells, of features and classes, of squares, or within ranges.
 
     Attributes
     ----------
@@ -76,6 +79,11 @@ class Moments:
         Unless empty, squares about it are asked for.
     low, high : tuple of float
         Unless empty, noisy sums of the values within these ranges, and of their squares.
+    cells : bool
+        Whether sums of the cells that are not missing, and their numbers, are asked for, and
+        nothing else; see `Task.imputed`.
+    imputed : tuple of float
+        Means of these columns.
     """
 
     sums: bool = False
@@ -83,6 +91,8 @@ class Moments:
     mean: tuple[float, ...] = ()
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
+    cells: bool = False
+    imputed: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

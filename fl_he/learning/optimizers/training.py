@@ -33,6 +33,7 @@ from fl_he.learning.regression import firth, parameters
 from fl_he.learning.regression.dependencies import dependencies, design_information
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.incomplete import federated_means
 from fl_he.learning.tables.moments import balanced_weights
 from fl_he.learning.tables.scaling import from_moments, is_constant
 
@@ -108,6 +109,8 @@ class Training(State):
         examples: int,
         loss: float = math.nan,
         accuracy: float = math.nan,
+        *,
+        min_cell: int = 1,
     ) -> None:
         """Go on by the total of what was asked for.
 
@@ -121,6 +124,8 @@ class Training(State):
         loss, accuracy
             Mean log loss and share of labels that are predicted, where derivatives were asked for;
             not a number where nobody may know it. Second-order derivatives have the loss in them.
+        min_cell
+            Fewest cells of a count that company X gives out, if it has any.
 
         Raises
         ------
@@ -133,7 +138,7 @@ class Training(State):
             raise DataError(f"a total for {purpose!r:.20} cannot come now, {self.due} is due")
         self.point = None
         if (moments := self._moments()) is not None:
-            self._prepare(moments, means, examples)
+            self._prepare(moments, means, examples, min_cell)
             self.prepared += 1
         elif purpose == TRAIN:
             self._evaluate(self._evaluation(means, examples, loss), accuracy)
@@ -173,18 +178,28 @@ class Training(State):
         return Search(estimate.bounds(self.task.profile))
 
     def _moments(self) -> Moments | None:
-        task = self.task
+        task, imputed = self.task, self.imputed
+        if len(imputed) < len(task.imputed):
+            return Moments(cells=True)
         pooled = self.about_the_mean or task.scaling == "federated"
         if pooled and task.low and not self.scale:
             return Moments(low=task.low, high=task.high)
         sums = pooled and not self.mean
         counts = task.balanced and not self.class_weights
         if sums or counts:
-            return Moments(sums, counts)
-        return Moments(mean=self.mean) if pooled and not self.scale else None
+            return Moments(sums, counts, imputed=imputed)
+        return Moments(mean=self.mean, imputed=imputed) if pooled and not self.scale else None
 
-    def _prepare(self, asked: Moments, means: Mapping[str, Array], examples: int) -> None:
+    def _prepare(
+        self, asked: Moments, means: Mapping[str, Array], examples: int, min_cell: int
+    ) -> None:
         task = self.task
+        if asked.cells:
+            columns = len(task.imputed)
+            sums = self._joined(means, "sums", examples, columns)
+            present = np.rint(_named(means, "cells", (columns,)) * examples)
+            self.imputed = federated_means(task.imputed, sums, present, examples, min_cell)
+            return
         if asked.low:
             ranges = Ranges(np.array(asked.low), np.array(asked.high))
             bits = task.limbs.fraction_bits
@@ -193,7 +208,7 @@ class Training(State):
             self.mean, self.scale = tuple(scaling.mean.tolist()), tuple(scaling.scale.tolist())
             return
         if asked.mean:
-            variance = self._joined(means, "squares", examples) / examples
+            variance = self._joined(means, "squares", examples, task.features) / examples
             mean = np.array(asked.mean)
             scaling = from_moments(mean, variance, _ROUNDINGS)
             constant = np.flatnonzero(is_constant(mean, variance, _ROUNDINGS))
@@ -205,13 +220,14 @@ class Training(State):
             counts = _named(means, "counts", (task.classes,)) * examples
             weights = tuple(balanced_weights(np.rint(counts)).tolist())
         if asked.sums:
-            self.mean = tuple((self._joined(means, "sums", examples) / examples).tolist())
+            sums = self._joined(means, "sums", examples, task.features)
+            self.mean = tuple((sums / examples).tolist())
         self.class_weights = weights
 
-    def _joined(self, means: Mapping[str, Array], name: str, examples: int) -> Array:
+    def _joined(self, means: Mapping[str, Array], name: str, examples: int, columns: int) -> Array:
         sums = self.task.limbs.join(_named(means, name) * examples)
-        if len(sums) != self.task.features:
-            raise DataError(f"{name} must be of {self.task.features} features, got {len(sums)}")
+        if len(sums) != columns:
+            raise DataError(f"{name} must be of {columns} columns, got {len(sums)}")
         return sums
 
     def _rows(self, means: Mapping[str, Array], name: str, models: int, examples: int) -> Array:

@@ -58,7 +58,7 @@ class LogisticModel(TrainedModel):
     """
 
     FORMAT = "fl-he logistic model"
-    VERSION = 7
+    VERSION = 8
     HOW_TO_USE = (
         "probability of label 1 ('positive' says what it is) = 1 / (1 + exp(-(intercept + sum over "
         "features i of coefficients[i] * (x[i] - mean[i]) / scale[i]))), "

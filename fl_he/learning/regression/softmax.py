@@ -45,7 +45,7 @@ class SoftmaxModel(TrainedModel):
     """
 
     FORMAT = "fl-he softmax model"
-    VERSION = 6
+    VERSION = 7
     HOW_TO_USE = (
         "margin of class c = intercepts[c] + sum over features i of coefficients[c][i] * "
         "(x[i] - mean[i]) / scale[i]; probability of classes[c] = exp(margin of c) / sum over all "

@@ -38,16 +38,18 @@ _TOLD: Mapping[str, tuple[str, ...]] = {
     "class_weight": WEIGHTINGS,
     "method": METHODS,
 }
-#: Members that tell of the training, and the SHA-256 of the schema by which tables were read.
-_ABOUT = (*_TOLD, "schema")
+#: Members that tell of the training, the SHA-256 of the schema by which tables were read, and the
+#: means of all hospitals that missing cells got.
+_ABOUT = (*_TOLD, "schema", "imputed")
 _DIGEST = re.compile("[0-9a-f]{64}")
 #: Those of `_ABOUT`, or `converged`, by how many versions a file is older.
 _EARLIER: Mapping[int, set[str]] = {
-    1: {"training", "class_weight", "method"},
-    2: {"training", "class_weight"},
-    3: {"training"},
-    4: {"converged"},
-    5: set(),
+    1: {"training", "class_weight", "method", "schema"},
+    2: {"training", "class_weight", "method"},
+    3: {"training", "class_weight"},
+    4: {"training"},
+    5: {"converged"},
+    6: set(),
 }
 
 
@@ -73,6 +75,9 @@ class TrainedModel(ABC):
         How the coefficients were estimated, one of `METHODS`; ``None`` if nobody can tell.
     schema
         Digest of the schema by which the tables were read; ``None`` without, or if nobody can tell.
+    imputed
+        Means of all hospitals by the names of the table's columns whose missing cells got them, in
+        the units of the table, of dates in days; empty if there are none.
 
     Raises
     ------
@@ -93,6 +98,7 @@ class TrainedModel(ABC):
     class_weight: str | None = field(default=None, kw_only=True)
     method: str | None = field(default=None, kw_only=True)
     schema: str | None = field(default=None, kw_only=True)
+    imputed: Mapping[str, float] = field(default_factory=dict, kw_only=True)
 
     @property
     @abstractmethod
@@ -171,9 +177,9 @@ class TrainedModel(ABC):
     def from_json(cls, text: str) -> Self:
         """Read what :meth:`to_json` writes, from a source that need not be trusted.
 
-        Files of the five versions before are read too: none had ``schema``, the first four had no
-        ``method``, the first three no ``class_weight``, the second had ``converged`` in place of
-        ``training``, true, false or null, the first had neither.
+        Files of the six versions before are read too: none had ``imputed``, the first five had no
+        ``schema``, the first four no ``method``, the first three no ``class_weight``, the second
+        had ``converged`` in place of ``training``, true, false or null, the first had neither.
 
         Raises
         ------
@@ -204,6 +210,7 @@ class TrainedModel(ABC):
         digest = read_optional_text(told["schema"], "schema")
         if digest is not None and not _DIGEST.fullmatch(digest):
             raise DataError("model's schema must be a SHA-256 digest, or null")
+        told["imputed"] = _read_means(told["imputed"])
         members = {name: read(content[name], name) for name, read in cls.MEMBERS.items()}
         return cls(**members, **told)
 
@@ -296,13 +303,20 @@ def read_rows(rows: object, key: str) -> Array:
     return np.array(numbers)
 
 
+def _read_means(means: object) -> Mapping[str, float]:
+    if not isinstance(means, dict):
+        raise DataError("model's imputed must be an object of numbers by names of columns")
+    numbers = finite_array(read_numbers([*means.values()], "imputed"), "imputed", dimensions=1)
+    return dict(zip(means, numbers.tolist(), strict=True))
+
+
 def _updated(content: dict[str, Any], now: int) -> dict[str, Any]:
     """Return the content of a file of an earlier version as that of a file of this version."""
     version = content.get("version")
     said = content.keys() & {"converged", *_ABOUT}
     if type(version) is not int or _EARLIER.get(now - version) != said:
         return content
-    new = {**dict.fromkeys(_ABOUT), **content, "version": now}
+    new = {**dict.fromkeys(_ABOUT), "imputed": {}, **content, "version": now}
     if "training" in said:
         return new
     converged = content.get("converged")

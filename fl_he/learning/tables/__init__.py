@@ -13,11 +13,12 @@ labels          a column of labels: the target
 csv_file        CSV files as tables
 parquet_file    Parquet files as tables
 table           tables in files as features and labels
+moments         sums over examples, as exact as float64
+incomplete      missing cells that get the mean of all hospitals
 data            datasets, tables in files as datasets, and their schema
 built_in        data sets that scikit-learn installs
 identifiers     columns that look like identifiers of patients
 scaling         standardisation of features
-moments         sums over examples, as exact as float64
 partition       test set, and the hospitals of a simulation
 schema          a consortium's schema of its tables
 feature_ranges  declared (public) lower and upper bounds of each feature

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.columns import Numbers
+from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table import open_table, read_columns, refuse
 from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
@@ -47,6 +48,9 @@ class Dataset:
     schema
         Digest of the schema by which the table was read, as all hospitals have it; ``None``
         without.
+    incomplete
+        Columns with missing cells that wait for means; until then the features that depend on such
+        a cell are 0. ``None`` if no column gets a mean.
 
     Raises
     ------
@@ -64,6 +68,7 @@ class Dataset:
     notes: tuple[str, ...] = ()
     rows: RowNumbers | None = None
     schema: str | None = None
+    incomplete: Incomplete | None = None
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -105,8 +110,18 @@ class Dataset:
         """Return the rows at ``indices``, in that order."""
         rows = self.rows and replace(self.rows, numbers=self.rows.numbers[indices])
         return replace(
-            self, features=self.features[indices], labels=self.labels[indices], rows=rows
+            self,
+            features=self.features[indices],
+            labels=self.labels[indices],
+            rows=rows,
+            incomplete=self.incomplete and self.incomplete.take(indices),
         )
+
+    def completed(self, means: Sequence[float]) -> Dataset:
+        """Return the dataset with its missing cells filled in; see `Incomplete.features`."""
+        if self.incomplete is None:
+            return self
+        return replace(self, features=self.incomplete.features(means), incomplete=None)
 
 
 def load_table(

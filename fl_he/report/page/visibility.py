@@ -122,6 +122,12 @@ def opened(metrics: Metrics) -> list[str]:
             if private
             else "once: mean and variance of every feature, which the hospitals learn too"
         )
+    if imputed := metrics.get("imputed"):
+        means = ", ".join(f"{name} {mean:.6g}" for name, mean in imputed.items())
+        sums.append(
+            "once: sum and number of the cells that are not missing, of the columns whose missing "
+            f"cells count as the mean of all hospitals, which the hospitals learn too: {means}"
+        )
     if config.get("class_weight") == "balanced":
         sums.append("once: the sizes of the classes")
     if (metrics.get("diagnostics") or {}).get("separation"):

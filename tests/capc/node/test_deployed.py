@@ -528,6 +528,20 @@ def test_columns_of_the_schema_are_those_of_the_agreement(
     assert "the columns of the schema's terms must be those agreed: " in caplog.text
 
 
+def test_no_column_of_the_schema_gets_the_mean_of_all_hospitals(
+    tmp_path: Path, by_schema: Deployed
+) -> None:
+    text = SCHEMA.replace("type: number", "type: number, missing: mean", 1)
+    assert text != SCHEMA
+    (tmp_path / "means.yaml").write_text(text)
+    agreed = agreement(schema=read_schema(tmp_path / "means.yaml").digest).to_json()
+    (tmp_path / "capc.json").write_text(agreed)
+    for node in by_schema.nodes[:-1]:
+        node["schema"] = str(tmp_path / "means.yaml")
+    with pytest.raises(ProtocolError, match="must have no column with missing: mean in CaPC"):
+        by_schema.ask(1)
+
+
 @pytest.mark.parametrize("name", [QUERYING, LAST])
 def test_a_schema_is_that_of_the_agreement(by_schema: Deployed, name: str) -> None:
     own = by_schema.own(name)

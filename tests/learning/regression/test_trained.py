@@ -38,7 +38,7 @@ def altered(**changes: Any) -> str:
 def earlier(version: int, **changes: Any) -> str:
     """Return a file as a version without members that tell of the training wrote it."""
     content = json.loads(model().to_json())
-    for name in ("training", "class_weight", "method", "schema"):
+    for name in ("training", "class_weight", "method", "schema", "imputed"):
         del content[name]
     return json.dumps(content | {"version": version} | changes)
 
@@ -46,7 +46,7 @@ def earlier(version: int, **changes: Any) -> str:
 def test_the_file_is_readable_without_this_project() -> None:
     content = json.loads(model().to_json())
     assert content["format"] == "fl-he logistic model"
-    assert content["version"] == 7
+    assert content["version"] == 8
     assert content["positive"] == "großer Mensch"
     assert content["feature_names"] == ["age", "größe"]
     x = [63.0, 1.55]
@@ -127,21 +127,25 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),
-        (altered(version=1), "version must be 7"),
-        (altered(version=True), "version must be 7"),
-        (altered(version=2.0), "version must be 7"),
-        (altered(version=8), "version must be 7"),
+        (altered(version=1), "version must be 8"),
+        (altered(version=True), "version must be 8"),
+        (altered(version=2.0), "version must be 8"),
+        (altered(version=9), "version must be 8"),
         (altered(training="ended"), "training must be one of converged, separated, not converged"),
         (altered(training=True), "training must be one of converged, separated, not converged"),
         (earlier(3, converged=1), "converged must be true, false or null"),
-        (earlier(3), "version must be 7"),
-        (earlier(3, converged=True, training=None), "version must be 7"),
-        (earlier(2, converged=True, training=None), "version must be 7"),
-        (altered(version=6), "version must be 7"),
+        (earlier(3), "version must be 8"),
+        (earlier(3, converged=True, training=None), "version must be 8"),
+        (earlier(2, converged=True, training=None), "version must be 8"),
+        (altered(version=7), "version must be 8"),
         (altered(class_weight="none"), "class_weight must be one of equal, balanced, or null"),
         (altered(class_weight=True), "class_weight must be one of equal, balanced, or null"),
         (altered(schema="1231c474"), "schema must be a SHA-256 digest, or null"),
         (altered(schema=1), "schema must be a string or null"),
+        (altered(imputed=None), "imputed must be an object of numbers by names of columns"),
+        (altered(imputed=[1.0]), "imputed must be an object of numbers by names of columns"),
+        (altered(imputed={"crp": "1"}), "imputed must be made of numbers only"),
+        (altered(imputed={"crp": math.nan}), "imputed must be finite"),
         (altered(positive=1), "positive must be a string or null"),
         (altered(positive=" "), "positive must say what label 1 is"),
         (altered(extra=1), "got 0 too few and 1 too many"),
@@ -175,7 +179,7 @@ def test_hostile_text_is_refused(text: str, message: str) -> None:
 def test_every_key_is_required(key: str) -> None:
     content = json.loads(model().to_json())
     del content[key]
-    message = "version must be 7" if key == "version" else "got 1 too few and 0 too many"
+    message = "version must be 8" if key == "version" else "got 1 too few and 0 too many"
     with pytest.raises(DataError, match=message):
         LogisticModel.from_json(json.dumps(content))
 
@@ -256,3 +260,11 @@ def test_the_digest_of_the_schema_survives(digest: str | None) -> None:
         "L2 penalty",
         None,
     )
+
+
+def test_the_means_of_missing_cells_survive() -> None:
+    means = {"crp": 7.93, "größe": -1e-9}
+    assert LogisticModel.from_json(model(imputed=means).to_json()).imputed == means
+    about = {"training": None, "class_weight": None, "method": None, "schema": "0a" * 32}
+    old = LogisticModel.from_json(earlier(7, **about))
+    assert (old.schema, old.imputed) == ("0a" * 32, {})

@@ -2,7 +2,7 @@
 
 Start with ``description``, which reads the schema's file, then ``application``, which reads a table
 by it. Nothing in a schema is ever evaluated, and nothing that a schema asks for is learned from
-data.
+data, but for the means that missing cells get.
 
 yaml_text    YAML of bounded size: maps, lists and texts
 formula      terms in formula notation, parsed

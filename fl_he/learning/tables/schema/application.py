@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
 from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outcome, Schema
-from fl_he.learning.tables.schema.design import blocks, evaluate, labels_of, matrix
+from fl_he.learning.tables.schema.design import Design, evaluate
 from fl_he.learning.tables.schema.formula import Factor
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import (
@@ -77,7 +78,8 @@ def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) ->
         Of all that is wrong with the table.
     """
     table = _Table(path, schema, schema.used, labelled=True, hint=hint)
-    features, names = table.features()
+    columns, design = table.columns(), _design(schema)
+    features, names = design(columns), design.names
     labels, positive = table.labels()
     return Dataset(
         features,
@@ -90,7 +92,15 @@ def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) ->
         types=(f"schema {schema.digest[:16]}",) * len(names),
         rows=RowNumbers(table.rows[table.kept], table.header),
         schema=schema.shared_digest,
+        incomplete=Incomplete(schema.imputed, columns, design) if schema.imputed else None,
     )
+
+
+def _design(schema: Schema) -> Design:
+    described = {name: schema.columns[name] for name in schema.used}
+    levels = {name: one.coded for name, one in described.items() if one.type == "category"}
+    marked = [name for name, one in described.items() if one.missing == "indicator"]
+    return Design(schema.model, levels, {name: f"{name}[{MISSING_LEVEL}]" for name in marked})
 
 
 def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Dataset | None:
@@ -131,12 +141,18 @@ def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Da
 
 
 def features_by_schema(
-    path: str | Path, schema: Schema
+    path: str | Path, schema: Schema, means: Mapping[str, float] | None = None
 ) -> tuple[Array, tuple[str, ...], RowNumbers]:
     """Read the columns of the schema's model from a table to predict, which needs no outcome.
 
     Each row gets a prediction, so a missing cell of a column with ``missing: drop-row`` is refused,
     and a row without any value.
+
+    Parameters
+    ----------
+    path, schema
+    means
+        Of the columns with ``missing: mean``, from training; ``None`` if there are none.
 
     Returns
     -------
@@ -151,9 +167,17 @@ def features_by_schema(
     DataError
         Of all that is wrong with the table.
     """
-    table = _Table(path, schema, schema.used, labelled=False)
-    features, names = table.features()
-    return features, names, RowNumbers(table.rows, table.header)
+    means = means or {}
+    if means.keys() != {*schema.imputed}:
+        wanted, got = (some(sorted(names), _MOST_NAMED) for names in (schema.imputed, means))
+        raise DataError(
+            f"means must be those of the columns with missing: mean, {wanted or 'none'}, got "
+            f"{got or 'none'}"
+        )
+    table, design = _Table(path, schema, schema.used, labelled=False), _design(schema)
+    incomplete = Incomplete(schema.imputed, table.columns(), design)
+    features = incomplete.features([means[name] for name in incomplete.names])
+    return features, design.names, RowNumbers(table.rows, table.header)
 
 
 def _number_of(level: str) -> float:
@@ -251,7 +275,7 @@ class _Table:
         for reader in self._readers.values():
             yield from reader.faults(drop=self._labelled)
         yield from self._labels.faults
-        for factor in self._factors():
+        for factor in _design(self._schema).factors:
             read = self._readers.get(factor.column)
             if factor.functions and read is not None and self.rows.size:
                 yield from self._undefined(factor, read)
@@ -268,9 +292,6 @@ class _Table:
             kind = f"cell{{s}} for which {factor.name} has no value"
             first, remedy = self.rows[wrong][:_MOST_ROWS].tolist(), "correct the cells or the terms"
             yield cell_fault(factor.column, kind, int(wrong.sum()), first, remedy)
-
-    def _factors(self) -> Iterator[Factor]:
-        return iter(dict.fromkeys(factor for term in self._schema.model for factor in term))
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -297,6 +318,11 @@ class _Table:
                     f"column {shown(name)}: {count} missing cell{'s' if count > 1 else ''}, in "
                     f"{shown(f'{name}[{MISSING_LEVEL}]')} (missing: {policy})"
                 )
+            elif count and policy == "mean":
+                notes.append(
+                    f"column {shown(name)}: {count} missing cell{'s' if count > 1 else ''} "
+                    f"get{'' if count > 1 else 's'} the mean of all hospitals (missing: mean)"
+                )
         kept = self.kept
         if left_out := len(kept) - int(kept.sum()):
             notes.append(
@@ -319,8 +345,8 @@ class _Table:
             return np.array([*map(_number_of, column.coded), _BLANK])[places]
         return np.where(np.isnan(values), _BLANK, values)
 
-    def features(self) -> tuple[Array, tuple[str, ...]]:
-        """Return the columns of the model of all rows that are kept, and their names.
+    def columns(self) -> dict[str, Array]:
+        """Return all columns of the rows that are kept, NaN where a cell is missing.
 
         Raises
         ------
@@ -329,23 +355,7 @@ class _Table:
         """
         self.refuse()
         kept = self.kept
-        columns = {name: reader.values[kept] for name, reader in self._readers.items()}
-        described, values = self._schema.columns, dict[Factor, Array | NDArray[np.intp]]()
-        levels = {n: described[n].coded for n in columns if described[n].type == "category"}
-        for factor in self._factors():
-            column = columns[factor.column]
-            is_coded = factor.column in levels
-            values[factor] = column.astype(np.intp) if is_coded else evaluate(factor, column)
-        found = blocks(self._schema.model, levels)
-        marked = [n for n in self._schema.used if described[n].missing == "indicator"]
-        names = (*labels_of(found), *(f"{name}[{MISSING_LEVEL}]" for name in marked))
-        features = matrix(found, values, [np.isnan(columns[name]) for name in marked])
-        if not np.isfinite(features).all():
-            features[np.isnan(features)] = 0.0  # of missing cells that have an indicator
-            if (large := ~np.isfinite(features).all(axis=0)).any():
-                which = some([names[place] for place in np.flatnonzero(large)], _MOST_NAMED)
-                raise DataError(f"terms must have finite values, got infinite ones of {which}")
-        return features, names
+        return {name: reader.values[kept] for name, reader in self._readers.items()}
 
     def labels(self) -> tuple[Array, str | None]:
         """Return the labels of the rows that are kept, and what 1 was called."""

@@ -40,7 +40,7 @@ MISSING_LEVEL = "missing"
 _LONGEST_NAME = 200
 _EPOCH = date(1970, 1, 1).toordinal()
 #: Policies for missing cells, by the type of a column.
-_NUMERIC = ("refuse", "drop-row", "indicator")
+_NUMERIC = ("refuse", "drop-row", "indicator", "mean")
 _POLICIES = {
     **dict.fromkeys(("number", "integer", "boolean", "date"), _NUMERIC),
     "category": ("refuse", "drop-row", "level"),
@@ -326,6 +326,11 @@ class Schema(_Described):
         """Whether a row may be left out of the model for a missing cell."""
         policies = [self.columns[name].missing for name in self.used]
         return "drop-row" in (self.outcome.missing, *policies)
+
+    @property
+    def imputed(self) -> tuple[str, ...]:
+        """Names of the columns in the model's terms whose missing cells get the federated mean."""
+        return tuple(name for name in self.used if self.columns[name].missing == "mean")
 
     @cached_property
     def text(self) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import combinations, product
 
 import numpy as np
@@ -16,13 +17,15 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.incomplete import Columns
 from fl_he.learning.tables.schema.formula import SPLINE, Factor, Term
-from fl_he.learning.tables.table_file import shown
+from fl_he.learning.tables.table_file import shown, some
 
 #: Of a model: a formula of few words may ask for many.
 MOST_COLUMNS = 100_000
 #: Of a table: columns of the model times rows.
 MOST_CELLS = 1 << 30
+_MOST_NAMED = 20
 _FUNCTIONS = {"log": np.log, "sqrt": np.sqrt}
 
 Codes = NDArray[np.intp]
@@ -186,6 +189,67 @@ def matrix(
                     total[:, place] *= column
                 place += 1
     return total
+
+
+@dataclass(frozen=True)
+class Design:
+    """The features of a model as a function of columns of a table.
+
+    Attributes
+    ----------
+    terms : tuple of Term
+    levels : mapping of str to sequence of str
+        Of each column that is a category, the reference first.
+    marked : mapping of str to str
+        Names of the indicators of missing cells, by the columns that have one.
+    """
+
+    terms: tuple[Term, ...]
+    levels: Mapping[str, Sequence[str]]
+    marked: Mapping[str, str]
+
+    @cached_property
+    def _blocks(self) -> Blocks:
+        return blocks(self.terms, self.levels)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Names of the features."""
+        return (*labels_of(self._blocks), *self.marked.values())
+
+    @property
+    def factors(self) -> Iterator[Factor]:
+        """All different factors of the terms."""
+        return iter(dict.fromkeys(factor for term in self.terms for factor in term))
+
+    def __call__(self, columns: Columns) -> Array:
+        """Return the features, shape (m, d); of a missing cell they are 0.
+
+        Parameters
+        ----------
+        columns
+            Numbers, or codes of levels, each of shape (m,), NaN where a cell is missing.
+
+        Raises
+        ------
+        DataError
+            If a feature is not finite.
+        """
+        values = dict[Factor, Array | Codes]()
+        for factor in self.factors:
+            column = columns[factor.column]
+            is_coded = factor.column in self.levels
+            values[factor] = column.astype(np.intp) if is_coded else evaluate(factor, column)
+        missing = {name: np.isnan(column) for name, column in columns.items()}
+        features = matrix(self._blocks, values, [missing[name] for name in self.marked])
+        if not np.isfinite(features).all():
+            features[np.isnan(features) & np.any([*missing.values()], axis=0)[:, None]] = 0.0
+            if (wrong := ~np.isfinite(features).all(axis=0)).any():
+                which = some([self.names[place] for place in np.flatnonzero(wrong)], _MOST_NAMED)
+                raise DataError(
+                    f"terms must have finite values, got infinite ones or none of {which}"
+                )
+        return features
 
 
 def evaluate(factor: Factor, column: Array) -> Array:

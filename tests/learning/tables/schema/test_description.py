@@ -77,8 +77,8 @@ def test_the_digest_is_of_the_meaning() -> None:
         (("missing: level", "missing: mean"), "missing must be one of refuse, drop-row, level"),
         (("missing: drop-row", "missing: level"), "missing must be one of refuse, drop-row, ind"),
         (
-            ("missing: drop-row", "missing: mean"),
-            "drop-row, indicator for type number, got 'mean'",
+            ("missing: drop-row", "missing: median"),
+            "drop-row, indicator, mean for type number, got 'median'",
         ),
         (("{type: drop}", "{type: drop, unit: g}"), "unit must be left out of a column of type"),
         (("[Alter]", "[crp]"), "names and aliases must differ, got 'crp' for 'age' and 'crp'"),

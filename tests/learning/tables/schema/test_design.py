@@ -125,3 +125,14 @@ def test_too_many_columns_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(ours("f*g")[0]) == 5
     with pytest.raises(DataError, match="at most 5 columns"):
         ours("f*g + x")
+
+
+def test_features_of_missing_cells_alone_are_zero() -> None:
+    features = design.Design(
+        parse_formula("sqrt(crp) + age", ["crp", "age"]), {}, {"crp": "crp[missing]"}
+    )
+    columns = {"crp": np.array([4.0, np.nan]), "age": np.array([60.0, 50.0])}
+    assert features.names == ("sqrt(crp)", "age", "crp[missing]")
+    assert features(columns).tolist() == [[2.0, 60.0, 0.0], [0.0, 50.0, 1.0]]
+    with pytest.raises(DataError, match=r"infinite ones or none of 'sqrt\(crp\)'$"):
+        features(columns | {"crp": np.array([4.0, -1.0])})
