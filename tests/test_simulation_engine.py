@@ -42,7 +42,7 @@ def steady(value: Any) -> Any:
     "overrides",
     [
         ("hospitals=4", "rounds=2", "optimizer=newton", "C=1", "evaluate=true"),
-        ("experiment=capc_breast_cancer", "capc.queries=2"),
+        pytest.param(("experiment=capc_breast_cancer", "capc.queries=2"), marks=pytest.mark.slow),
     ],
     ids=["open", "capc"],
 )

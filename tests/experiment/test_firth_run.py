@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from deployed_nodes import deployed_nodes
+from deployed_nodes import HEADER, ROWS, deployed_nodes
 from experiments import experiment
 from firthmodels import FirthLogisticRegression
 from flwr.app import Message
+from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid, simulated_nodes
 from lost_replies import error_of
 from penalised_fits import TABLES, intervals, table
@@ -160,11 +161,25 @@ def deployed(folder: Path, timeout: float = 600.0) -> Config:
     return replace(config, key_holder_timeout=timeout)
 
 
+def overlapping_nodes(folder: Path) -> list[UserConfig]:
+    """Return deployed nodes of hospitals whose classes overlap: few iterations find the bounds."""
+    nodes, rng = deployed_nodes(folder), np.random.default_rng(1)
+    for number in ROWS:
+        values = rng.integers(-3, 4, size=(20, 2))
+        sick = rng.random(20) < 1 / (1 + np.exp(-values[:, 0] / 2))
+        rows = [
+            f"{age},{size},{'sick' if one else 'well'}"
+            for (age, size), one in zip(values.tolist(), sick, strict=True)
+        ]
+        (folder / f"{number}.csv").write_text(HEADER + "\n".join(rows))
+    return nodes
+
+
 @functools.cache
 def unbroken() -> tuple[dict[str, Any], list[str]]:
     """Return the figures of a deployed run, and the purposes of its sums in their order."""
     with tempfile.TemporaryDirectory() as name:
-        config, nodes = deployed(Path(name)), deployed_nodes(Path(name))
+        config, nodes = deployed(Path(name)), overlapping_nodes(Path(name))
         grid = LocalGrid(client_app.build(lambda _: config), nodes, run_id=3)
         metrics = run(config, grid)
         return metrics, [str(message.content["fl-he"]["purpose"]) for message in sums_sent(grid)]
@@ -189,7 +204,7 @@ def test_a_run_goes_on_in_the_middle_of_an_iteration(
     """The coordinator dies while company X has one of the two sums, opened or not."""
     whole, purposes = unbroken()
     cut = [at for at, found in enumerate(purposes) if found == purpose][which]
-    config, nodes = deployed(tmp_path, 0.1), deployed_nodes(tmp_path)
+    config, nodes = deployed(tmp_path, 0.1), overlapping_nodes(tmp_path)
 
     def grid(run_id: int) -> LocalGrid:
         return LocalGrid(client_app.build(lambda _: config), nodes, run_id=run_id)
@@ -221,6 +236,7 @@ def test_a_run_goes_on_in_the_middle_of_an_iteration(
     mine, its = metrics["inference"]["profile"], whole["inference"]["profile"]
     assert mine["intervals"] == its["intervals"]
     assert mine["iterations"] == its["iterations"]
+    assert all(row["lower"] < row["upper"] for row in its["intervals"])
     assert len(metrics["rounds"]) == len(whole["rounds"])
 
 
