@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from deployed_nodes import deployed_nodes, enrolled_nodes
 from experiments import experiment
+from federation_processes import Processes
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from means import FEATURES, IMPUTED, SCHEMA, filled, pooled_fit, tables, write_tables
@@ -84,6 +86,27 @@ def test_hospitals_compute_the_pooled_model_with_means(
     else:
         assert metrics["imputed"] == LogisticModel.load(tmp_path / "run" / "model.json").imputed
         check_is_pooled(tmp_path / "run" / "model.json")
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_a_federation_of_processes_trains_it_in_a_sealed_chain(tmp_path: Path) -> None:
+    nodes = with_schema(tmp_path, enrolled_nodes(tmp_path, plan_for(tmp_path)))
+    settings = {
+        str(node["name"]): " ".join(f"{key}={json.dumps(value)}" for key, value in node.items())
+        for node in nodes
+    }
+    processes = Processes(tmp_path, settings)
+    try:
+        run = processes.run(
+            *(f"plan={tmp_path}/plan-0.json", *NEWTON, "sealed=true", "topology=chain"),
+            *("hospitals=3", f"output_dir={tmp_path}/run"),
+        )
+        processes.finish(tmp_path / "run", run)
+    finally:
+        processes.stop()
+    for number in (1, 2, 3):
+        check_is_pooled(tmp_path / f"model-{number}.json")
 
 
 def test_hospitals_without_a_plan_agree_on_their_columns(tmp_path: Path) -> None:
