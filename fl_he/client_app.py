@@ -16,11 +16,11 @@ from flwr.clientapp import ClientApp
 
 from fl_he.capc.node.app import Capc
 from fl_he.capc.node.party import Party
+from fl_he.clients.blank_replies import blank_reply
 from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import (
     HospitalData,
     add_hospital,
-    blank_reply,
     zero_model,
 )
 from fl_he.clients.key_holder import KeyHolder, node_policy

@@ -13,6 +13,7 @@ known_identities  whether the hospitals of a manifest are those of opened sets
 row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
+blank_replies    replies of a hospital without patients
 stores           places of lines and texts that a node keeps
 ledger           company X's sessions and opened sums
 overviews        sessions as company X's ledger tells of them

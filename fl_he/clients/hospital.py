@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 from flwr.app import (
     ArrayRecord,
-    ConfigRecord,
     Context,
     Message,
     MessageType,
@@ -34,14 +33,12 @@ from fl_he.clients.row_sums import (
     moment_sums,
     parameters_of,
 )
-from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
 from fl_he.learning.regression.registry import family_for, model_of
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.wire.encrypted_sum import (
@@ -58,8 +55,6 @@ from fl_he.wire.encrypted_sum import (
 from fl_he.wire.learning_terms import (
     LearningTerms,
     MomentsRequest,
-    TrainingTerms,
-    read_privacy,
 )
 from fl_he.wire.model import (
     ADJUSTMENTS,
@@ -72,7 +67,7 @@ from fl_he.wire.model import (
     read_roots,
     update_content,
 )
-from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +105,6 @@ OTHER_RESULT = (
     "model-path in the node configuration must name a new file, and a model or its figures are "
     "there: move them to another folder, since no model is replaced"
 )
-#: Classes that need no names.
-_TWO = 2
 
 
 def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> ClientApp:
@@ -124,7 +117,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
     data : callable
         Returns the data of the node that asks.
     """
-    for action, answer in _ANSWERS.items():
+    for action, answer in ANSWERS.items():
         kind, _, name = action.partition(".")
         register = {"train": app.train, "evaluate": app.evaluate, "query": app.query}[kind]
         (register(name) if name else register())(_handler(answer, data))
@@ -134,7 +127,7 @@ def add_hospital(app: ClientApp, data: Callable[[Context], HospitalData]) -> Cli
 def _handler(answer: _Answer, data: Callable[[Context], HospitalData]) -> ClientAppCallable:
     def handle(message: Message, context: Context) -> Message:
         hospital = data(context)
-        means = _means_of(answer, message.content, hospital.dataset)
+        means = means_of(message.metadata.message_type, message.content, hospital.dataset)
         if means is not None:
             hospital = _completed(hospital, means)
         return Message(answer(message.content, hospital), reply_to=message)
@@ -142,35 +135,9 @@ def _handler(answer: _Answer, data: Callable[[Context], HospitalData]) -> Client
     return handle
 
 
-def blank_reply(action: str, content: RecordDict, hospital: HospitalData) -> RecordDict | None:
-    """Return what a hospital of the same columns and classes without patients would answer.
-
-    Its arrays and metrics have the names, shapes and types of every reply to the message, and it is
-    refused for what is wrong with the message alone.
-
-    Parameters
-    ----------
-    action : str
-        The message's type.
-    content : RecordDict
-    hospital : HospitalData
-
-    Returns
-    -------
-    RecordDict or None
-        ``None`` if the message is none that hospitals answer.
-    """
-    if (answer := _ANSWERS.get(action)) is None:
-        return None
-    blank = _without_patients(content, hospital)
-    if _means_of(answer, content, hospital.dataset) is not None:
-        blank = replace(blank, dataset=replace(blank.dataset, incomplete=None))
-    return answer(content, blank)
-
-
-def _means_of(answer: _Answer, content: RecordDict, dataset: Dataset) -> tuple[float, ...] | None:
+def means_of(action: str, content: RecordDict, dataset: Dataset) -> tuple[float, ...] | None:
     """Return the means that a message holds for missing cells; ``None`` if it asks for them."""
-    if answer is _sum_up and MomentsRequest.from_content(content).cells:
+    if action == MOMENTS and MomentsRequest.from_content(content).cells:
         return None
     means = LearningTerms.from_content(content).imputed
     count = 0 if dataset.incomplete is None else len(dataset.incomplete.names)
@@ -199,60 +166,6 @@ def _completed(hospital: HospitalData, means: Sequence[float]) -> HospitalData:
 
     imputed = dict(zip(waiting.names, means, strict=True))
     return replace(hospital, dataset=filled(hospital.dataset), held_out=held_out, imputed=imputed)
-
-
-def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
-    """Return a hospital without patients, of the features and classes that a train config says.
-
-    Parameters
-    ----------
-    config : ConfigRecord
-        With `TrainingTerms`, and the terms of privacy where there are any.
-    packing : Packing
-        The hospital's.
-
-    Raises
-    ------
-    ProtocolError
-        If the train config says none.
-    """
-    terms = TrainingTerms.from_content(RecordDict({CONFIG: config}))
-    privacy = read_privacy(config)
-    names, labels = (
-        tuple(map(str, range(count)))
-        for count in (terms.features, terms.classes if terms.classes > _TWO else 0)
-    )
-    return HospitalData(
-        Dataset(
-            *(np.zeros((1, terms.features)), np.zeros(1), names),
-            classes=labels,
-            incomplete=Incomplete.blank(terms.imputed) if terms.imputed else None,
-        ),
-        model_path=None,
-        clipping=None if privacy is None else Clipping(privacy.clip, packing.fraction_bits),
-        limbs=Limbs(packing.fraction_bits, packing.integer_bits),
-    )
-
-
-def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalData:
-    """Return the hospital with one row of the mean that the message holds, or else of zeros."""
-    dataset = hospital.dataset
-    features = len(dataset.feature_names)
-    mean = LearningTerms.from_content(content).mean
-    row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
-    waiting = dataset.incomplete and Incomplete.blank(dataset.incomplete.names)
-    empty = replace(dataset, features=row, labels=np.zeros(1), incomplete=waiting)
-
-    def held_out() -> Dataset:
-        hospital.held_out()  # a table that has changed is refused, not counted as zeros
-        return empty
-
-    return replace(
-        hospital,
-        dataset=empty,
-        model_path=None,
-        held_out=held_out,
-    )
 
 
 def _sum_up(content: RecordDict, hospital: HospitalData) -> RecordDict:
@@ -479,7 +392,7 @@ def _metrics(examples: likelihood.Examples) -> MetricRecord:
 
 
 #: What hospitals answer, by action.
-_ANSWERS: dict[str, _Answer] = {
+ANSWERS: dict[str, _Answer] = {
     MOMENTS: _sum_up,
     MessageType.TRAIN: _train,
     PROFILE: _derivatives_of_models,

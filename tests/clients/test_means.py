@@ -14,7 +14,8 @@ from flwr.clientapp import ClientApp
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fl_he.clients.hospital import HospitalData, add_hospital, blank_hospital, blank_reply
+from fl_he.clients.blank_replies import blank_hospital, blank_reply
+from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.optimizers.task import Moments
 from fl_he.learning.optimizers.training import Training

@@ -18,9 +18,9 @@ from time import perf_counter
 import numpy as np
 from flwr.app import ConfigRecord, Message, RecordDict
 
+from fl_he.clients.blank_replies import blank_hospital, blank_reply
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.given_out import some_or_none
-from fl_he.clients.hospital import blank_hospital, blank_reply
 from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
