@@ -169,6 +169,7 @@ def build(
                 features=lambda context: _data(context).dataset.feature_names,
                 classes=lambda context: _data(context).dataset.classes,
                 imputed=_imputed,
+                family=lambda context: _data(context).dataset.family,
             ),
         ],
         simulated,

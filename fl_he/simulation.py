@@ -24,6 +24,7 @@ from fl_he.experiment.private_settings import warn_of_units, with_private_settin
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
 from fl_he.learning.regression.disclosure import MIN_CELL
+from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.events import Listener, Starting, unheard
 
@@ -91,10 +92,11 @@ def _check(config: Config) -> None:
         data = data.completed(waiting.means(MIN_CELL))
     declared_ranges(config, data.train.feature_names)
     features, classes = len(data.train.feature_names), data.train.class_count
+    optimizer = chosen_optimizer(config, features, classes, family_of(data.train))["name"]
     privacy_figures(config, features, classes, simulated=True)
     check_columns(config, data.train.feature_names)
     reference_number(config.data.reference, data.train.classes)
-    second_order = chosen_optimizer(config, features, classes)["name"] == "newton"
+    second_order = optimizer == "newton"
     pooled = config.scaling is Scaling.federated or second_order
     if pooled and config.scaling is not Scaling.local and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)

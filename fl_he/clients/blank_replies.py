@@ -69,8 +69,9 @@ def blank_hospital(config: ConfigRecord, packing: Packing) -> HospitalData:
     )
     return HospitalData(
         Dataset(
-            *(np.zeros((1, terms.features)), np.zeros(1), names),
+            *(np.zeros((1, terms.features)), np.ones(1), names),
             classes=labels,
+            family=terms.family,
             incomplete=Incomplete.blank(terms.imputed) if terms.imputed else None,
         ),
         model_path=None,
@@ -86,7 +87,7 @@ def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalDa
     mean = LearningTerms.from_content(content).mean
     row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
     waiting = dataset.incomplete and Incomplete.blank(dataset.incomplete.names)
-    empty = replace(dataset, features=row, labels=np.zeros(1), incomplete=waiting)
+    empty = replace(dataset, features=row, labels=np.ones(1), incomplete=waiting)
 
     def held_out() -> Dataset:
         hospital.held_out()  # a table that has changed is refused, not counted as zeros

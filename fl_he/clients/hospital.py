@@ -29,6 +29,7 @@ from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
 from fl_he.clients.row_sums import (
     adjustment_sums,
     derivative_arrays,
+    derivative_limbs,
     derivative_parts,
     moment_sums,
     parameters_of,
@@ -36,7 +37,7 @@ from fl_he.clients.row_sums import (
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import evaluation, likelihood, parameters, separation
 from fl_he.learning.regression.disclosure import figures
-from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.regression.registry import family_of, model_of
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
@@ -227,6 +228,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             scaling,
             dataset.positive,
             dataset.classes,
+            family=family_of(dataset),
             training=terms.training,
             class_weights=terms.class_weights,
             method=terms.method,
@@ -255,7 +257,7 @@ def _keep(path: Path, text: str) -> None:
 def zero_model(dataset: Dataset) -> ArrayRecord:
     """Return the model from which training on such data starts."""
     features, classes = len(dataset.feature_names), dataset.class_count
-    zeros = family_for(classes).zeros(features, classes)
+    zeros = family_of(dataset).zeros(features, classes)
     return model_arrays(*parameters.split(zeros, features))
 
 
@@ -305,7 +307,7 @@ def _model_for(dataset: Dataset, content: RecordDict) -> NDArray[np.float64]:
             f"a model must have one coefficient for each of this hospital's {features} features, "
             f"got {coefficients.shape[1]}"
         )
-    if len(coefficients) != family_for(classes).rows(classes):
+    if len(coefficients) != family_of(dataset).rows(classes):
         raise ProtocolError(
             f"a model must be of this hospital's {classes} classes, "
             f"got coefficients for {len(coefficients)}"
@@ -317,7 +319,7 @@ def _derivatives_of_models(content: RecordDict, hospital: HospitalData) -> Recor
     """Return the derivatives at each model of a message."""
     dataset, terms = _prepared(hospital.dataset, content)
     models = read_models(content, parameters_of(dataset))
-    own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
+    own = derivative_limbs(hospital.limbs, terms, dataset)
     sums = [derivative_parts(_examples(dataset, terms, theta), dataset, own) for theta in models]
     return _digits(DERIVATIVES, sums, hospital, terms)
 
@@ -341,7 +343,7 @@ def _adjustments_of_models(content: RecordDict, hospital: HospitalData) -> Recor
         raise ProtocolError(f"Firth's penalty must be of two classes, got {dataset.class_count}")
     models = read_models(content, parameters_of(dataset))
     roots = read_roots(content, models)
-    own = hospital.limbs.of_derivatives(scaled=terms.scaling != "none")
+    own = derivative_limbs(hospital.limbs, terms, dataset)
     sums = [
         adjustment_sums(_examples(dataset, terms, theta), root, dataset, own)
         for theta, root in zip(models, roots, strict=True)
@@ -357,7 +359,7 @@ def _digits(
 ) -> RecordDict:
     """Return the reply of sums at several models, digits by models by values."""
     limbs, examples = hospital.limbs, hospital.dataset.examples
-    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    own = derivative_limbs(limbs, terms, hospital.dataset)
     digits = own.split(*np.atleast_2d(np.concatenate(sums, axis=-1))).reshape(
         own.count, len(sums), -1
     )
@@ -380,6 +382,9 @@ def _examples(
 
 
 def _metrics(examples: likelihood.Examples) -> MetricRecord:
+    """Return loss and accuracy; of an outcome that is a number neither, as it may be too large."""
+    if not len(examples.hits):
+        return MetricRecord({NUM_EXAMPLES: len(examples.losses)})
     with np.errstate(over="ignore"):
         loss = float(np.mean(examples.losses))
     return MetricRecord(

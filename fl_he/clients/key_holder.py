@@ -111,18 +111,27 @@ class KeyHolder:
     ----------
     policy, features, classes : callable
         See `with_key_holder`.
+    family : callable
+        Returns the family of an outcome that is a number, on a hospital's node; hospitals must
+        agree on it.
     imputed : callable
         Returns the names of a hospital's columns whose missing cells get the mean of all
         hospitals' cells; likewise.
     """
 
     def __init__(
-        self, policy: Policy, features: Names, classes: Names, imputed: Names = lambda _: ()
+        self,
+        policy: Policy,
+        features: Names,
+        classes: Names,
+        family: Callable[[Context], str] = lambda _: "",
+        imputed: Names = lambda _: (),
     ) -> None:
         self._policy = policy
         self._imputed = imputed
         self._features = features
         self._classes = classes
+        self._family = family
 
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
         """Answer a message; see `fl_he.clients.node.app.Part`."""
@@ -159,7 +168,13 @@ class KeyHolder:
                 tuple(names(node.context))
                 for names in (self._features, self._classes, self._imputed)
             )
-            return replace(description, features=features, classes=classes, imputed=imputed)
+            return replace(
+                description,
+                features=features,
+                classes=classes,
+                imputed=imputed,
+                family=self._family(node.context),
+            )
         opener = Opener.of(node, self._policy(node.context), asked.resumed)
         return replace(
             description,

@@ -14,7 +14,8 @@ from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
 from fl_he.learning.regression import firth, likelihood
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables import moments
 from fl_he.learning.tables.columns import cells, described
 from fl_he.learning.tables.data import Dataset
@@ -23,9 +24,6 @@ from fl_he.learning.tables.table_file import RowNumbers, some
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import COEFFICIENTS, DERIVATIVES, named_arrays
 from fl_he.wire.records import PrivateReasonError, ProtocolError
-
-#: Losses beyond it are sent as it.
-_LARGEST_LOSS = 2.0**31
 
 
 def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> ArrayRecord:
@@ -72,7 +70,19 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
         _require_small(own, dataset, limbs)
         arrays["sums"] = limbs.split(sums) / examples
     if request.counts:
+        if dataset.family:
+            raise ProtocolError("numbers of each class must be asked for where labels are classes")
         arrays["counts"] = moments.class_counts(dataset.labels, dataset.class_count) / examples
+    if request.outcome:
+        if not isinstance(family := family_of(dataset), GlmFamily):
+            raise ProtocolError("sums of an outcome must be asked for where it is a number")
+        sums = family.outcome_sums(dataset.labels)
+        if _too_large(sums, limbs):
+            raise PrivateReasonError(
+                f"sums of the outcome, and of its squares, must be below {limbs.limit:.0e}, got "
+                "larger ones: save the outcome in a larger unit"
+            )
+        arrays["outcome"] = limbs.split(sums) / examples
     return named_arrays(**arrays)
 
 
@@ -128,13 +138,18 @@ def derivative_arrays(
     examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
-    own = limbs.of_derivatives(scaled=terms.scaling != "none")
+    own = derivative_limbs(limbs, terms, dataset)
     if terms.scaling == "none":
         mean = np.zeros(dataset.features.shape[1])
         squares = moments.squared_deviations(dataset.features, mean)
         _require_digits(squares, dataset.features, mean, dataset, own)
     digits = own.split(*derivative_parts(examples, dataset, own))
     return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
+
+
+def derivative_limbs(limbs: Limbs, terms: LearningTerms, dataset: Dataset) -> Limbs:
+    """Return how sums of derivatives are written; numbers of an outcome may be of any size."""
+    return limbs.of_derivatives(scaled=terms.scaling != "none" and not dataset.family)
 
 
 def derivative_parts(
@@ -148,11 +163,16 @@ def derivative_parts(
         parts = likelihood.derivative_parts(examples)
     sums = parts[0]
     # Only compared with smaller losses; a model so far off must not end the run.
-    sums[0] = np.fmin(sums[0], _LARGEST_LOSS)
+    largest = limbs.limit / 2
+    if dataset.family and not abs(sums[0]) < largest:
+        parts = np.clip(np.nan_to_num(parts), -largest, largest)
+        sums = parts[0]
+    sums[0] = np.fmin(sums[0], largest)
     # A second derivative by two columns is no larger than that by one of them twice.
     size = parameters_of(dataset)
     rows, columns = np.triu_indices(size)
-    largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(sums[1 + size :][rows == columns]))
+    hessian = sums[1 + size : 1 + size + len(rows)]
+    largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(hessian[rows == columns]))
     _require_small(np.append(largest, sums[1 + size :]), dataset, limbs)
     return parts
 
@@ -178,7 +198,7 @@ def _require_small(
     ``of_all``: the sums are about a mean that other hospitals' numbers are in.
     """
     names, classes = dataset.feature_names, dataset.class_count
-    coefficients = family_for(classes).rows(classes) * len(names)
+    coefficients = family_of(dataset).rows(classes) * len(names)
     large = _too_large(sums, limbs)
     if not large:
         return
@@ -263,5 +283,4 @@ def columns_behind(dataset: Dataset, array: str, position: Sequence[int]) -> lis
 
 def parameters_of(dataset: Dataset) -> int:
     """Return the number of parameters of a model of the dataset."""
-    classes = dataset.class_count
-    return family_for(classes).count(len(dataset.feature_names), classes)
+    return family_of(dataset).count(len(dataset.feature_names), dataset.class_count)

@@ -90,7 +90,7 @@ def predict(
             )
         weighted = WEIGHTED if trained.class_weight == BALANCED else ""
         method = {FIRTH: FIRTH_BIASED, PRIVATE: NOISY}.get(trained.method or "", "")
-        for warning in filter(None, (_no_optimum(trained.training), weighted, method)):
+        for warning in filter(None, (_no_optimum(trained), weighted, method)):
             typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
         if out is None:
             csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
@@ -162,18 +162,20 @@ def export(
         typer.echo(f"{target}: read it with skops.io.load{takes}")
 
 
-def _no_optimum(training: str | None) -> str:
+def _no_optimum(trained: TrainedModel) -> str:
     """Say why a model is not the optimum of its training; nothing if it is, or nobody can tell."""
+    from fl_he.learning.regression.registry import FAMILIES, NUMERIC
     from fl_he.learning.regression.trained import NOT_CONVERGED, SEPARATED
-    from fl_he.run_files.convergence import CLASSES, NO_FINITE, NO_OPTIMUM, NOT_THE_OPTIMUM
+    from fl_he.run_files.convergence import NO_FINITE, NO_OPTIMUM, NOT_THE_OPTIMUM, subject
 
-    if training == SEPARATED:
+    if trained.training == SEPARATED:
+        family = next(one.name for one in FAMILIES.values() if isinstance(trained, one.trained))
+        firth = " or, if there are two classes, with penalty=firth" * (family not in NUMERIC)
         return (
-            f"{CLASSES} are separated: {NO_OPTIMUM}, and coefficients that separate have "
-            f"{NO_FINITE}; "
-            "train it again with C=1.0 or, if there are two classes, with penalty=firth"
+            f"{subject(family)} are separated: {NO_OPTIMUM}, and coefficients that separate have "
+            f"{NO_FINITE}; train it again with C=1.0{firth}"
         )
-    if training == NOT_CONVERGED:
+    if trained.training == NOT_CONVERGED:
         return f"{NOT_THE_OPTIMUM}: train it again, with more rounds"
     return ""
 

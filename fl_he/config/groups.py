@@ -35,6 +35,8 @@ ON_DROPOUT = (AUTO, WAIT, STOP, CONTINUE)
 PRIVACY = "gaussian"
 #: The settings that a simulation with privacy chooses unless somebody gives them.
 CHOSEN = ("rounds", "optimizer.lr", "privacy.clip")
+#: Families of models of a target that is a number.
+FAMILIES = ("gaussian", "poisson", "gamma")
 #: Bits of the largest modulus that the crypto layer takes.
 KEY_BITS_LIMIT = 8192
 
@@ -71,13 +73,17 @@ class DataConfig:
         Makes a numeric target binary: 1 from this value on; excludes `positive`.
     classes : list of str
         Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
+    family : str or None
+        Family of models of a target that is a number: ``gaussian`` (linear regression),
+        ``poisson`` (counts) or ``gamma`` (positive numbers, with a logarithmic link); None: the
+        target is a class.
     reference : str or None
         The class of more than two that the others are compared with; None: the first.
     drop : list of str
         Columns that are not features: ``"data.drop=[id,name]"``.
     schema : str or None
         YAML file that describes the columns, the outcome and the model's terms, in the place of
-        `target`, `positive`, `threshold`, `classes` and `drop`: see docs/schema.md.
+        `target`, `positive`, `threshold`, `classes`, `family` and `drop`: see docs/schema.md.
     reading : list of str
         YAML files that say how each file of `path` is written, where the schema's `reading` does
         not: ``"data.reading=[north.yaml,south.yaml,'']"``; an empty name: as the schema says.
@@ -91,6 +97,7 @@ class DataConfig:
     positive: str | None = None
     threshold: Finite | None = None
     classes: list[str] = field(default_factory=list)
+    family: Annotated[str, one_of(*FAMILIES)] | None = None
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
     schema: str | None = None

@@ -255,7 +255,10 @@ def _slot(config: Config) -> Iterator[str]:
 def _data(config: Config) -> Iterator[str]:
     """Refuse a table that is not described, and a description of a built-in data set."""
     data = config.data
-    keys = ("path", "target", "positive", "threshold", "classes", "drop", "schema", "reading")
+    keys = (
+        *("path", "target", "positive", "threshold", "classes", "family", "drop"),
+        *("schema", "reading"),
+    )
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name not in BUILT_IN:
         yield from _own_table(data, given.keys())
@@ -285,12 +288,13 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
                 f"data.{key} must be set for data={data.name}, got null: for example "
                 "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
             )
-    meanings = given & {"positive", "threshold", "classes"}
+    meanings = given & {"positive", "threshold", "classes", "family"}
     if len(meanings) > 1:
         yield (
             f"at most one of data.positive (the label of {data.target!r} that counts as 1) and "
             f"data.threshold (the number from which on it counts as 1), or data.classes (more "
-            f"than two labels), must be set, got {('both', 'all')[len(meanings) - 2]}"
+            f"than two labels), or data.family (of a target that is a number), must be set, got "
+            f"{len(meanings)}"
         )
     labels, different = len(data.classes), len(set(data.classes))
     if labels == different == 2:

@@ -7,6 +7,7 @@ in a simulation that holds none out.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Container
 from dataclasses import replace
@@ -22,9 +23,10 @@ from fl_he.experiment.terms import chosen_optimizer
 from fl_he.learning.optimizers import base as optimizers
 from fl_he.learning.optimizers import optimizer_of, scoring
 from fl_he.learning.privacy.gradients import clipped_sum
-from fl_he.learning.regression import likelihood, parameters
+from fl_he.learning.regression import glm_fit, likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
-from fl_he.learning.regression.registry import class_probabilities, family_for
+from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.registry import class_probabilities, family_for, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.run_files.metrics_contract import FIGURES, SITE_FIGURES
@@ -73,6 +75,9 @@ class Comparison:
         if self._test is None:
             return {}
         examples = likelihood.examples_of(self._test, model)
+        if isinstance(family := examples.family, GlmFamily):
+            saturated = family.saturated(self._test.labels)
+            return {"test_loss": float(np.mean(examples.losses - saturated))}
         return {
             "test_loss": float(np.mean(examples.losses)),
             "test_accuracy": float(np.mean(examples.hits)),
@@ -146,7 +151,7 @@ class Comparison:
         for number, name in enumerate(self._data.names):
             held_out = self._data.test_share(number)
             rows = self._data.hospitals[number] if held_out is None else held_out
-            found = site_figures(class_probabilities(model, rows.features), rows.labels)
+            found = self._site_figures(rows, model)
             entries.append(
                 {
                     "hospital": name,
@@ -157,12 +162,22 @@ class Comparison:
             )
         return entries
 
+    def _site_figures(self, rows: Dataset, model: Parameters) -> dict[str, float]:
+        if not isinstance(family := family_of(rows), GlmFamily):
+            return site_figures(class_probabilities(rows, model), rows.labels)
+        means = family.means(family.margins(rows.features, model))
+        in_the_large = {
+            "observed": float(np.mean(rows.labels)),
+            "predicted": float(np.mean(means)),
+        }
+        return dict.fromkeys(SITE_FIGURES, math.nan) | in_the_large
+
     def _class_shares(self) -> dict[str, float | None] | None:
         """Return the figures of a forecast of the classes' shares of the training data.
 
         Noise, class weights or too many features may leave a model that is worse.
         """
-        if self._data is None or self._test is None:
+        if self._data is None or self._test is None or self._test.family:
             return None
         train = self._data.train
         counts = np.bincount(train.labels.astype(np.intp), minlength=train.class_count)
@@ -221,7 +236,9 @@ class Comparison:
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         if self._test is None:
             return dict.fromkeys(FIGURES)
-        return {**figures(class_probabilities(model, self._test.features), self._test.labels)}
+        if isinstance(family := family_of(self._test), GlmFamily):
+            return dict.fromkeys(FIGURES) | glm_fit.figures(family, self._test, model)
+        return {**figures(class_probabilities(self._test, model), self._test.labels)}
 
     def _entry(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
         coefficients, intercepts = parameters.split(model, features)

@@ -215,6 +215,8 @@ def warn_of_few(data: SimulatedData, config: Config) -> None:
     for dataset, purpose in ((train, "train on"), (data.held_out, "test on")):
         if dataset is None:
             continue
+        if dataset.family:
+            continue
         fewest = int(np.bincount(dataset.labels.astype(np.intp), minlength=train.class_count).min())
         if fewest < _HANDFUL:
             few = f"{fewest or 'no'} patient{'s' if fewest > 1 else ''}"
@@ -231,7 +233,7 @@ def warn_of_few(data: SimulatedData, config: Config) -> None:
 def _few_events(train: Dataset, config: Config) -> str:
     """Say that unpenalised estimates of two classes are of few events; nothing if they are not."""
     unpenalised = config.C is None and config.penalty is not Penalty.firth
-    if not unpenalised or train.class_count > 2 or config.privacy.name != "none":
+    if not unpenalised or train.class_count != 2 or config.privacy.name != "none":
         return ""
     events = int(np.bincount(train.labels.astype(np.intp), minlength=2).min())
     coefficients = len(train.feature_names)

@@ -19,13 +19,13 @@ from fl_he.learning.regression import separation
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
 from fl_he.run_files.convergence import (
-    CLASSES,
     CONSTANT,
     NO_FINITE,
     NO_UNIQUE,
     carried_by,
     combination,
     separating,
+    subject,
 )
 
 #: Parts of a combination that differ by less, as a share of the largest, are taken to be equal.
@@ -78,6 +78,10 @@ class Diagnostics:
         return reasons
 
     @property
+    def _subject(self) -> str:
+        return subject(self._training.family.name)
+
+    @property
     def is_separated(self) -> bool:
         """Whether company X has proved that the classes are separated."""
         return self._training.watch.is_proof
@@ -87,7 +91,7 @@ class Diagnostics:
         """What separates the classes, as a clause; ``None`` if no separation is proved."""
         if not self.is_separated:
             return None
-        return f"{CLASSES} are separated by {separating(self._separating, self._largest)}"
+        return f"{self._subject} are separated by {separating(self._separating, self._largest)}"
 
     def limits(self, scaling: Scaling, reference: int = 0) -> Limits | None:
         """Return what a separation leaves, proved or not; ``None`` if none was looked for.
@@ -109,7 +113,7 @@ class Diagnostics:
         grown = separation.touched(candidate.parameters, deviation, origin, reference=reference)
         infinite = grown & [name in (*columns, INTERCEPT) for name in parts]
         if not self.is_separated:
-            may = f"{CLASSES} may be separated by {by}, which was not proved"
+            may = f"{self._subject} may be separated by {by}, which was not proved"
             reasons = {
                 (row, parts[j]): f"{NO_FINITE} was found: {may}"
                 for row, j in np.argwhere(infinite).tolist()
@@ -130,9 +134,9 @@ class Diagnostics:
             )
             whole[part], touched, infinite = found.hessian, found.touched, found.infinite
         undetermined = {
-            (row, parts[j]): f"{NO_FINITE}: {CLASSES} are separated by {by}"
+            (row, parts[j]): f"{NO_FINITE}: {self._subject} are separated by {by}"
             if infinite[row, j]
-            else f"{NO_UNIQUE}, as {CLASSES} are separated"
+            else f"{NO_UNIQUE}, as {self._subject} are separated"
             for row, j in np.argwhere(touched).tolist()
         }
         return Limits(why, undetermined, whole)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import chain
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.config.command_line import Texts, did_you_mean
 from fl_he.config.constraints import ConfigError
@@ -16,12 +18,18 @@ from fl_he.experiment.tables import with_outcome
 from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import inference
+from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.firth import whitening
+from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.glm_fit import goodness_of_fit
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.learning.tables.table_file import some
 from fl_he.run_files.checkpoint import Checkpoint
+from fl_he.strategies.roster import Roster
 
 _MOST_NAMED = 40
+#: Deviation of residuals that is rounding, as a share of the outcome's.
+_EXACT = 1e-9
 
 #: Why there are no standard errors of some models.
 SINGULAR = (
@@ -36,12 +44,11 @@ class Inference:
     Parameters
     ----------
     config : Config
-    features : sequence of str
-        Names of the features.
-    classes : sequence of str
-        Names of more than two classes.
+    roster : Roster
+        Of the hospitals' features and classes.
     positive : str or None
-        What label 1 stands for; ``None`` where only the hospitals know.
+        What label 1 stands for, or the name of a number; ``None`` where only the hospitals know.
+    family : Family
 
     Attributes
     ----------
@@ -55,16 +62,23 @@ class Inference:
     """
 
     def __init__(
-        self, config: Config, features: Sequence[str], classes: Sequence[str], positive: str | None
+        self,
+        config: Config,
+        roster: Roster,
+        positive: str | None,
+        family: Family,
     ) -> None:
-        self._config, self._features, self._classes = config, features, classes
-        self.reference = reference_number(config.data.reference, classes)
+        self._config, self._features, self._classes = config, roster.features, roster.classes
+        self._family = family
+        self.reference = reference_number(config.data.reference, roster.classes)
         # A deployed coordinator is shown no table.
         self._outcome = positive
         data = with_outcome(config.data)
-        if positive is not None and data.target and data.threshold is None:
+        if isinstance(family, GlmFamily):
+            self._outcome = positive
+        elif positive is not None and data.target and data.threshold is None:
             self._outcome = f"{data.target.strip()} = {positive}"
-        elif classes:
+        elif roster.classes:
             self._outcome = data.target
 
     def figures(
@@ -108,6 +122,7 @@ class Inference:
             deviations=config.scaling is Scaling.federated,
             left_out=left_out,
             undetermined=None if limits is None else limits.undetermined,
+            **self._of_number(training),
         )
         if reason is None and found.covariance is None:
             reason = SINGULAR
@@ -116,7 +131,7 @@ class Inference:
         known, fit = counts if counts.sum() == examples else None, None
         if reason is None:
             log_likelihood = -training.loss * examples
-            fit = inference.goodness_of_fit(log_likelihood, known, found)
+            fit = self._fit(state, training, found, known)
             if config.penalty is Penalty.firth and hessian is not None:
                 _, log_determinant = whitening(examples * hessian, theta, rest)
                 null = None if known is None else state.null_log_likelihood
@@ -137,6 +152,8 @@ class Inference:
             "outcome": self._outcome,
             "reference": self._classes[self.reference] if self._classes else None,
             "events": None if known is None or self._classes else int(known[1]),
+            "ratio": found.ratio or None,
+            "freedom": found.freedom,
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else found.rows(),
             "fit": fit,
@@ -146,6 +163,35 @@ class Inference:
                 if reason is None
             ],
         }
+
+    def _of_number(self, training: Training) -> dict[str, Any]:
+        """Return what estimates of an outcome that is a number have beside those of classes."""
+        if not isinstance(family := self._family, GlmFamily):
+            return {}
+        freedom = training.examples - len(training.free)
+        if not family.has_dispersion or freedom < 1:
+            return {"ratio": family.ratio}
+        dispersion = training.dispersion
+        return {"ratio": family.ratio, "dispersion": dispersion, "freedom": freedom}
+
+    def _fit(
+        self,
+        state: Checkpoint,
+        training: Training,
+        found: inference.Estimates,
+        counts: NDArray[np.float64] | None,
+    ) -> dict[str, Any]:
+        examples, family = training.examples, self._family
+        if not isinstance(family, GlmFamily):
+            return inference.goodness_of_fit(-training.loss * examples, counts, found)
+        null, of = state.null_loss or (math.nan, 0.0)
+        losses = training.loss, null if of == examples else None
+        return goodness_of_fit(
+            *(family, training.moments, losses),
+            examples=examples,
+            df=len(training.free) - 1,
+            pearson=training.pearson,
+        )
 
     def _withheld(self, training: Training, limits: Limits | None) -> str | None:
         """Return why there are no standard errors, as clauses; ``None`` if there are."""
@@ -191,8 +237,20 @@ class Inference:
                 f"{_undone(config)} fits all rows without a penalty, and has them unless the "
                 "classes are separated"
             )
-        ended = limits is None and not training.converged
-        return "training ended before it converged" if ended else None
+        if limits is None and not training.converged:
+            return "training ended before it converged"
+        return self._without_variance(training)
+
+    def _without_variance(self, training: Training) -> str | None:
+        """Return why the variance of an outcome that is a number is not known, if it is not."""
+        if isinstance(self._family, GlmFamily) and self._family.has_dispersion:
+            freedom = training.examples - len(training.free)
+            tiny = (_EXACT * self._family.unit(training.moments)) ** 2
+            if freedom < 1:
+                return "there are no more patients than coefficients, so nothing tells the variance"
+            if training.dispersion <= tiny:
+                return "the model predicts every outcome but for rounding"
+        return None
 
 
 def _undone(config: Config) -> str:

@@ -33,9 +33,10 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point
 from fl_he.learning.optimizers.scoring import information_of
 from fl_he.learning.optimizers.training import Training
+from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.firth import null_log_likelihood
 from fl_he.learning.regression.inference import class_counts
-from fl_he.learning.regression.registry import family_for, model_of
+from fl_he.learning.regression.registry import family_named, model_of
 from fl_he.learning.tables.identifiers import identifiers
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
@@ -111,7 +112,10 @@ class OpenRun(TrainingRun):
         plan = study_plan(config)
         planned = None if plan is None else plan.schema
         self._schema = planned if data is None else data.train.schema
-        self._features, self._classes = len(roster.features), len(roster.classes) or 2
+        self._features = len(roster.features)
+        self._classes = 0 if roster.family else len(roster.classes) or 2
+        self._family = family_named(roster.family, self._classes)
+        self._chosen = chosen_optimizer(config, self._features, self._classes, self._family)
         self._privacy = privacy_figures(
             config, self._features, self._classes, simulated=roster.simulated
         )
@@ -120,18 +124,18 @@ class OpenRun(TrainingRun):
                 "resume must be left out for a simulation with privacy: its hospitals have "
                 "forgotten what they released, and would release it again with other noise"
             )
-        self._chosen = chosen_optimizer(config, self._features, self._classes)
         if data is not None and config.privacy.chosen:
             note = private_settings_note(config, data.train.examples, self._features)
             self._chosen["reason"] += f"; {note}"
         check_columns(config, roster.features)
         self._profile = ProfileIntervals(config, self._classes)
         tell(OptimizerChosen(**self._chosen))
-        self._inference = Inference(config, roster.features, roster.classes, self._positive)
+        self._inference = Inference(config, roster, self._positive, self._family)
         self._begin(grid, tell, roster)
         self._train_config = train_config(
             *(config, roster.features, self._classes, self._chosen["name"], plan),
             imputed=roster.imputed,
+            family=self._family,
         )
         self._training = training = self._restored()
         totals = (OpenedTotal.from_members(one).total for one in self._state.opened)
@@ -214,7 +218,7 @@ class OpenRun(TrainingRun):
             raise
         figures: dict[str, Any] = {
             # A private total has neither.
-            "loss": None if math.isnan(training.loss) else training.loss,
+            "loss": None if math.isnan(training.loss) else training.shown_loss,
             "accuracy": total.metrics.get(ACCURACY),
             **self._comparison.after_round(training.theta),
             "contributors": total.contributors,
@@ -259,7 +263,9 @@ class OpenRun(TrainingRun):
         """
         if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
             return {}
-        family, features, slope = family_for(self._classes), self._features, point.gradient
+        family, features, slope = self._family, self._features, point.gradient
+        if not isinstance(family, ClassFamily):
+            return {"null_loss": [point.loss, float(point.examples)]}
         if point.penalty_gradient is not None:
             slope = slope - point.penalty_gradient
         counts = class_counts(family, point.theta, slope, point.examples, features)
@@ -285,6 +291,7 @@ class OpenRun(TrainingRun):
             scaling,
             self._positive,
             roster.classes,
+            family=self._family,
             training=None if self._privacy else training.end,
             class_weights=training.class_weights,
             method=training.method(private=bool(self._privacy)),

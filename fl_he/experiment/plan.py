@@ -17,6 +17,7 @@ from fl_he.experiment.tables import schema_of_tables, whole_table, with_outcome
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
+from fl_he.learning.regression.registry import FAMILIES, family_of
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.strategies.grid import PlannedGrid
 from fl_he.wire.learning_terms import described
@@ -58,15 +59,21 @@ def drafted(
     require_private_settings(config)
     table = whole_table(data)
     data = with_outcome(data)
-    names, classes = table.feature_names, len(table.classes) or 2
+    names, family = table.feature_names, family_of(table)
     if max_coefficient is None:
         max_coefficient = _LARGEST * (_DEVIATIONS if config.scaling is Scaling.ranges else 1.0)
-    optimizer = chosen_optimizer(config, len(names), classes)["name"]
+    optimizer = chosen_optimizer(config, len(names), table.class_count, family)["name"]
     return StudyPlan(
         **_asked(config, declared_ranges(config, names)),
-        family="softmax" if table.classes else "logistic",
+        family=family.name,
         features=names,
-        outcome=Outcome(data.target or "", data.positive, data.threshold, tuple(data.classes)),
+        outcome=Outcome(
+            data.target or "",
+            data.positive,
+            data.threshold,
+            tuple(data.classes),
+            data.family or "",
+        ),
         C=(config.C,),
         profile=bool(config.inference.profile),
         optimizers=(optimizer,),
@@ -95,7 +102,8 @@ def planned_grid(grid: Grid, config: Config) -> Grid:
     if (plan := study_plan(config)) is None:
         return grid
     features, name = len(plan.features), f"the study plan {plan.digest[:16]}"
-    optimizer = chosen_optimizer(config, features, plan.class_count)["name"]
+    family = FAMILIES[plan.family]
+    optimizer = chosen_optimizer(config, features, plan.class_count, family)["name"]
     lr = config.optimizer.lr if optimizer in WITH_RATE else None
     if found := list(_differences(config, plan, optimizer, lr)):
         raise ConfigError(f"the run must be as {name} allows: {'; '.join(found)}")

@@ -22,6 +22,7 @@ from fl_he.experiment.terms import (
     train_config,
 )
 from fl_he.experiment.training_run import TrainingRun
+from fl_he.learning.regression.registry import family_named
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.strategies.dropouts import Waiting
 from fl_he.strategies.roll_call import call_roll
@@ -66,11 +67,15 @@ class SealedRun(TrainingRun):
         )
         session = "" if earlier is None else earlier.session
         roster = self._called(call_roll(grid, waiting, config.hospitals, session))
-        features, classes, plan = roster.features, len(roster.classes) or 2, study_plan(config)
+        features, plan = roster.features, study_plan(config)
+        classes = 0 if roster.family else len(roster.classes) or 2
+        family = family_named(roster.family, classes)
         check_classes(config, classes)
-        self._chosen = chosen_optimizer(config, len(features), classes)
+        self._chosen = chosen_optimizer(config, len(features), classes, family)
         terms = train_config(
-            *(config, features, classes, self._chosen["name"], plan), imputed=roster.imputed
+            *(config, features, classes, self._chosen["name"], plan),
+            family=family,
+            imputed=roster.imputed,
         )
         self._chain = SealedChain(
             roster,

@@ -96,6 +96,7 @@ def with_outcome(data: DataConfig) -> DataConfig:
         positive=outcome.positive,
         threshold=outcome.threshold,
         classes=list(outcome.classes),
+        family=outcome.family,
     )
 
 
@@ -244,6 +245,7 @@ def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[
             positive=data.positive,
             threshold=data.threshold,
             classes=data.classes,
+            family=data.family or "",
             drop=[*data.drop, *without],
             hint=hint,
         )
@@ -261,6 +263,8 @@ def _by_schema(path: str, schema: Schema, hint: str) -> Dataset:
 
 
 def _require_classes(dataset: Dataset, data: DataConfig) -> None:
+    if dataset.family:
+        return
     by_schema = data.schema is not None
     target = f"{'the outcome' if by_schema else 'data.target'} {data.target!r}"
     if dataset.labels.min() == dataset.labels.max() and not dataset.classes:

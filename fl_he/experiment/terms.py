@@ -16,6 +16,7 @@ from typing import Any
 
 from flwr.app import ConfigRecord
 
+from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import AUTO, PRIVACY, CryptoConfig
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.crypto.paillier.packing import Packing
@@ -26,6 +27,9 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
@@ -92,6 +96,7 @@ def train_config(
     optimizer: str,
     plan: StudyPlan | None,
     *,
+    family: Family,
     imputed: Sequence[str] = (),
 ) -> ConfigRecord:
     """Return what nodes that compute the model themselves are told of a run: task and privacy.
@@ -106,6 +111,7 @@ def train_config(
         The chosen one.
     plan : StudyPlan or None
         That bounds the steps.
+    family : Family
     imputed : sequence of str
         Columns of the hospitals' tables whose missing cells get the mean of all their cells.
 
@@ -120,6 +126,7 @@ def train_config(
     terms = TrainingTerms(
         features=len(features),
         classes=classes,
+        family=family.name if isinstance(family, GlmFamily) else "",
         optimizer=optimizer,
         lr=config.optimizer.lr,
         C=config.C,
@@ -140,7 +147,9 @@ def train_config(
     return terms
 
 
-def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[str, str]:
+def chosen_optimizer(
+    config: Config, features: int, classes: int = 2, family: Family = LOGISTIC
+) -> dict[str, str]:
     """Return the member ``optimizer`` of metrics.json: its ``name``, and the ``reason`` for it.
 
     Parameters
@@ -148,7 +157,15 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
     config : Config
     features, classes : int
         How many the model has.
+    family : Family
+
+    Raises
+    ------
+    ConfigError
+        If the settings do not go with the family.
     """
+    if isinstance(family, GlmFamily):
+        return _of_number(config, features, family)
     if config.penalty is Penalty.firth or config.inference.profile:
         setting = "penalty=firth" if config.penalty is Penalty.firth else "inference.profile"
         return {"name": "newton", "reason": f"{setting} needs the information of all patients"}
@@ -156,7 +173,7 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
     if config.privacy.name == PRIVACY:
         return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
-    parameters = family_for(classes).count(features, classes)
+    parameters = family.count(features, classes)
     values = parameters * (parameters + 1) // 2
     if values <= _MOST_HESSIAN:
         return {"name": "newton", "reason": f"the Hessian has {values:,} values"}
@@ -164,6 +181,31 @@ def chosen_optimizer(config: Config, features: int, classes: int = 2) -> dict[st
         "name": "lbfgs",
         "reason": f"the Hessian would have {values:,} values, more than {_MOST_HESSIAN:,}",
     }
+
+
+def _of_number(config: Config, features: int, family: GlmFamily) -> dict[str, str]:
+    """Return the optimizer of a model of a number; refuse settings that it does not go with."""
+    refused = (
+        ("penalty", config.penalty is Penalty.firth, "l2"),
+        ("inference.profile", bool(config.inference.profile), "left out"),
+        ("class_weight", config.class_weight is not ClassWeight.equal, "equal"),
+        ("privacy", config.privacy.name != "none", "none"),
+        ("evaluate", config.evaluate, "false"),
+        ("capc.enabled", config.capc.enabled, "false"),
+        ("optimizer", config.optimizer.name not in (AUTO, "newton"), "auto or newton"),
+    )
+    for setting, wrong, right in refused:
+        if wrong:
+            raise ConfigError(
+                f"{setting} must be {right} with family {family.name}, whose outcome is a number"
+            )
+    values = (features + 1) * (features + 2) // 2
+    if values > _MOST_HESSIAN:
+        raise ConfigError(
+            f"a model of family {family.name} must have at most {_MOST_HESSIAN:,} values in its "
+            f"Hessian, got {values:,} of {features} features: leave columns out"
+        )
+    return {"name": "newton", "reason": f"family {family.name} needs the information"}
 
 
 def privacy_of(config: Config) -> GaussianPrivacy | None:

@@ -258,6 +258,7 @@ class TrainingRun(Run):
             "simulated": simulated,
             "feature_names": self._state.features,
             "classes": list(self._roster.classes),
+            "family": self._roster.family or ("softmax" if self._roster.classes else "logistic"),
             "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
             "optimizer": self._chosen,
             **_UNKNOWN,

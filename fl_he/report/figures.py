@@ -38,6 +38,16 @@ def data_name(config: Mapping[str, Any]) -> str:
     return str(data.get("name", "CaPC"))
 
 
+def family(metrics: Metrics) -> str:
+    """Return the family of a run's models; earlier releases had those of classes alone."""
+    return str(metrics.get("family", "softmax" if metrics.get("classes") else "logistic"))
+
+
+def of_number(metrics: Metrics) -> bool:
+    """Return whether the outcome is a number."""
+    return family(metrics) not in ("logistic", "softmax")
+
+
 def optimizer_name(metrics: Metrics) -> str:
     """Return the optimizer that a run used; earlier releases have it in the configuration alone."""
     chosen = metrics.get("optimizer") or metrics["config"].get("optimizer") or {}

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_he.atomic import replace_file, require_own
-from fl_he.report.figures import known, mean, run_name
+from fl_he.report.figures import known, mean, of_number, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, pooled_name
 from fl_he.run_files.metrics import Metrics
 
@@ -47,23 +47,26 @@ class Curve:
 def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     """Return accuracy and log loss per round against the alternatives, by the plots' titles.
 
+    Of an outcome that is a number it is half the mean deviance alone.
+
     Without a test set the curve is that of the hospitals' own data, from the encrypted totals.
     """
     rounds = metrics["rounds"]
     tested = bool(known(rounds, "test_loss"))
     where = "the test set" if tested else "the hospitals' data"
     plots = {}
-    for title, key, level in (
-        ("Accuracy", "accuracy", "accuracy"),
-        ("Log loss", "loss", "log_loss"),
-    ):
+    kinds = [("Accuracy", "accuracy", "accuracy"), ("Log loss", "loss", "log_loss")]
+    if of_number(metrics):
+        kinds = [("Half the mean deviance", "loss", "mean_deviance")]
+    for title, key, level in kinds:
         values = [entry[f"test_{key}" if tested else key] for entry in rounds]
         curves = [Curve(FEDERATED if tested else "from the encrypted totals", values, 1)]
         if tested:
             alone = mean(known(metrics["local"] or [], level))
             pooled = (metrics["pooled"] or {}).get(level)
             levels = ((LOCAL, alone, 2), (pooled_name(metrics), pooled, 3))
-            curves += [Curve(n, [v], s, level=True) for n, v, s in levels if v is not None]
+            share = 0.5 if of_number(metrics) else 1.0
+            curves += [Curve(n, [share * v], s, level=True) for n, v, s in levels if v is not None]
         plots[f"{title} on {where}"] = curves
     return plots
 
@@ -128,13 +131,14 @@ def write_plot(folder: Path, metrics: Metrics) -> None:
     require_own(path, b"\x89PNG")
     figure = Figure(figsize=(10, 4.8), layout="constrained")
     figure.suptitle(run_name(metrics), parse_math=False)
-    left, right = figure.subplots(1, 2)
+    plots = quality_curves(metrics)
+    (parts,) = figure.subplots(1, len(plots), squeeze=False)
     places = [entry["round"] for entry in metrics["rounds"]]
-    for axes, (title, curves) in zip((left, right), quality_curves(metrics).items(), strict=True):
+    for axes, (title, curves) in zip(parts, plots.items(), strict=True):
         draw_lines(axes, places, curves, _COLOURS)
         axes.set(title=title, xlabel="round", ylabel=title.partition(" on ")[0].lower())
         axes.grid(visible=True, alpha=0.3)
-    handles, labels = left.get_legend_handles_labels()
+    handles, labels = parts[0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=len(labels), frameon=False)
     image = BytesIO()
     figure.savefig(image, format="png", dpi=150)

@@ -67,6 +67,8 @@ class Checkpoint:
     training : dict or None
         The training after the last finished round, see :mod:`fl_he.learning.optimizers.state`;
         ``None`` in a sealed chain, where the coordinator has no model.
+    null_loss : list of float or None
+        Of an outcome that is a number: mean loss of the mean alone, and of how many examples.
     class_counts : list of float or None
         Patients of each class in the first total, without class weights and privacy.
     rounds : list of dict
@@ -98,6 +100,7 @@ class Checkpoint:
     key_fingerprint: str
     training: dict[str, Any] | None = None
     class_counts: list[float] | None = None
+    null_loss: list[float] | None = None
     rounds: list[dict[str, Any]] = field(default_factory=list)
     opened: list[dict[str, Any]] = field(default_factory=list)
     crypto: dict[str, Any] = field(default_factory=dict)

@@ -9,7 +9,8 @@ from typing import Any
 
 #: Said of columns and classes: the whole table may differ.
 CONSTANT = "it does not vary in the training data"
-CLASSES = "the classes of the training data"
+_SUBJECTS = {"poisson": "counts of 0 and counts above 0 in the training data"}
+_CLASSES = "the classes of the training data"
 #: Said of models that did not reach an optimum.
 NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
 NO_OPTIMUM = "without a penalty the model has no finite optimum"
@@ -45,6 +46,11 @@ _FORECASTS = ("class_shares", "federated")
 _COUNTED = "in the encrypted counts"
 #: Figures of quality that are shares of patients, and decimals of any figure at most.
 _RATES, _DECIMALS = ("accuracy", "balanced_accuracy"), 3
+
+
+def subject(family: str) -> str:
+    """Return what a model of a family separates."""
+    return _SUBJECTS.get(family, _CLASSES)
 
 
 def converged(metrics: Mapping[str, Any]) -> bool | None:
@@ -189,21 +195,24 @@ def separation(metrics: Mapping[str, Any]) -> str:
     if not found:
         return ""
     several, remedy = bool(metrics.get("classes")), _remedy(metrics)
+    of_counts, of = metrics.get("family") in _SUBJECTS, subject(metrics.get("family", ""))
     columns = separating(found["columns"], found.get("largest") or ())
     if found["kind"] == "not proved":
         # A run that stopped by itself stops there again.
         used_up = len(metrics["rounds"]) >= metrics["config"]["rounds"]
         more = "raise rounds, or" if used_up else "more rounds would tell no more;"
         return (
-            f"the data tell less and less of {columns} from round to round, as where the classes "
-            f"are separated, but separation was not proved: {more} {remedy}"
+            f"the data tell less and less of {columns} from round to round, as where "
+            f"{'counts of 0' if of_counts else 'the classes'} are separated, but separation was "
+            f"not proved: {more} {remedy}"
         )
     if len(found["columns"]) > 1:
         columns += " (fewer columns may suffice)"
     border = "of several classes" if several else "of both classes"
+    border = "of both kinds" if of_counts else border
     how = {
-        "complete": f"{CLASSES} are completely separated by {columns}",
-        "quasi-complete": f"{CLASSES} are separated by {columns}, but for patients {border} "
+        "complete": f"{of} are completely separated by {columns}",
+        "quasi-complete": f"{of} are separated by {columns}, but for patients {border} "
         "on the border (quasi-complete separation)",
     }
     not_finite = _not_finite(metrics, found["kind"])
@@ -269,7 +278,7 @@ def _remedy(metrics: Mapping[str, Any]) -> str:
     config = metrics["config"]
     asked = [f"inference.{key}" for key, given in (config.get("inference") or {}).items() if given]
     ways = [f"C=1.0 without {listed(asked)}" if asked else "C=1.0"]
-    if not metrics.get("classes"):  # Firth's penalty is for two
+    if metrics.get("family", "logistic") == "logistic" and not metrics.get("classes"):
         firth = ["penalty=firth"]
         if config.get("class_weight") == "balanced":
             firth.append("class_weight=equal")

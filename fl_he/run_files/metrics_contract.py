@@ -29,18 +29,19 @@ CAPC = "capc"
 
 #: Quality of one model on the test set.
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
-#: What is known of one coefficient.
-INFERENCE = (
-    *("estimate", "standard_error", "z", "p_value", "lower", "upper"),
-    *("odds_ratio", "odds_ratio_lower", "odds_ratio_upper"),
-    *("odds_ratio_sd", "odds_ratio_sd_lower", "odds_ratio_sd_upper"),
-)
+#: The same of a model of a number.
+NUMBER_FIGURES = ("rmse", "mean_deviance", "d2")
+#: The ratio of a coefficient of classes.
+ODDS_RATIO = "odds_ratio"
+#: What is known of one coefficient; in addition its ratio, by the name that `ratio` says.
+INFERENCE = ("estimate", "standard_error", "z", "p_value", "lower", "upper")
 #: What is known of the model as a whole.
 FIT = (
     *("log_likelihood", "null_log_likelihood", "deviance", "null_deviance", "aic", "mcfadden_r2"),
     "parameters",
 )
 _FIRTH = ("penalised_log_likelihood?", "penalised_null_log_likelihood?")
+_GLM = ("d2?", "pearson?", "dispersion?")
 _BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
 #: The federated model at one site: see docs/files.md.
 SITE_FIGURES = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")
@@ -101,7 +102,8 @@ def _read_model(value: object, at: Place) -> object:
     return (_CLASSES if softmax else _TWO_CLASSES).read(value, at)
 
 
-_MODEL = _kind(_figures("examples", *FIGURES, "C?", "largest_difference?"))
+_OF_NUMBER = tuple(f"{name}?" for name in NUMBER_FIGURES)
+_MODEL = _kind(_figures("examples", *FIGURES, *_OF_NUMBER, "C?", "largest_difference?"))
 _TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number | None]})
 _CLASSES = _kind({"intercept": [Number | None], "coefficients": [[Number | None]]})
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
@@ -114,9 +116,13 @@ _INFERENCE = {
     "coefficients": [
         {**_figures(*INFERENCE), "name": str, "class": str | None, "left_out": str | None}
     ],
-    "fit": optional(_kind({**_figures(*FIT, *_FIRTH), "likelihood_ratio": optional(_kind(_TEST))})),
+    "fit": optional(
+        _kind({**_figures(*FIT, *_FIRTH, *_GLM), "likelihood_ratio": optional(_kind(_TEST))})
+    ),
     "groups": [{**_TEST, "columns": [str]}],
     "events?": Number | None,
+    "ratio?": str | None,
+    "freedom?": Number | None,
     "penalty?": str,
     **_figures("penalty_shift?"),
     "profile?": optional(
@@ -133,6 +139,24 @@ _INFERENCE = {
         )
     ),
 }
+
+
+def ratio_figures(ratio: str) -> tuple[str, ...]:
+    """Return the names of the figures of a ratio, for one unit and for one deviation more.
+
+    An empty name has none.
+    """
+    both = (ratio, f"{ratio}_sd") if ratio else ()
+    return tuple(f"{name}{end}" for name in both for end in ("", "_lower", "_upper"))
+
+
+def _read_inference(value: object, at: Place) -> object:
+    found: Mapping[str, Any] = _kind(_INFERENCE).read(value, at)
+    rows = _kind([_figures(*ratio_figures(found.get("ratio", ODDS_RATIO) or ""))])
+    rows.read(found["coefficients"], at.part("coefficients"))
+    return value
+
+
 _SEPARATION = _kind({"kind": str, "columns": [str], "largest?": [str]})
 _DIAGNOSTICS = {
     **{"constant": list[str] | None, "aliased": dict[str, list[str]] | None},
@@ -152,14 +176,16 @@ _RUN = _kind(
     {
         **{"version": constant(VERSION), "fl_he": str, "config": {}},
         **{"software?": dict[str, str], "ended?": str, "simulated?": bool},
-        **{"feature_names?": [str], "classes?": [str]},
+        **{"feature_names?": [str], "classes?": [str], "family?": str},
         **{"optimizer?": {"name": str, "reason": str}},
     }
 )
 _TRAINING = _kind(
     {
         "config": {"data": {"name": str}, "topology": str, "hospitals": Number},
-        "local": optional(_kind([{**_figures("examples", *FIGURES), "hospital": str}])),
+        "local": optional(
+            _kind([{**_figures("examples", *FIGURES, *_OF_NUMBER), "hospital": str}])
+        ),
         "federated": Kind(_read_model),
         "pooled": optional(Kind(_read_model)),
         "rounds": limited(_ROUNDS, Limit("have at least one entry", bool)),
@@ -172,7 +198,7 @@ _TRAINING = _kind(
             "key_kind?": str,
         },
         "diagnostics?": optional(_kind(_DIAGNOSTICS)),
-        "inference?": optional(_kind(_INFERENCE)),
+        "inference?": optional(Kind(_read_inference)),
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),
         "sites?": optional(

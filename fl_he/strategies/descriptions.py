@@ -23,9 +23,13 @@ def descriptions(
 
 
 def difference(
-    features: Sequence[str], classes: Sequence[str], imputed: Sequence[str], got: Description
+    features: Sequence[str],
+    classes: Sequence[str],
+    imputed: Sequence[str],
+    family: str,
+    got: Description,
 ) -> str | None:
-    """Return how a hospital's features, classes or imputed columns differ from the others'.
+    """Return how a hospital's features, outcome or imputed columns differ from the others'.
 
     The words are fit to show.
     """
@@ -36,4 +40,7 @@ def difference(
     if found is None and tuple(imputed) != got.imputed:
         wanted, others = (", ".join(map(repr, one)) or "none" for one in (imputed, got.imputed))
         found = f"columns with missing: mean must be {wanted}, got {others}"
+    if found is None and family != got.family:
+        wanted, others = (one or "of classes" for one in (family, got.family))
+        found = f"the outcome's family must be {wanted}, got {others}"
     return found and printable(found)

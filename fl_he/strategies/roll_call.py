@@ -83,7 +83,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     present = dict(sorted(present.items(), key=lambda item: item[1].name))
     first, *others = present.values()
     for other in others:
-        if found := difference(first.features, first.classes, first.imputed, other):
+        wanted = (first.features, first.classes, first.imputed, first.family)
+        if found := difference(*wanted, other):
             raise ProtocolError(
                 f"hospitals must have the same features: {printable(other.name)} differs from "
                 f"{printable(first.name)}: {found}"
@@ -100,6 +101,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         features=first.features,
         classes=first.classes,
         imputed=first.imputed,
+        family=first.family,
         simulated=holder.simulated,
         value_keys=holder.value_keys,
         run_key=holder.run_key,

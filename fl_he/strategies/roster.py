@@ -59,6 +59,8 @@ class Roster:
         What the hospitals' coefficients stand for; empty where the app does not say.
     classes : tuple of str
         What their labels stand for if there are more than two; else empty.
+    family : str
+        Of an outcome that is a number; else empty.
     simulated : bool
         Whether all nodes live in a simulation.
     strangers : set of int
@@ -94,6 +96,7 @@ class Roster:
     stale: bool = False
     masked_set: frozenset[str] = frozenset()
     imputed: tuple[str, ...] = ()
+    family: str = ""
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -317,7 +320,8 @@ class Roster:
                 _logger.warning("the key holder is back as node %d", node_id)
                 self.key_holder, self.run_key = node_id, description.run_key
             return
-        if found := difference(self.features, self.classes, self.imputed, description):
+        wanted = (self.features, self.classes, self.imputed, self.family)
+        if found := difference(*wanted, description):
             raise ProtocolError(f"hospitals must have the same features: {name} differs: {found}")
         if name in self.hospitals.values():
             # The node that died is believed to be there for a minute.

@@ -131,12 +131,13 @@ def _screen(console: Console, steps: int) -> Iterator[LiveView | _Lines]:
 
 def quality(entry: Mapping[str, Any]) -> str | None:
     """Say how good a round's model is; None if nobody knows."""
-    if entry["loss"] is not None:
-        return f"loss {entry['loss']:.4f}, accuracy {entry['accuracy']:.3f}"
     # With privacy hospitals tell neither; a simulation has its test set, unless it holds none out.
-    if entry["test_loss"] is None:
+    of, key = ("", "") if entry["loss"] is not None else ("test ", "test_")
+    loss, accuracy = entry[f"{key}loss"], entry[f"{key}accuracy"]
+    if loss is None:
         return None
-    return f"test loss {entry['test_loss']:.4f}, test accuracy {entry['test_accuracy']:.3f}"
+    said = f"{of}loss {loss:.4f}"  # of an outcome that is a number there is no accuracy
+    return said if accuracy is None else f"{said}, {of}accuracy {accuracy:.3f}"
 
 
 def _contributions(entry: Mapping[str, Any]) -> str:

@@ -14,11 +14,21 @@ import numpy as np
 from flwr.app import Array, Message, RecordDict
 from numpy.typing import NDArray
 
-from fl_he.crypto.encoding.fields import Kind, Limit, Natural, Place, Whole, form_of, kind_of
+from fl_he.crypto.encoding.fields import (
+    Kind,
+    Limit,
+    Natural,
+    Place,
+    Whole,
+    choice,
+    form_of,
+    kind_of,
+)
 from fl_he.crypto.encoding.strict_json import Base64, Document
 from fl_he.crypto.schemes import PAILLIER, SCHEMES, Scheme
 from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
+from fl_he.learning.regression.registry import NUMERIC
 from fl_he.wire import records
 from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, SPARSE, Seconds, blob, blobs, floats
 
@@ -114,6 +124,8 @@ class Description(records.Message):
         A hospital's feature names in the order of its coefficients; empty where the app has none.
     classes : tuple of str
         A hospital's classes in the order of their labels if there are more than two; else empty.
+    family : str
+        Of a hospital's outcome that is a number; empty where it is a class.
     public_key : str
         The key holder's public key as JSON; empty for a hospital.
     session : str
@@ -151,6 +163,7 @@ class Description(records.Message):
     resistant: Annotated[bool, SPARSE] = False
     identity: Annotated[str, SPARSE] = ""
     imputed: Annotated[tuple[str, ...], SPARSE] = ()
+    family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 

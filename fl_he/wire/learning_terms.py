@@ -14,7 +14,6 @@ from fl_he.crypto.encoding.fields import (
     Natural,
     Place,
     Whole,
-    at_least,
     choice,
     form_of,
 )
@@ -22,6 +21,7 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.optimizers import OPTIMIZERS
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.regression.registry import NUMERIC
 from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
@@ -29,6 +29,7 @@ from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
 _Numbers = Annotated[tuple[float, ...], SPARSE]
+_TWO = 2
 _POSITIVE = Limit("be greater than 0", lambda value: value > 0)
 
 
@@ -80,7 +81,7 @@ class TrainingTerms(Message):
     Attributes
     ----------
     features, classes : int
-        Of the model.
+        Of the model; no classes where the outcome is a number.
     optimizer : str
     lr : float
     C : float or None
@@ -96,10 +97,12 @@ class TrainingTerms(Message):
     firth : bool
     profile : tuple of int
     imputed : tuple of str
+    family : str
+        Of an outcome that is a number; else empty.
     """
 
     features: Natural
-    classes: Annotated[int, at_least(2)]
+    classes: Whole
     optimizer: Annotated[str, choice(*OPTIMIZERS)]
     lr: Annotated[float, _POSITIVE]
     C: Annotated[float | None, SPARSE, _POSITIVE] = None
@@ -115,6 +118,7 @@ class TrainingTerms(Message):
     firth: Annotated[bool, SPARSE] = False
     profile: Annotated[tuple[Whole, ...], SPARSE] = ()
     imputed: Annotated[tuple[str, ...], SPARSE] = ()
+    family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -133,7 +137,16 @@ class TrainingTerms(Message):
         if len(self.low) != len(self.high) or (self.low and self.mean):
             raise ProtocolError("ranges must have both ends, and come without a declared mean")
         newton = self.optimizer == "newton" and self.C is None and not self.balanced
-        if (self.firth or self.profile) and (self.classes > 2 or not newton):
+        if bool(self.family) is bool(self.classes) or self.classes == 1:
+            raise ProtocolError(
+                "a task must be of at least 2 classes, or of no classes and a family, got "
+                f"{self.classes} with family {self.family or 'none'}"
+            )
+        if self.family and self.optimizer != "newton":
+            raise ProtocolError(
+                f"optimizer must be newton for family {self.family}, got {self.optimizer}"
+            )
+        if (self.firth or self.profile) and (self.classes != _TWO or not newton):
             raise ProtocolError(
                 "Firth's penalty and profile likelihoods must be of two classes, by Newton's "
                 "method without another penalty or class weights"
@@ -160,8 +173,9 @@ class MomentsRequest(Message):
     ----------
     sums : bool
         Whether the sums of the features are asked for.
-    counts : bool
-        Whether the numbers of examples of each class are.
+    counts, outcome : bool
+        Whether the numbers of examples of each class are, and the sums of an outcome that is a
+        number: see `OutcomeMoments`.
     mean : tuple of float
         Unless empty, the sums of ``(x - mean)^2`` are asked for and nothing else.
     low, high : tuple of float
@@ -181,6 +195,7 @@ class MomentsRequest(Message):
     high: _Numbers = ()
     cells: Annotated[bool, SPARSE] = False
     imputed: _Numbers = ()
+    outcome: Annotated[bool, SPARSE] = False
     HOME: ClassVar[str] = CONFIG
 
 

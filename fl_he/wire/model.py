@@ -11,7 +11,6 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fl_he.learning.optimizers.task import most_models
-from fl_he.learning.regression.registry import classes_of
 from fl_he.wire.arrays import read_array
 from fl_he.wire.records import CONFIG, ProtocolError, record_of
 
@@ -25,6 +24,8 @@ DERIVATIVES = "derivatives"
 #: Digits of the sums of the derivatives of Firth's penalty.
 ADJUSTMENTS = "adjustments"
 _MODELS, _ROOTS = "models", "roots"
+#: Of coefficients, where each of more than two classes has one.
+_FEWEST_ROWS = 3
 
 
 def named_arrays(**arrays: NDArray[np.float64]) -> ArrayRecord:
@@ -74,7 +75,7 @@ def read_parameters(arrays: ArrayRecord) -> tuple[NDArray[np.float64], NDArray[n
     if (
         {coefficients.dtype, intercepts.dtype} != {np.dtype(np.float64)}
         or coefficients.ndim not in (1, 2)
-        or (coefficients.ndim == 2 and (len(coefficients) < 2 or not classes_of(len(coefficients))))
+        or (coefficients.ndim == 2 and len(coefficients) < _FEWEST_ROWS)
         or intercepts.shape != np.atleast_2d(coefficients).shape[:1]
     ):
         raise ProtocolError(

@@ -181,6 +181,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
     planned = TrainingTerms(
         features=len(plan.features),
         classes=plan.class_count,
+        family=plan.outcome.family,
         optimizer=choice.optimizer,
         lr=asked.lr if choice.lr is None else choice.lr,  # of no effect without
         C=choice.C,

@@ -34,6 +34,7 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
+from fl_he.learning.regression.registry import FAMILIES, NUMERIC
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
@@ -67,17 +68,20 @@ class Outcome:
         The number from which on the target counts as 1.
     classes : tuple of str
         More than two labels in their order; else empty.
+    family : str
+        Of an outcome that is a number; empty where it is a class.
     """
 
     target: _Name
     positive: str | None
     threshold: Number | None
     classes: tuple[str, ...]
+    family: Annotated[str, left_out(kind_of(Annotated[str, choice("", *NUMERIC)]), "")] = ""
 
     def __str__(self) -> str:
         """Return the outcome as a node configuration says it."""
         given = {"target": self.target, "positive": self.positive, "threshold": self.threshold}
-        given["classes"] = ",".join(self.classes) or None
+        given |= {"classes": ",".join(self.classes) or None, "family": self.family or None}
         return " ".join(f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None)
 
 
@@ -87,8 +91,8 @@ class StudyPlan(Documented):
 
     Parameters
     ----------
-    family : {"logistic", "softmax"}
-        Of the model.
+    family : str
+        Of the model, a key of `fl_he.learning.regression.registry.FAMILIES`.
     features : tuple of str
         Names in the order of the coefficients.
     outcome : Outcome
@@ -135,7 +139,7 @@ class StudyPlan(Documented):
         If the values are no plan.
     """
 
-    family: Literal["logistic", "softmax"]
+    family: Annotated[str, choice(*FAMILIES)]
     features: tuple[_Name, ...]
     outcome: Outcome
     scaling: Literal["none", "federated", "ranges"]
@@ -183,8 +187,13 @@ class StudyPlan(Documented):
 
     @property
     def class_count(self) -> int:
-        """How many classes the outcome has."""
-        return len(self.outcome.classes) or 2
+        """How many classes the outcome has, 0 if it is a number."""
+        return 0 if self.is_glm else len(self.outcome.classes) or 2
+
+    @property
+    def is_glm(self) -> bool:
+        """Whether the outcome is a number."""
+        return bool(self.outcome.family)
 
     @property
     def declared_ranges(self) -> Ranges | None:
@@ -257,6 +266,23 @@ def _check_outcome(plan: StudyPlan) -> None:
         raise ProtocolError(
             "outcome of a study plan must have at most one of positive, threshold and classes"
         )
+    if plan.family in NUMERIC or outcome.family:
+        if any(meanings) or plan.family != outcome.family:
+            raise ProtocolError(
+                "a study plan must have the family of its outcome, which is then without positive, "
+                f"threshold and classes, got {plan.family} with {outcome.family or 'none'}"
+            )
+        if (
+            plan.optimizers != ("newton",)
+            or plan.class_weights != "none"
+            or plan.bins
+            or plan.privacy is not None
+        ):
+            raise ProtocolError(
+                f"a study plan of family {plan.family} must have optimizers ['newton'], "
+                "class_weights none, bins 0 and no privacy"
+            )
+        return
     if (plan.family == "softmax") is not bool(classes) or classes in (1, 2):
         raise ProtocolError(
             "a study plan must have family softmax with 3 outcome.classes or more, or logistic "

@@ -63,7 +63,7 @@ def test_the_exported_pipeline_predicts_what_the_model_predicts(
     pipeline = io.load(tmp_path / "model.skops", trusted=[])
     rng = np.random.default_rng(3)
     features = model.mean + model.scale * rng.standard_normal((50, len(model.mean)))
-    expected = model.predict_probability(features)
+    expected = model.expected(features)
     found = pipeline.predict_proba(features)
     np.testing.assert_allclose(found if found.shape[1] > 2 else found[:, 1], expected, rtol=1e-12)
     frame = pandas.DataFrame(features, columns=list(model.feature_names))
@@ -79,7 +79,7 @@ def test_predictions_are_by_name_and_exact(tmp_path: Path) -> None:
     code, out, err = fl_he(tmp_path, "predict", "model.json", "new.csv")
     assert (code, err) == (0, "")
     rows = list(csv.DictReader(out.splitlines()))
-    expected = model.predict_probability(np.array([[61, 3.25], [40, 2.5]]))
+    expected = model.expected(np.array([[61, 3.25], [40, 2.5]]))
     assert [float(row["probability"]) for row in rows] == expected.tolist()
     assert [int(row["predicted"]) for row in rows] == (expected > 0.5).astype(int).tolist()
     assert fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv") == (0, "", "")
@@ -96,7 +96,7 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
     code, out, _ = fl_he(tmp_path, "predict", ".", "wine.csv")
     assert code == 0
     rows = list(csv.DictReader(out.splitlines()))
-    expected = model.predict_probability(WINE.features)
+    expected = model.expected(WINE.features)
     assert [row["predicted"] for row in rows] == [WINE.classes[i] for i in expected.argmax(axis=1)]
     found = [[float(row[name]) for name in WINE.classes] for row in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-12)

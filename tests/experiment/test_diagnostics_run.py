@@ -27,7 +27,7 @@ from fl_he.learning.regression.registry import load_model
 from fl_he.report.files import draw_run
 from fl_he.report.tables.coefficients import left_out_notes
 from fl_he.report.tables.diagnostics import findings
-from fl_he.run_files.convergence import CLASSES, CONSTANT, separation
+from fl_he.run_files.convergence import CONSTANT, separation, subject
 from fl_he.run_files.metrics import read_metrics
 from fl_he.wire.encrypted_sum import DECRYPT, DecryptRequest
 from fl_he.wire.events import Listener, unheard
@@ -42,6 +42,7 @@ RIGHT = {
     "(intercept)": (-6.000420, 0.832170),
 }
 
+CLASSES = subject("logistic")
 ALIASED = (
     "it is a linear combination of age and a constant in the training data: its effect is in the "
     "estimate of age"

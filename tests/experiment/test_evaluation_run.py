@@ -63,7 +63,7 @@ def test_pooled_figures_are_those_of_the_pooled_predictions(
     test = simulated_data(config).test
     assert evaluation["examples"] == test.examples
     assert evaluation["hospitals"] == config.hospitals
-    predicted = load_model(tmp_path / "model.json").predict_probability(test.features)
+    predicted = load_model(tmp_path / "model.json").expected(test.features)
     two = predicted.ndim == 1
     classes = predicted > 0.5 if two else predicted.argmax(axis=1)
     cells = confusion_matrix(test.labels, classes)
@@ -140,7 +140,7 @@ def test_a_hospitals_own_figures_stay_on_its_disk(tmp_path: Path) -> None:
     config = experiment("rounds=2", folder=tmp_path)
     test = standardised(config).test
     model = load_model(tmp_path / "model.json")
-    predicted = model.predict_probability(simulated_data(config).test.features) > 0.5
+    predicted = model.expected(simulated_data(config).test.features) > 0.5
     for number in range(3):
         own = slice(number, None, 3)
         path = tmp_path / "hospitals" / f"hospital-{number + 1}" / "model.figures.json"

@@ -28,6 +28,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.profile import ProfileIntervals, check_classes
 from fl_he.experiment.terms import train_config
 from fl_he.learning.optimizers.training import Training
+from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.run_files.checkpoint import load_checkpoint
@@ -353,7 +354,7 @@ def test_a_bound_that_was_not_found_is_explained(tmp_path: Path, state: str, wor
     members = json.loads((tmp_path / "run" / "checkpoint.json").read_text())["training"]
     members["search"]["bounds"][1]["state"] = state
     members["search"]["iterations"] = 50
-    terms = train_config(config, ["x0", "x1"], 2, "newton", None)
+    terms = train_config(config, ["x0", "x1"], 2, "newton", None, family=LOGISTIC)
     training = Training.from_members(task_of(terms, Limbs(24, 24)), members)
     figures = ProfileIntervals(config, 2).figures(training, 1.0, Scaling.none(2))
     assert figures is not None

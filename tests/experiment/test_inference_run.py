@@ -171,10 +171,10 @@ def test_a_column_far_from_0_has_the_figures_of_the_same_column_near_0(
     assert next(coefficients) == pytest.approx(next(coefficients), rel=1e-6)
     assert not [one for one in recwarn.list if "sklearn" in one.filename]
     model = LogisticModel.load(tmp_path / "run" / "model.json")
-    ours = model.predict_probability(near + far)
+    ours = model.expected(near + far)
     np.testing.assert_allclose(ours, fit.predict(design), atol=1e-6)
     own = LogisticModel.load(tmp_path / "run" / "hospitals" / "hospital-2" / "model.json")
-    np.testing.assert_array_equal(own.predict_probability(near + far), ours)
+    np.testing.assert_array_equal(own.expected(near + far), ours)
     scales = {"scaling=none": [1.0, 1.0], "scaling=ranges": [1e9, 0.5]}
     np.testing.assert_array_equal(model.scale, scales.get(settings[0], model.scale))
 

@@ -105,7 +105,7 @@ def test_softmax_predicts_what_scikit_learn_predicts(
     fit = LogisticRegression(C=1, tol=1e-10, max_iter=10_000, class_weight=weight)
     fit.fit(data.train.features, data.train.labels)
     model = SoftmaxModel.load(tmp_path / "model.json")
-    predicted = model.predict_probability(raw.test.features).argmax(axis=1)
+    predicted = model.expected(raw.test.features).argmax(axis=1)
     assert np.mean(predicted == fit.predict(data.test.features)) >= least_agreement
     assert metrics["federated"]["accuracy"] == np.mean(predicted == raw.test.labels)
     assert model.classes == raw.train.classes

@@ -396,8 +396,8 @@ class DeployedNode(Node):
             )
         if self._outcome != plan.outcome:
             raise ProtocolError(
-                "target, positive, threshold and classes in the node configuration must be only "
-                f"{plan.outcome}, {ends}"
+                "target, positive, threshold, classes and family in the node configuration must be "
+                f"only {plan.outcome}, {ends}"
             )
 
     @property
@@ -411,6 +411,7 @@ class DeployedNode(Node):
             node_setting(self.context, "positive"),
             None if threshold is None else float(threshold),
             classes,
+            node_setting(self.context, "family") or "",
         )
 
     @cached_property
@@ -555,6 +556,7 @@ def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:
         positive=outcome.positive,
         threshold=outcome.threshold,
         classes=outcome.classes,
+        family=outcome.family,
         drop=drop,
     )
 

@@ -83,7 +83,8 @@ class DescribedTables:
     def outcome(self) -> Outcome:
         """The outcome that the schema describes."""
         outcome = self._own.outcome
-        return Outcome(outcome.column, outcome.positive, outcome.threshold, outcome.classes)
+        described = outcome.positive, outcome.threshold, outcome.classes
+        return Outcome(outcome.column, *described, outcome.family or "")
 
     def load(self, path: Path) -> Dataset:
         """Return a table as the model takes it; raises DataError."""

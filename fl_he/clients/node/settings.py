@@ -17,6 +17,7 @@ from flwr.app.user_config import UserConfig, UserConfigValue
 from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.schemes import SCHEMES, Scheme
 from fl_he.errors import kind_in_words
+from fl_he.learning.regression.registry import NUMERIC
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -42,7 +43,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
-        **dict.fromkeys(("schema", "reading"), _TEXT),
+        **dict.fromkeys(("schema", "reading", "family"), _TEXT),
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
         "masked-set": _COUNT,
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
@@ -64,7 +65,7 @@ _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
 #: Settings that a schema takes the place of.
-_DESCRIBED = ("target", "positive", "threshold", "classes", "drop")
+_DESCRIBED = ("target", "positive", "threshold", "classes", "family", "drop")
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:
@@ -87,12 +88,15 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
     for key in _HOSPITALS_NEED if role is Role.HOSPITAL else ():
         if key not in node_config and not (by_schema and key == "target"):
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
-    meanings = {"positive", "threshold", "classes"} & node_config.keys()
+    meanings = {"positive", "threshold", "classes", "family"} & node_config.keys()
+    if node_config.get("family", NUMERIC[0]) not in NUMERIC:
+        raise ProtocolError(f"family in the node configuration must be one of {', '.join(NUMERIC)}")
     if role is Role.HOSPITAL and len(meanings) > 1:
         raise ProtocolError(
             "a hospital must be given at most one of positive (the label that counts as 1) and "
             "threshold (the number from which on the target counts as 1), or classes (more than "
-            f"two labels), in its node configuration, got {('both', 'all')[len(meanings) - 2]}"
+            "two labels), or family (of a target that is a number), in its node configuration, "
+            f"got {len(meanings)}"
         )
 
 

@@ -109,7 +109,7 @@ class TableMemory:
         ProtocolError
             If the run names more sessions than it can have.
         """
-        labels = (dataset.positive or "", *dataset.classes, *dataset.levels)
+        labels = (dataset.positive or "", *dataset.classes, *dataset.levels, dataset.family)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
         text = _SCHEMAS.dumps(schema)
         known = session if begin is not None else ""

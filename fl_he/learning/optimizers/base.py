@@ -7,6 +7,7 @@ its gradient and, if it asks for it, its Hessian. What it remembers from round t
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
@@ -45,6 +46,10 @@ class Point:
         The part of the gradient that is Firth's penalty's, shape (p,); ``None`` without it.
     rest
         What the rounding of ``examples * hessian`` leaves out, shape (p, p); ``None``: not known.
+    pearson
+        Pearson's chi-square of all examples, of an outcome that is a number; else not a number.
+    dispersion
+        By which the information is smaller than ``examples * hessian``.
     """
 
     theta: Array
@@ -54,6 +59,8 @@ class Point:
     hessian: Array | None = None
     penalty_gradient: Array | None = None
     rest: Array | None = None
+    pearson: float = math.nan
+    dispersion: float = 1.0
 
     @property
     def gradient_norm(self) -> float:

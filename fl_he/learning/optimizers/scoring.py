@@ -25,7 +25,7 @@ from fl_he.learning.regression.likelihood import (
     mean_derivatives,
     upper_triangle,
 )
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.arrays import Array, finite_array
 from fl_he.learning.tables.data import Dataset
 
@@ -55,11 +55,20 @@ def point_of(theta: Array, parts: Array, examples: int) -> Point:
         Sums of :func:`fl_he.learning.regression.likelihood.derivative_parts`, shape (2, k).
     examples
         How many they are of.
+
+    Raises
+    ------
+    DataError
+        If they are of other parameters.
     """
-    sums, rest = parts
     start = 1 + len(theta)
+    end = start + len(theta) * start // 2
+    (sums, rest), more = parts[:, :end], parts[0, end:]
+    if len(more) > 1:
+        raise DataError(f"derivatives must be of {len(theta)} parameters, got others")
+    pearson = float(more[0]) if len(more) else math.nan
     loss, gradient, hessian = mean_derivatives(sums, len(theta), examples)
-    point = Point(theta, loss, gradient, examples, hessian)
+    point = Point(theta, loss, gradient, examples, hessian, pearson=pearson)
     # The difference of two numbers that are equal but for their last digits is exact.
     lost = from_upper_triangle(sums[start:], len(theta)) - information_of(point)
     return replace(point, rest=lost + from_upper_triangle(rest[start:], len(theta)))
@@ -104,7 +113,7 @@ def fitted(dataset: Dataset) -> Array | None:
     There are none if columns are linear combinations of others.
     """
     optimizer = FisherScoring()
-    theta = family_for(dataset.class_count).zeros(len(dataset.feature_names), dataset.class_count)
+    theta = family_of(dataset).zeros(len(dataset.feature_names), dataset.class_count)
     for _ in range(_MOST_STEPS):
         examples = examples_of(dataset, theta)
         point = point_of(theta, derivative_parts(examples), dataset.examples)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from dataclasses import fields
 from typing import Any, Self
 
 import numpy as np
@@ -18,7 +19,8 @@ from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.registry import family_named
 from fl_he.learning.regression.separation import Information
 from fl_he.learning.regression.trained import (
     CONVERGED,
@@ -39,7 +41,7 @@ _NEAR = 1e-3
 _NUMBER_TEXT, _PLACE_TEXT = 26, 9
 #: No names and numbers outside lists have a longer text.
 _NAMES_TEXT = 2048
-_VECTORS = ("mean", "scale", "class_weights", "imputed", "theta")
+_VECTORS = ("mean", "scale", "class_weights", "imputed", "outcome", "theta")
 
 
 class State:
@@ -60,6 +62,8 @@ class State:
         Empty: all examples weigh 1.
     imputed : tuple of float
         Means that missing cells get, of the task's columns; empty where they are not known.
+    outcome : tuple of float
+        `OutcomeMoments` where the outcome is a number, once a total has told; else empty.
     constant, aliased : tuple of int, mapping of int to tuple of int
         Features without a coefficient of their own, of an aliased one with the earlier ones that
         make it; ``None`` where no total has told. See
@@ -80,6 +84,8 @@ class State:
         The Hessian there, of an optimizer of second order without an L2 penalty.
     rest : ndarray, shape (p, p), or None
         What the rounding of ``examples * hessian`` leaves out, if it is known.
+    pearson : float
+        Pearson's chi-square there, of an outcome that is a number; else not a number.
     point : Point or None
         All of the evaluation from which the last total had a step follow; not written down.
     pending : tuple of Point
@@ -93,10 +99,12 @@ class State:
         self.optimizer: Optimizer = (
             FisherScoring() if task.firth else optimizer_of(task.optimizer, task.lr)
         )
-        self.theta: Array = family_for(task.classes).zeros(task.features, task.classes)
+        self.family = family_named(task.family, task.classes)
+        self.theta: Array = self.family.zeros(task.features, task.classes)
         self.mean, self.scale = ((), ()) if self.about_the_mean else (task.mean, task.scale)
         self.class_weights: tuple[float, ...] = ()
         self.imputed: tuple[float, ...] = ()
+        self.outcome: tuple[float, ...] = ()
         self.constant: tuple[int, ...] | None = None
         self.aliased: Mapping[int, tuple[int, ...]] | None = None
         self.watch = Watch()
@@ -104,6 +112,7 @@ class State:
         self.loss, self.examples = math.nan, 0
         self.hessian: Array | None = None
         self.rest: Array | None = None
+        self.pearson = math.nan
         self.point: Point | None = None
         self.pending: tuple[Point, ...] = ()
         self.search: Search | None = None
@@ -132,6 +141,34 @@ class State:
         """
         declared = self.about_the_mean and self.task.scale
         return self.task.scaling != "none" and not declared
+
+    @property
+    def is_glm(self) -> bool:
+        """Whether the outcome is a number."""
+        return isinstance(self.family, GlmFamily)
+
+    @property
+    def moments(self) -> OutcomeMoments:
+        """Moments of an outcome that is a number; raises DataError where no total has told them."""
+        if not self.outcome:
+            raise DataError("moments of the outcome must be summed up before they are used")
+        return OutcomeMoments(*self.outcome)
+
+    @property
+    def shown_loss(self) -> float:
+        """The mean loss; of an outcome that is a number half the mean deviance."""
+        return self.loss - self.moments.saturated if self.is_glm else self.loss
+
+    @property
+    def dispersion(self) -> float:
+        """Estimate of the dispersion at the model before the last step; 1 where none is estimated.
+
+        Pearson's chi-square by its degrees of freedom: McCullagh and Nelder 1989, section 4.5.2.
+        """
+        if not isinstance(self.family, GlmFamily) or not self.family.has_dispersion:
+            return 1.0
+        freedom = self.examples - len(self.free)
+        return self.pearson / freedom if freedom > 0 else math.nan
 
     @property
     def converged(self) -> bool:
@@ -228,8 +265,10 @@ class State:
     def longest_text(self) -> int:
         """Most characters of `to_json` while there is no search; the task alone decides it."""
         count, triangle = len(self.theta), len(self.theta) * (len(self.theta) + 1) // 2
-        # units, class weights, means, the model, constant features and a candidate direction
-        numbers = 6 * count + self.optimizer.most_numbers(count) + len(self.task.imputed)
+        # units, class weights, the model, constant features and a candidate direction; means of
+        # cells, and moments of the outcome
+        known = len(self.task.imputed) + len(fields(OutcomeMoments))
+        numbers = 6 * count + known + self.optimizer.most_numbers(count)
         places = 0
         if self.second_order:
             places = 2 * count + triangle  # of aliased features, two for each key
@@ -263,6 +302,7 @@ class State:
             "optimizer": self.optimizer.to_members(),
             "loss": self.loss if math.isfinite(self.loss) else None,
             "examples": self.examples,
+            "pearson": self.pearson if math.isfinite(self.pearson) else None,
             "hessian": _triangle(self.hessian),
             "rest": _triangle(self.rest),
             "pending": [
@@ -290,7 +330,8 @@ class State:
             vector = finite_array(members.get(name, []), f"the training's {name}", dimensions=1)
             setattr(training, name, vector if name == "theta" else tuple(vector.tolist()))
         sizes = {
-            "theta": (family_for(task.classes).count(task.features, task.classes),),
+            "theta": (training.family.count(task.features, task.classes),),
+            "outcome": (0, len(fields(OutcomeMoments))) if training.is_glm else (0,),
             "mean": (0, task.features),
             "scale": (0, task.features),
             "class_weights": (0, task.classes),
@@ -303,8 +344,9 @@ class State:
             setattr(training, name, int(read(members, name)))
         if members.get("distance") is not None:
             training.distance = read(members, "distance")
-        if members.get("loss") is not None:
-            training.loss = read(members, "loss")
+        for name in ("loss", "pearson"):
+            if members.get(name) is not None:
+                setattr(training, name, read(members, name))
         training.optimizer.restore(_mapping(members, "optimizer"))
         training._restore_columns(members)
         rows = len(training.theta) // (task.features + 1)

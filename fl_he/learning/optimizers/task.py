@@ -15,7 +15,7 @@ class Task:
     Attributes
     ----------
     features, classes : int
-        Of the model, at least 1 and 2.
+        Of the model, at least 1 and 2; no classes where the outcome is a number.
     optimizer : str
         A key of `fl_he.learning.optimizers.OPTIMIZERS`; with Firth's penalty ``newton``.
     lr : float
@@ -41,6 +41,9 @@ class Task:
         summed up as they are.
     firth : bool
         Whether Firth's penalty is added; of two classes, without an L2 penalty.
+    family : str
+        Family of an outcome that is a number, one of
+        `fl_he.learning.regression.registry.NUMERIC`; empty: the outcome is a class.
     profile : tuple of int
         Numbers of the features whose profile likelihood intervals are searched.
     imputed : tuple of str
@@ -63,6 +66,7 @@ class Task:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     firth: bool = False
+    family: str = ""
     profile: tuple[int, ...] = ()
     imputed: tuple[str, ...] = ()
 
@@ -73,8 +77,9 @@ class Moments:
 
     Attributes
     ----------
-    sums, counts : bool
-        Whether the sums of the features, and the numbers of examples of each class, are asked for.
+    sums, counts, outcome : bool
+        Whether the sums of the features, the numbers of examples of each class, and sums of an
+        outcome that is a number are asked for.
     mean : tuple of float
         Unless empty, squares about it are asked for.
     low, high : tuple of float
@@ -93,6 +98,7 @@ class Moments:
     high: tuple[float, ...] = ()
     cells: bool = False
     imputed: tuple[float, ...] = ()
+    outcome: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from fl_he.learning.optimizers.task import Models, Moments, Question
 from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.regression import firth, parameters
 from fl_he.learning.regression.dependencies import dependencies, design_information
+from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.incomplete import federated_means
@@ -42,6 +43,8 @@ SEPARATION, FIGURES = "separation", "figures"
 
 #: Of a mean of hospitals' sums, each of which is correctly rounded, and of what is subtracted.
 _ROUNDINGS = 4
+#: Smallest deviation of residuals, as a share of the outcome's, that the optimum is judged by.
+_LEAST_DEVIATION = 1e-6
 
 
 class Training(State):
@@ -51,7 +54,8 @@ class Training(State):
     --------
     >>> from fl_he.learning.optimizers.task import Task
     >>> from fl_he.learning.tables.moments import Limbs
-    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, None, Limbs(24, 24))
+    >>> own = Limbs(24, 24)
+    >>> task = Task(1, 2, "gd", 0.5, None, "none", (), (), False, 0.0, None, None, own)
     >>> training = Training(task)
     >>> training.due
     'train'
@@ -186,8 +190,9 @@ class Training(State):
             return Moments(low=task.low, high=task.high)
         sums = pooled and not self.mean
         counts = task.balanced and not self.class_weights
-        if sums or counts:
-            return Moments(sums, counts, imputed=imputed)
+        outcome = self.is_glm and not self.outcome
+        if sums or counts or outcome:
+            return Moments(sums, counts, imputed=imputed, outcome=outcome)
         return Moments(mean=self.mean, imputed=imputed) if pooled and not self.scale else None
 
     def _prepare(
@@ -219,6 +224,12 @@ class Training(State):
         if asked.counts:
             counts = _named(means, "counts", (task.classes,)) * examples
             weights = tuple(balanced_weights(np.rint(counts)).tolist())
+        if asked.outcome and isinstance(self.family, GlmFamily):
+            outcome = task.limbs.join(_named(means, "outcome") * examples) / examples
+            if outcome.shape != (len(fields(OutcomeMoments)),):
+                raise DataError(f"moments of the outcome must be others, got {outcome.shape}")
+            self.outcome = tuple(outcome.tolist())
+            self.theta = self.family.start(task.features, self.moments)
         if asked.sums:
             sums = self._joined(means, "sums", examples, task.features)
             self.mean = tuple((sums / examples).tolist())
@@ -239,18 +250,33 @@ class Training(State):
         return parts.reshape(2, *digits.shape[1:]).swapaxes(0, 1)
 
     def _parts(self, digits: Array, examples: int) -> Array:
-        limbs = self.task.limbs.of_derivatives(scaled=self.standardised)
+        limbs = self.task.limbs.of_derivatives(scaled=self.standardised and not self.is_glm)
         return np.array(limbs.join_parts(digits * examples))
 
     def _evaluation(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:
         """Return what a total tells of the model, without any penalty."""
         if self.second_order:
             digits = _named(means, "derivatives")
-            return point_of(self.theta, self._parts(digits, examples), examples)
+            point = point_of(self.theta, self._parts(digits, examples), examples)
+            if self.is_glm is math.isnan(point.pearson):
+                raise DataError("derivatives must be of the task's family, and they are not")
+            return replace(point, dispersion=self._scale(point))
         coefficients, intercepts = self.parameters
         shape = coefficients.shape if len(intercepts) > 1 else coefficients.shape[1:]
         parts = _named(means, "coefficients", shape), _named(means, "intercept", intercepts.shape)
         return Point(self.theta, loss, parameters.join(*parts), examples)
+
+    def _scale(self, point: Point) -> float:
+        """Return the dispersion by which the distance from the optimum is judged.
+
+        A model that predicts every outcome has none: its optimum is judged by a millionth of the
+        outcome's deviation.
+        """
+        family = self.family
+        if not isinstance(family, GlmFamily) or not family.has_dispersion:
+            return 1.0
+        unit = family.unit(self.moments)
+        return max(point.pearson / point.examples, (_LEAST_DEVIATION * unit) ** 2)
 
     def _evaluate(self, point: Point, accuracy: float) -> None:
         self._look(point, accuracy)
@@ -264,7 +290,9 @@ class Training(State):
     def _look(self, point: Point, accuracy: float) -> None:
         """Take note of features without a coefficient, and of a direction that may separate."""
         task, hessian = self.task, point.hessian
+        family = self.family
         may_separate = task.C is None and not task.firth
+        may_separate &= not isinstance(family, GlmFamily) or family.may_separate
         if hessian is not None and self.aliased is None and not self.parameters[0].any():
             information = design_information(hessian, task.features)
             found = dependencies(information, point.examples)
@@ -301,7 +329,7 @@ class Training(State):
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
-        self.point, self.examples = point, point.examples
+        self.point, self.examples, self.pearson = point, point.examples, point.pearson
         self.hessian, self.rest = (point.hessian, point.rest) if task.C is None else (None, None)
         self.steps += 1
 
@@ -342,6 +370,8 @@ class Training(State):
 
     def _require_small(self, name: str, theta: Array, most: float | None) -> None:
         largest = float(np.abs(parameters.split(theta, self.task.features)[0]).max())
+        if isinstance(self.family, GlmFamily):
+            largest /= self.family.unit(self.moments)
         if most is not None and not largest <= most:
             raise DataError(
                 f"{name} must be at most {most:g} in size (value withheld): a finite optimum may "

@@ -11,7 +11,7 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.likelihood import examples_of, hessian_sum, mean_gradient
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import balanced_weights, class_counts
@@ -36,7 +36,7 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
     """
     if C is not None:
         return fit(dataset, C, balanced=balanced), C
-    family = family_for(dataset.class_count)
+    family = family_of(dataset)
     # Whether a fit is the optimum is decided by the likelihood, not by what a solver warns of.
     with warnings.catch_warnings(action="ignore"), suppress(ValueError, DataError):
         standard, scaling = standardise(dataset)  # without a penalty units do not count
@@ -50,7 +50,7 @@ def fit_pooled(dataset: Dataset, C: float | None, *, balanced: bool) -> tuple[Ar
 
 def _is_optimum(dataset: Dataset, theta: Array, *, balanced: bool) -> bool:
     """Tell whether the likelihood has its maximum at a model, to within Newton's next step."""
-    family, weights = family_for(dataset.class_count), None
+    family, weights = family_of(dataset), None
     if balanced:
         weights = balanced_weights(class_counts(dataset.labels, dataset.class_count))
     examples = examples_of(dataset, theta, weights)
@@ -92,7 +92,7 @@ def fit(dataset: Dataset, C: float | None, *, balanced: bool = False) -> Array:
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
     penalty = DEFAULT_C if C is None or math.isinf(C) else C
-    return next(family_for(dataset.class_count).fits(dataset, penalty, balanced=balanced))
+    return next(family_of(dataset).fits(dataset, penalty, balanced=balanced))
 
 
 def figures(probabilities: Array, labels: Array) -> dict[str, float]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import likelihood
+from fl_he.learning.regression.registry import class_family
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
@@ -150,11 +151,11 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     Raises
     ------
     DataError
-        If the model is of other features or classes.
+        If the model is of other features or classes, or the labels are none.
     """
-    examples = likelihood.examples_of(dataset, theta)
+    examples, family = likelihood.examples_of(dataset, theta), class_family(dataset)
     labels, classes = dataset.labels.astype(np.intp), dataset.class_count
-    family, of_rows = examples.family, examples.probabilities
+    of_rows = examples.means
     rows = of_rows.shape[1]
     predicted = family.predicted(of_rows)
     forecast, right = family.forecast(of_rows, dataset.labels)
@@ -166,7 +167,7 @@ def count(dataset: Dataset, theta: Array) -> Counts:
     calibration = [
         np.bincount(place, weights=values, minlength=BINS) for values in (~right, right, forecast)
     ]
-    centre = family.probabilities(family.margins(np.zeros((1, len(dataset.feature_names))), theta))
+    centre = family.means(family.margins(np.zeros((1, len(dataset.feature_names))), theta))
     scores = [
         np.bincount(bins + SCORE_BINS * own, minlength=2 * SCORE_BINS)
         for bins, own in zip(_score_bins(of_rows, centre), belongs.T, strict=True)

@@ -3,16 +3,16 @@
 A model of d features has r rows of d coefficients and one intercept each. Its margins are
 ``features @ coefficients.T + intercepts``, and its loss is a function of margins and labels.
 
-Shapes in this module: features (m, d), labels (m,) of 0.0 to k - 1 for k classes, margins and
-probabilities (m, r), parameters (r (d + 1),) as :mod:`fl_he.learning.regression.parameters` lays
-them out.
+Shapes in this module: features (m, d), labels (m,), of 0.0 to k - 1 for k classes or else numbers,
+margins and means (m, r), parameters (r (d + 1),) as
+:mod:`fl_he.learning.regression.parameters` lays them out.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,23 +32,40 @@ class Family(ABC):
 
     Attributes
     ----------
+    name : str
+        In settings and files.
     trained : type
         Class of the trained models, which knows their JSON file.
     """
 
-    trained: type[TrainedModel]
+    name: ClassVar[str]
+    trained: ClassVar[type[TrainedModel]]
 
     @abstractmethod
     def rows(self, classes: int) -> int:
-        """Return the number of rows for so many classes; 0 if the family has no such model."""
+        """Return the number of rows for so many classes; 0 if the family has no such model.
+
+        A number that is no class counts as no classes.
+        """
 
     @abstractmethod
-    def probabilities(self, margins: Array) -> Array:
-        """Return the probability of each row's class; no margin overflows."""
+    def means(self, margins: Array) -> Array:
+        """Return the expected label of each row: of classes the probability of the row's class."""
 
     @abstractmethod
     def losses(self, margins: Array, labels: Array) -> Array:
-        """Return the negative log likelihood of each example, shape (m,)."""
+        """Return the negative log likelihood of each example, shape (m,).
+
+        Of a number it is that of dispersion 1, but for terms without margins.
+        """
+
+    @abstractmethod
+    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
+        """Return the derivative of each example's loss by its margins, shape (m, r)."""
+
+    @abstractmethod
+    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+        """Return the expected second derivative of each weighted loss by margins a and b, (m,)."""
 
     @abstractmethod
     def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
@@ -73,67 +90,19 @@ class Family(ABC):
 
     @abstractmethod
     def members(
-        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+        self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]
     ) -> dict[str, Any]:
         """Return what a trained model has beside the names and the scaling of its features.
 
         See :func:`fl_he.learning.regression.registry.model_of`.
         """
 
-    def residuals(self, margins: Array, probabilities: Array, labels: Array) -> Array:
-        """Return the derivative of each example's loss by its margins, shape (m, r).
-
-        That of a loss whose margins are the log-odds; families with another link have their own.
-
-        Parameters
-        ----------
-        margins, probabilities
-            Of each row; the probabilities are those of `probabilities`.
-        labels
-        """
-        return probabilities - self.of_rows(labels, probabilities.shape[1])
-
-    def curvature(
-        self, weights: Array, margins: Array, probabilities: Array, labels: Array, *, a: int, b: int
-    ) -> Array:
-        """Return the second derivative of each weighted loss by margins a and b, shape (m,).
-
-        ``s p_a ([a = b] - p_b)``, s the weights, with the link of `residuals`. Source: Bohning
-        1992, "Multinomial logistic regression algorithm", section 2.
-        """
-        return weights * probabilities[:, a] * (float(a == b) - probabilities[:, b])
-
-    def of_classes(self, probabilities: Array) -> Array:
-        """Return the probability of each class, shape (m, k); one row is that of class 1 of two."""
-        if probabilities.shape[1] > 1:
-            return probabilities
-        return np.column_stack([1.0 - probabilities, probabilities])
-
-    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
-        """Return whether an example is of each row's class, shape (m, r)."""
-        belongs: NDArray[np.bool_] = labels[:, None] == (np.arange(rows) if rows > 1 else 1.0)
-        return belongs
-
-    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
-        """Return the most probable class of each example, the first one at a tie; shape (m,)."""
-        best: NDArray[np.intp] = self.of_classes(probabilities).argmax(axis=1)
-        return best
-
-    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """Return the probability whose calibration is judged, and whether it came true.
-
-        With one row the probability of its class, else that of the predicted class.
-        """
-        if probabilities.shape[1] == 1:
-            return probabilities[:, 0], self.of_rows(labels, 1)[:, 0]
-        return probabilities.max(axis=1), self.predicted(probabilities) == labels
-
     def count(self, features: int, classes: int) -> int:
         """Return the number of parameters."""
         return self.rows(classes) * (features + 1)
 
     def zeros(self, features: int, classes: int) -> Array:
-        """Return the model from which training starts."""
+        """Return a model of zeros, from which training of classes starts."""
         return np.zeros(self.count(features, classes))
 
     def parameter_names(self, features: Sequence[str], classes: Sequence[str] = ()) -> list[str]:
@@ -165,3 +134,44 @@ class Family(ABC):
             If there are no rows of features, or the parameters are of other features.
         """
         return parameters.margins(theta, features)
+
+
+class ClassFamily(Family):
+    """A family whose labels are classes and whose margins are log odds."""
+
+    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
+        """See Family."""
+        return means - self.of_rows(labels, means.shape[1])
+
+    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+        """See Family; it does not depend on the labels.
+
+        ``s p_a ([a = b] - p_b)``, s the weights. Source: Bohning 1992, "Multinomial logistic
+        regression algorithm", section 2.
+        """
+        return weights * means[:, a] * (float(a == b) - means[:, b])
+
+    def of_classes(self, probabilities: Array) -> Array:
+        """Return the probability of each class, shape (m, k); one row is that of class 1 of two."""
+        if probabilities.shape[1] > 1:
+            return probabilities
+        return np.column_stack([1.0 - probabilities, probabilities])
+
+    def of_rows(self, labels: Array, rows: int) -> NDArray[np.bool_]:
+        """Return whether an example is of each row's class, shape (m, r)."""
+        belongs: NDArray[np.bool_] = labels[:, None] == (np.arange(rows) if rows > 1 else 1.0)
+        return belongs
+
+    def predicted(self, probabilities: Array) -> NDArray[np.intp]:
+        """Return the most probable class of each example, the first one at a tie; shape (m,)."""
+        best: NDArray[np.intp] = self.of_classes(probabilities).argmax(axis=1)
+        return best
+
+    def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the probability whose calibration is judged, and whether it came true.
+
+        With one row the probability of its class, else that of the predicted class.
+        """
+        if probabilities.shape[1] == 1:
+            return probabilities[:, 0], self.of_rows(labels, 1)[:, 0]
+        return probabilities.max(axis=1), self.predicted(probabilities) == labels

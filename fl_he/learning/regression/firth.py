@@ -41,7 +41,7 @@ def adjustment_sum(examples: Examples, root: Array) -> Array:
     NDArray[np.float64]
         Shape (d + 1,), laid out like the parameters.
     """
-    design, p = examples.design, examples.probabilities[:, 0]
+    design, p = examples.design, examples.means[:, 0]
     weighted = np.sqrt(p * (1.0 - p))[:, None] * design
     leverages = np.square(weighted @ root).sum(axis=1)
     # No leverage is above 1, but where the total has hardly any information, its rounding is. A

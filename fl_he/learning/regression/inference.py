@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import INTERCEPT
+from fl_he.run_files.metrics_contract import ODDS_RATIO, ratio_figures
 
 #: Of the confidence intervals.
 LEVEL = 0.95
@@ -28,9 +29,6 @@ LEVEL = 0.95
 _SETTLED = 1e-3
 #: Figures of one coefficient that need its standard error.
 _UNCERTAIN = ("standard_error", "z", "p_value", "lower", "upper")
-_RATIOS = tuple(
-    f"{ratio}{end}" for ratio in ("odds_ratio", "odds_ratio_sd") for end in ("", "_lower", "_upper")
-)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +53,11 @@ class Estimates:
     undetermined
         Reasons, by the block and the name of another feature, or the intercept, without a finite
         estimate.
+    ratio
+        Name of the exponential of a coefficient; empty: it means nothing.
+    freedom
+        Of Student's distribution, by which estimates with an estimated dispersion are judged;
+        ``None``: they are judged by the normal distribution.
     """
 
     features: Sequence[str]
@@ -64,6 +67,8 @@ class Estimates:
     covariance: Array | None
     left_out: Mapping[str, str]
     undetermined: Mapping[tuple[int, str], str]
+    ratio: str = ODDS_RATIO
+    freedom: int | None = None
 
     def rows(self) -> list[dict[str, Any]]:
         """Return the figures of each coefficient, block by block, the intercept last.
@@ -71,10 +76,11 @@ class Estimates:
         Returns
         -------
         list of dict
-            ``name``, ``class`` (of the contrast, or ``None``), ``estimate`` (log odds for one unit
-            more), ``standard_error``, ``z``, ``p_value`` (Wald, two-sided), ``lower`` and ``upper``
-            (95%, of the estimate); ``odds_ratio``, ``odds_ratio_lower``, ``odds_ratio_upper`` for
-            one unit more; the same three with ``_sd`` for one standard deviation more; and
+            ``name``, ``class`` (of the contrast, or ``None``), ``estimate`` (for one unit more, in
+            log odds or the outcome's link), ``standard_error``, ``z``, ``p_value`` (Wald,
+            two-sided), ``lower`` and ``upper`` (95%, of the estimate); with the name of the ratio,
+            such as ``odds_ratio``, the ratio for one unit more, and with ``_lower`` and ``_upper``
+            its ends; the same three with ``_sd`` for one standard deviation more; and
             ``left_out``, the reason why a row has no figures, or ``None``. What is not known is
             ``None``.
         """
@@ -91,10 +97,11 @@ class Estimates:
             name = names[place]
             row = {"name": name, "class": self.contrasts[block]}
             if reason := self.left_out.get(name) or self.undetermined.get((block, name)):
-                unknown = ("estimate", *_UNCERTAIN, *_RATIOS)
+                unknown = ("estimate", *_UNCERTAIN, *ratio_figures(self.ratio))
                 found.append(row | dict.fromkeys(unknown) | {"left_out": reason})
                 continue
-            figures = _figures(estimate, error if error > 0 else None, steps[place])
+            known = error if error > 0 else None
+            figures = self._figures(estimate, known, steps[place])
             found.append(row | figures | {"left_out": None})
         return found
 
@@ -106,8 +113,10 @@ class Estimates:
         Returns
         -------
         dict
-            ``chi2``, ``df`` and ``p_value``. Features that were left out do not count; ``None``
-            where nothing is known, or a feature has no finite estimate.
+            ``chi2``, ``df`` and ``p_value``, with a dispersion that of the F distribution of
+            ``chi2 / df`` and the degrees of freedom that are left, ``freedom``. Features that were
+            left out do not count; ``None`` where nothing is known, or a feature has no finite
+            estimate.
         """
         kept = [self.features.index(name) for name in columns if name not in self.left_out]
         width = len(self.features) + 1
@@ -119,7 +128,46 @@ class Estimates:
         if inverse is None:
             return {"chi2": None, "df": len(places), "p_value": None}
         values = self.values[places]
-        return _chi_squared(float(values @ inverse @ values), len(places))
+        chi2 = float(values @ inverse @ values)
+        if self.freedom is None:
+            return chi_squared(chi2, len(places))
+        from scipy.special import fdtrc  # noqa: PLC0415 - lazy: only a run's end
+
+        p_value = float(fdtrc(len(places), self.freedom, chi2 / len(places)))
+        return {"chi2": chi2, "df": len(places), "p_value": p_value, "freedom": self.freedom}
+
+    def _figures(self, estimate: float, error: float | None, step: float | None) -> dict[str, Any]:
+        """Return the figures of one coefficient; ``step`` is a deviation of its feature."""
+        unknown = (*_UNCERTAIN, *ratio_figures(self.ratio))
+        figures: dict[str, Any] = {"estimate": estimate, **dict.fromkeys(unknown)}
+        ends = {"": estimate}
+        if error is not None:
+            z = estimate / error
+            reach, p_value = self._reach() * error, self._p_value(abs(z))
+            ends |= {"_lower": estimate - reach, "_upper": estimate + reach}
+            known = (error, z, p_value, estimate - reach, estimate + reach)
+            figures |= dict(zip(_UNCERTAIN, known, strict=True))
+        for end, logarithm in ends.items() if self.ratio else ():
+            figures[f"{self.ratio}{end}"] = _exponential(logarithm)
+            if step is not None:
+                figures[f"{self.ratio}_sd{end}"] = _exponential(step * logarithm)
+        return figures
+
+    def _reach(self) -> float:
+        """Return the standard errors from an estimate to an end of its interval."""
+        share = (1 + LEVEL) / 2
+        if self.freedom is None:
+            return NormalDist().inv_cdf(share)
+        from scipy.special import stdtrit  # noqa: PLC0415 - lazy: only a run's end
+
+        return float(stdtrit(self.freedom, share))
+
+    def _p_value(self, z: float) -> float:
+        if self.freedom is None:
+            return math.erfc(z / math.sqrt(2))
+        from scipy.special import stdtr  # noqa: PLC0415 - lazy: only a run's end
+
+        return 2.0 * float(stdtr(self.freedom, -z))
 
 
 def estimates_of(
@@ -135,6 +183,9 @@ def estimates_of(
     deviations: bool = True,
     left_out: Mapping[str, str] | None = None,
     undetermined: Mapping[tuple[int, str], str] | None = None,
+    ratio: str = ODDS_RATIO,
+    dispersion: float = 1.0,
+    freedom: int | None = None,
 ) -> Estimates:
     """Return the estimates of a model in the tables' units, as contrasts to a reference class.
 
@@ -168,6 +219,10 @@ def estimates_of(
     undetermined
         Reasons, by the row and the name of another feature, or the intercept, without a finite
         estimate.
+    ratio, freedom
+        See `Estimates`.
+    dispersion
+        Of which the covariance is a multiple.
     """
     left_out = left_out or {}
     d, (coefficients, intercepts) = len(features), parameters.split(theta, len(features))
@@ -186,7 +241,7 @@ def estimates_of(
         inverse = inverse_of(examples * hessian[part], None if rest is None else rest[part])
         if inverse is not None:
             scaled = np.zeros((len(known), len(known)))
-            scaled[np.ix_(known, known)] = inverse
+            scaled[np.ix_(known, known)] = dispersion * inverse
             whole = np.kron(np.eye(len(rows)), back)
             covariance = whole @ scaled @ whole.T
             covariance[~known], covariance[:, ~known] = math.nan, math.nan
@@ -202,6 +257,8 @@ def estimates_of(
             for (row, name), reason in (undetermined or {}).items()
             if row in rows
         },
+        ratio,
+        freedom,
     )
 
 
@@ -265,7 +322,7 @@ def have_settled(before: Array, now: Array, rows: int) -> bool:
 
 
 def class_counts(
-    family: Family, theta: Array, gradient: Array, examples: int, features: int
+    family: ClassFamily, theta: Array, gradient: Array, examples: int, features: int
 ) -> Array | None:
     """Return how many examples each class has, which the derivatives by the intercepts tell.
 
@@ -293,7 +350,7 @@ def class_counts(
     if coefficients.any():
         return None
     slopes = parameters.split(gradient, features)[1]
-    shares = family.probabilities(intercepts[None, :]) - slopes
+    shares = family.means(intercepts[None, :]) - slopes
     counts: Array = np.rint(examples * family.of_classes(shares)[0])
     return counts
 
@@ -334,7 +391,7 @@ def goodness_of_fit(
         "null_log_likelihood": null,
         "null_deviance": None if null is None else -2 * null,
         "likelihood_ratio": (
-            None if null is None else _chi_squared(max(0.0, 2 * (log_likelihood - null)), df)
+            None if null is None else chi_squared(max(0.0, 2 * (log_likelihood - null)), df)
         ),
         "mcfadden_r2": None if null is None else 1 - log_likelihood / null,
     }
@@ -369,7 +426,7 @@ def penalised_fit(
     """
     penalised = log_likelihood + penalty
     df = len(estimates.features) - len(estimates.left_out)
-    test = None if null is None else _chi_squared(max(0.0, 2 * (penalised - null)), df)
+    test = None if null is None else chi_squared(max(0.0, 2 * (penalised - null)), df)
     return {
         **goodness_of_fit(log_likelihood, None, estimates),
         **dict.fromkeys(("aic", "deviance")),
@@ -377,23 +434,6 @@ def penalised_fit(
         "penalised_null_log_likelihood": None if null is None else null + information_scale,
         "likelihood_ratio": test,
     }
-
-
-def _figures(estimate: float, error: float | None, step: float | None) -> dict[str, Any]:
-    """Return the figures of one coefficient; ``step`` is a standard deviation of its feature."""
-    figures: dict[str, Any] = {"estimate": estimate, **dict.fromkeys((*_UNCERTAIN, *_RATIOS))}
-    ends = {"": estimate}
-    if error is not None:
-        reach, z = NormalDist().inv_cdf((1 + LEVEL) / 2) * error, estimate / error
-        ends |= {"_lower": estimate - reach, "_upper": estimate + reach}
-        p_value = math.erfc(abs(z) / math.sqrt(2))
-        known = (error, z, p_value, estimate - reach, estimate + reach)
-        figures |= dict(zip(_UNCERTAIN, known, strict=True))
-    for end, logarithm in ends.items():
-        figures[f"odds_ratio{end}"] = _exponential(logarithm)
-        if step is not None:
-            figures[f"odds_ratio_sd{end}"] = _exponential(step * logarithm)
-    return figures
 
 
 def _exponential(logarithm: float) -> float | None:
@@ -404,7 +444,8 @@ def _exponential(logarithm: float) -> float | None:
         return None
 
 
-def _chi_squared(statistic: float, df: int) -> dict[str, Any]:
+def chi_squared(statistic: float, df: int) -> dict[str, Any]:
+    """Return a statistic with its degrees of freedom and its p value."""
     from scipy.special import chdtrc  # noqa: PLC0415 - lazy: only a run's end
 
     return {"chi2": statistic, "df": df, "p_value": float(chdtrc(df, statistic)) if df else None}

@@ -14,9 +14,10 @@ import numpy as np
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily, Family
+from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.products import product
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import column_sums
@@ -36,12 +37,12 @@ class Examples:
         Shape (m, r).
     labels
         Shape (m,).
-    probabilities
-        Of the class of each of r rows of coefficients, shape (m, r).
+    means
+        Expected label of each of r rows of coefficients, shape (m, r); of classes a probability.
     losses
-        Weighted log loss, shape (m,).
+        Weighted negative log likelihood, shape (m,).
     hits
-        1.0 where the label is predicted, shape (m,).
+        1.0 where the label is predicted, shape (m,); of numbers empty.
     residuals
         Weighted derivative of the loss by the margins, shape (m, r).
     weights
@@ -52,7 +53,7 @@ class Examples:
     design: Array
     margins: Array
     labels: Array
-    probabilities: Array
+    means: Array
     losses: Array
     hits: Array
     residuals: Array
@@ -77,7 +78,7 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
         If the model or the weights are of other features or classes than the dataset.
     """
     features, labels = dataset.features, dataset.labels
-    family = family_for(dataset.class_count)
+    family = family_of(dataset)
     needed = family.count(features.shape[1], dataset.class_count)
     if theta.shape != (needed,):
         raise DataError(f"a model of this data must have {needed} parameters, got {len(theta)}")
@@ -90,16 +91,18 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
     if class_weights is not None:
         weights = class_weights[labels.astype(np.intp)]
     margins = family.margins(features, theta)
-    probabilities = family.probabilities(margins)
+    means, hits = family.means(margins), np.empty(0)
+    if isinstance(family, ClassFamily):
+        hits = (family.predicted(means) == labels).astype(np.float64)
     return Examples(
         family=family,
         design=np.column_stack([features, np.ones(len(labels))]),
         margins=margins,
         labels=labels,
-        probabilities=probabilities,
+        means=means,
         losses=weights * family.losses(margins, labels),
-        hits=(family.predicted(probabilities) == labels).astype(np.float64),
-        residuals=weights[:, None] * family.residuals(margins, probabilities, labels),
+        hits=hits,
+        residuals=weights[:, None] * family.residuals(margins, means, labels),
         weights=weights,
     )
 
@@ -128,13 +131,18 @@ def derivative_parts(examples: Examples) -> Array:
     Returns
     -------
     NDArray[np.float64]
-        Shape (2, 1 + p + p (p + 1) / 2). A row is of the loss, the gradient, and the upper triangle
-        of the Hessian, row by row: the rounded sums first, which :func:`mean_derivatives` reads,
-        then what rounding leaves out of the Hessian.
+        Shape (2, 1 + p + p (p + 1) / 2), or of a GLM one more. A row is of the loss, the gradient,
+        the upper triangle of the Hessian, row by row, and of a GLM Pearson's chi-square: the
+        rounded sums first, which :func:`mean_derivatives` reads, then what rounding leaves out of
+        the Hessian.
     """
     hessian, rest = map(upper_triangle, hessian_parts(examples))
     sums = np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
-    return np.array([sums, np.append(np.zeros(len(sums) - len(rest)), rest)])
+    rests = np.append(np.zeros(len(sums) - len(rest)), rest)
+    if isinstance(examples.family, GlmFamily):
+        squares = examples.family.pearson(examples.means, examples.labels)
+        sums, rests = np.append(sums, column_sums(squares[:, None])), np.append(rests, 0.0)
+    return np.array([sums, rests])
 
 
 def loss_sum(examples: Examples) -> float:
@@ -162,14 +170,12 @@ def hessian_sum(examples: Examples) -> Array:
 
 def hessian_parts(examples: Examples) -> tuple[Array, Array]:
     """Return :func:`hessian_sum`, and what its rounding leaves out."""
-    design, family, p = examples.design, examples.family, examples.probabilities
-    rows, width = p.shape[1], design.shape[1]
+    design, family, means = examples.design, examples.family, examples.means
+    rows, width = means.shape[1], design.shape[1]
     full = np.empty((2, rows, width, rows, width))
     for a in range(rows):
         for b in range(a, rows):
-            curvature = family.curvature(
-                examples.weights, examples.margins, p, examples.labels, a=a, b=b
-            )
+            curvature = family.curvature(examples.weights, means, a=a, b=b)
             # A rounded root is that of another weight, and so no loss along any direction.
             right = design * np.sqrt(np.abs(curvature))[:, None]
             left = right if (curvature >= 0.0).all() else right * np.sign(curvature)[:, None]

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.trained import (
     TrainedModel,
     read_names,
@@ -97,30 +97,31 @@ class LogisticModel(TrainedModel):
 
     @property
     def labels(self) -> NDArray[Any]:
-        """See TrainedModel."""
+        """The labels that the model predicts, shape (2,)."""
         return np.array([0, 1])
 
-    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
+    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return the probability of label 1, shape (m,), in [0, 1]; see TrainedModel."""
-        return LOGISTIC.probabilities(self.margins(raw_features, rows))[:, 0]
+        return LOGISTIC.means(self.margins(raw_features, rows))[:, 0]
 
     def predictions(
         self, raw_features: Array, rows: RowNumbers | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        probability = self.predict_probability(raw_features, rows)
+        probability = self.expected(raw_features, rows)
         return ["predicted", "probability"], [
             [str(int(p > 0.5)), repr(float(p))] for p in probability
         ]
 
 
-class _Logistic(Family):
+class _Logistic(ClassFamily):
+    name = "logistic"
     trained = LogisticModel
 
     def rows(self, classes: int) -> int:
         return 1 if classes == 2 else 0
 
-    def probabilities(self, margins: Array) -> Array:
+    def means(self, margins: Array) -> Array:
         """Return ``sigmoid(Xw + b)``, the probability of label 1."""
         small = np.exp(-np.abs(margins))  # never overflows
         result: Array = np.where(margins >= 0.0, 1.0, small) / (1.0 + small)
@@ -142,13 +143,13 @@ class _Logistic(Family):
             yield rows[1] - rows[0]
 
     def members(
-        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+        self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]
     ) -> dict[str, Any]:
         """See Family."""
         return {
             "coefficients": coefficients[0],
             "intercept": float(intercepts[0]),
-            "positive": positive,
+            "positive": meaning,
         }
 
 

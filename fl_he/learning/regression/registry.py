@@ -1,6 +1,6 @@
-"""The families of models, and which of them a number of classes, a file or parameters belong to.
+"""The families of models, and which of them a dataset, a name or a file belongs to.
 
-A new family is a file like `logistic`, and its line in `FAMILIES`.
+A new family is a file like `poisson`, and its place in `FAMILIES`.
 """
 
 from __future__ import annotations
@@ -11,46 +11,56 @@ from pathlib import Path
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily, Family
+from fl_he.learning.regression.gamma import GAMMA
+from fl_he.learning.regression.gaussian import GAUSSIAN
+from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.logistic import LOGISTIC
+from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.softmax import SOFTMAX
 from fl_he.learning.regression.trained import BALANCED, EQUAL, TrainedModel, read_model
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
-#: Of several families with models of as many classes, the first is trained.
-FAMILIES: tuple[Family, ...] = (LOGISTIC, SOFTMAX)
+_ALL: tuple[Family, ...] = (LOGISTIC, SOFTMAX, GAUSSIAN, POISSON, GAMMA)
+#: All families by their names.
+FAMILIES = {family.name: family for family in _ALL}
+#: Names of those whose outcome is a number.
+NUMERIC = tuple(family.name for family in _ALL if isinstance(family, GlmFamily))
 
 
-def family_for(classes: int) -> Family:
+def family_for(classes: int) -> ClassFamily:
     """Return the family of models of so many classes; raises DataError if there is none."""
-    for family in FAMILIES:
+    for family in (LOGISTIC, SOFTMAX):
         if family.rows(classes):
             return family
     raise DataError(f"a model must be of at least 2 classes, got {classes}")
 
 
-def classes_of(rows: int) -> int | None:
-    """Return the number of classes of models with so many rows of coefficients, if there are any.
+def family_named(name: str, classes: int) -> Family:
+    """Return the family of a name, or of so many classes where there is none; raises DataError."""
+    return FAMILIES[name] if name else family_for(classes)
 
-    Examples
-    --------
-    >>> classes_of(1), classes_of(2), classes_of(3)
-    (2, None, 3)
-    """
-    for classes in (rows, rows + 1):  # with a reference class there is one row less
-        if classes > 1 and family_for(classes).rows(classes) == rows:
-            return classes
-    return None
+
+def family_of(dataset: Dataset) -> Family:
+    """Return the family of a dataset's models."""
+    return family_named(dataset.family, dataset.class_count)
+
+
+def class_family(dataset: Dataset) -> ClassFamily:
+    """Return the family of a dataset of classes; raises DataError if its labels are numbers."""
+    return family_for(dataset.class_count)
 
 
 def model_of(
     theta: Array,
     feature_names: tuple[str, ...],
     scaling: Scaling,
-    positive: str | None,
+    meaning: str | None,
     classes: tuple[str, ...],
     *,
+    family: Family,
     training: str | None = None,
     class_weights: Sequence[float] = (),
     method: str | None = None,
@@ -64,10 +74,12 @@ def model_of(
         As :mod:`fl_he.learning.regression.parameters` lays it out.
     feature_names, scaling
         Of the model's features.
-    positive
-        What label 1 stands for, if there are two classes.
+    meaning
+        What label 1 stands for, if there are two classes; of numbers, what they are.
     classes
         Names of more than two classes; empty for two. Where they are not known, they are numbered.
+    family
+        The model's.
     training
         How training ended, one of `trained.ENDS`; ``None`` if nobody can tell.
     class_weights
@@ -82,7 +94,6 @@ def model_of(
     DataError
         If they do not fit each other.
     """
-    family = _family_of(theta, len(feature_names))
     return family.trained(
         feature_names=feature_names,
         mean=scaling.mean,
@@ -91,20 +102,20 @@ def model_of(
         class_weight=BALANCED if class_weights else EQUAL,
         method=method,
         schema=schema,
-        **family.members(*parameters.split(theta, len(feature_names)), positive, classes),
+        **family.members(*parameters.split(theta, len(feature_names)), meaning, classes),
     )
 
 
-def class_probabilities(theta: Array, features: Array) -> Array:
-    """Return the probability of every class, shape (m, k), of features in the model's units.
+def class_probabilities(dataset: Dataset, theta: Array) -> Array:
+    """Return the probability of every class of a dataset's rows by a model, shape (m, k).
 
     Raises
     ------
     DataError
-        If the parameters are of other features.
+        If the parameters are of other features, or the labels are numbers.
     """
-    family = _family_of(theta, features.shape[1])
-    return family.of_classes(family.probabilities(family.margins(features, theta)))
+    family = class_family(dataset)
+    return family.of_classes(family.means(family.margins(dataset.features, theta)))
 
 
 def load_model(path: str | Path) -> TrainedModel:
@@ -114,13 +125,5 @@ def load_model(path: str | Path) -> TrainedModel:
         kind = json.loads(text).get("format")
     except (ValueError, RecursionError, AttributeError):
         kind = None
-    known = (family.trained for family in FAMILIES if kind == family.trained.FORMAT)
-    return next(known, FAMILIES[0].trained).from_json(text)
-
-
-def _family_of(theta: Array, features: int) -> Family:
-    _, intercepts = parameters.split(theta, features)
-    classes = classes_of(len(intercepts))
-    if classes is None:
-        raise DataError(f"there is no model with {len(intercepts)} rows of coefficients")
-    return family_for(classes)
+    known = (family.trained for family in _ALL if kind == family.trained.FORMAT)
+    return next(known, LOGISTIC.trained).from_json(text)

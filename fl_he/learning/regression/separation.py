@@ -30,6 +30,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.likelihood import Examples
 from fl_he.learning.regression.parameters import row_places
 from fl_he.learning.regression.products import within
@@ -270,6 +271,10 @@ def taking_part(candidate: Array, deviation: Array) -> tuple[int, ...]:
 def sides(examples: Examples, candidate: Array) -> Array:
     """Count the examples against a candidate, and those on it; shape (2,).
 
+    Counts are separated if those above 0 are on it and the others below it: then the likelihood
+    rises along it for ever. Source: Santos Silva and Tenreyro 2010, "On the existence of the
+    maximum likelihood estimates in Poisson regression".
+
     Parameters
     ----------
     examples
@@ -281,10 +286,12 @@ def sides(examples: Examples, candidate: Array) -> Array:
     rows = margins.shape[1]
     places = row_places(rows, examples.design.shape[1] - 1)
     terms = 1.0 + (np.abs(examples.design) @ np.abs(candidate[places]).T).sum(axis=1)
-    if rows == 1:
+    if isinstance(examples.family, GlmFamily):
+        own = np.where(labels > 0.0, -np.abs(margins[:, 0]), -margins[:, 0])
+    elif rows == 1:
         own = np.where(labels == 1.0, margins[:, 0], -margins[:, 0])
     else:
-        belongs = examples.family.of_rows(labels, rows)
+        belongs = labels[:, None] == np.arange(rows)
         own = margins[belongs] - np.where(belongs, -np.inf, margins).max(axis=1)
     against, on = own < -TOLERANCE * terms, np.abs(own) <= TOLERANCE * terms
     return np.array([np.count_nonzero(against), np.count_nonzero(on)], dtype=np.float64)

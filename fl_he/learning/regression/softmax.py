@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.logistic import fits_of_rows
 from fl_he.learning.regression.trained import (
     TrainedModel,
@@ -87,18 +87,18 @@ class SoftmaxModel(TrainedModel):
 
     @property
     def labels(self) -> NDArray[Any]:
-        """See TrainedModel."""
+        """The labels that the model predicts, shape (k,)."""
         return np.array(self.classes)
 
-    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
+    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return each class's probability, shape (m, k); see TrainedModel."""
-        return SOFTMAX.probabilities(self.margins(raw_features, rows))
+        return SOFTMAX.means(self.margins(raw_features, rows))
 
     def predictions(
         self, raw_features: Array, rows: RowNumbers | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        probability = self.predict_probability(raw_features, rows)
+        probability = self.expected(raw_features, rows)
         names = [self.classes[index] for index in probability.argmax(axis=1)]
         heading = "predicted"
         while heading in self.classes:
@@ -108,13 +108,14 @@ class SoftmaxModel(TrainedModel):
         ]
 
 
-class _Softmax(Family):
+class _Softmax(ClassFamily):
+    name = "softmax"
     trained = SoftmaxModel
 
     def rows(self, classes: int) -> int:
         return classes if classes > 2 else 0
 
-    def probabilities(self, margins: Array) -> Array:
+    def means(self, margins: Array) -> Array:
         result: Array = np.exp(_log_probabilities(margins))
         return result
 
@@ -129,7 +130,7 @@ class _Softmax(Family):
             yield parameters.join(rows[:, :-1], rows[:, -1])
 
     def members(
-        self, coefficients: Array, intercepts: Array, positive: str | None, classes: Sequence[str]
+        self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]
     ) -> dict[str, Any]:
         """See Family; classes whose names are not known are numbered."""
         names = tuple(classes) or tuple(map(str, range(len(intercepts))))

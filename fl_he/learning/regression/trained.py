@@ -58,8 +58,7 @@ class TrainedModel(ABC):
     """A model of one family and the scaling of its features.
 
     A class of it says what its file has: `FORMAT` and `VERSION`, the formula in words, and all
-    other members in their order, each with the function that reads it; and whether the margins are
-    the log-odds, as in scikit-learn's LogisticRegression.
+    other members in their order, each with the function that reads it.
 
     Parameters
     ----------
@@ -88,7 +87,6 @@ class TrainedModel(ABC):
     FORMAT: ClassVar[str]
     VERSION: ClassVar[int]
     HOW_TO_USE: ClassVar[str]
-    LOG_ODDS: ClassVar[bool] = True
     MEMBERS: ClassVar[Mapping[str, Callable[[object, str], Any]]]
 
     feature_names: tuple[str, ...]
@@ -105,14 +103,11 @@ class TrainedModel(ABC):
     def theta(self) -> Array:
         """The parameters, as :mod:`fl_he.learning.regression.parameters` lays them out."""
 
-    @property
     @abstractmethod
-    def labels(self) -> NDArray[Any]:
-        """The labels that the model predicts, shape (k,)."""
+    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
+        """Return the expected outcome of features in their original units.
 
-    @abstractmethod
-    def predict_probability(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """Return probabilities for features in their original units.
+        Of classes that is a probability.
 
         Parameters
         ----------
@@ -132,7 +127,7 @@ class TrainedModel(ABC):
     def predictions(
         self, raw_features: Array, rows: RowNumbers | None = None
     ) -> tuple[list[str], list[list[str]]]:
-        """Return the header and the rows of a table of predictions; see `predict_probability`.
+        """Return the header and the rows of a table of predictions; see `expected`.
 
         Numbers have the digits that give back the same float64.
         """
@@ -145,7 +140,7 @@ class TrainedModel(ABC):
         return used if used.any() else ~used
 
     def margins(self, raw_features: Array, rows: RowNumbers | None) -> Array:
-        """Return the margins of features in their original units; see `predict_probability`."""
+        """Return the margins of features in their original units; see `expected`."""
         features = finite_array(raw_features, "features", dimensions=2)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = Scaling(self.mean, self.scale).apply(features)

@@ -23,7 +23,7 @@ _MOST_NAMED_COLUMNS = 40
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class Dataset:
-    """Examples of two or more classes. Arrays are copied and read-only; ``repr`` shows no data.
+    """Examples of classes or of a number. Arrays are copied, read-only; ``repr`` shows no data.
 
     Parameters
     ----------
@@ -31,10 +31,12 @@ class Dataset:
         Shape (m, d), finite, m >= 1 and d >= 1.
     labels
         Shape (m,), each 0.0 or 1.0, or up to k - 1 with k ``classes``. One class only is allowed.
+        With a ``family`` any numbers that are finite.
     feature_names
         d different names, in the order of the columns.
     positive
-        What label 1 stands for, such as ``"benign"``; ``None`` if nobody said.
+        What label 1 stands for, such as ``"benign"``, or the name of an outcome that is a number;
+        ``None`` if nobody said.
     classes
         What the labels 0, 1, ... stand for where there are more than two; else empty.
     types
@@ -51,6 +53,9 @@ class Dataset:
     incomplete
         Columns with missing cells that wait for means; until then the features that depend on such
         a cell are 0. ``None`` if no column gets a mean.
+    family
+        Family of models of an outcome that is a number, such as ``"poisson"``; empty: the labels
+        are classes.
 
     Raises
     ------
@@ -69,6 +74,7 @@ class Dataset:
     rows: RowNumbers | None = None
     schema: str | None = None
     incomplete: Incomplete | None = None
+    family: str = ""
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -87,7 +93,7 @@ class Dataset:
             )
         classes = different_names("classes", self.classes, 3) if self.classes else ()
         outside = int(np.count_nonzero(~np.isin(labels, np.arange(len(classes) or 2))))
-        if outside:
+        if outside and not self.family:
             allowed = f"0.0 to {len(classes) - 1:.1f}" if classes else "0.0 or 1.0"
             raise DataError(f"labels must be {allowed}, got {outside} other values")
         set_fields(self, features=features, labels=labels, feature_names=names, classes=classes)
@@ -103,8 +109,8 @@ class Dataset:
 
     @property
     def class_count(self) -> int:
-        """How many classes there may be, at least 2."""
-        return len(self.classes) or 2
+        """How many classes there may be, at least 2; 0 where the outcome is a number."""
+        return 0 if self.family else len(self.classes) or 2
 
     def take(self, indices: NDArray[np.intp]) -> Dataset:
         """Return the rows at ``indices``, in that order."""
@@ -131,14 +137,15 @@ def load_table(
     positive: str | None = None,
     threshold: float | None = None,
     classes: Sequence[str] = (),
+    family: str = "",
     drop: Sequence[str] = (),
     hint: str | None = None,
 ) -> Dataset:
     """Load a CSV or Parquet file with a header, one example a row and numeric features.
 
     Column names, here and in the file, are stripped of blanks. At most one of ``positive``,
-    ``threshold`` and ``classes`` is given; with none of them the target holds 0 and 1, or true and
-    false. A file may hold one class only: that of one hospital may.
+    ``threshold``, ``classes`` and ``family`` is given; with none of them the target holds 0 and 1,
+    or true and false. A file may hold one class only: that of one hospital may.
 
     Parameters
     ----------
@@ -152,6 +159,9 @@ def load_table(
         A finite number: a numeric target counts as 1 where it is greater or equal.
     classes
         The names of more than two classes, in the order of their labels.
+    family
+        Family of models of a target that is a number, a key of
+        :data:`fl_he.learning.tables.labels.OUTCOMES`.
     drop
         Columns to leave out; their cells are not checked.
     hint
@@ -164,11 +174,10 @@ def load_table(
         not a finite number, or the target does not hold its classes. The message names columns,
         counts and rows, never a record.
     """
-    given = [positive is not None, threshold is not None, bool(classes)].count(True)
+    given = [positive is not None, threshold is not None, bool(classes), bool(family)].count(True)
     if given > 1:
         raise DataError(
-            "at most one of positive, threshold and classes must be given, got "
-            f"{('both', 'all')[given - 2]}"
+            f"at most one of positive, threshold, classes and family must be given, got {given}"
         )
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"threshold must be a finite number, got {threshold}")
@@ -189,6 +198,8 @@ def load_table(
         found, meaning = labels.is_at_least(threshold), f"{target} >= {_plain(threshold)}"
     elif classes:
         found = labels.place_among(classes)
+    elif family:
+        found, meaning = labels.outcomes(family), target
     else:
         found, meaning = labels.is_zero_or_one()
     refuse(rows, [*faults, *table.faults, *numbers.faults(), *labels.faults])
@@ -200,7 +211,8 @@ def load_table(
         positive=meaning,
         classes=tuple(name.strip() for name in classes),
         types=tuple(types[name] for name in features),
-        levels=() if threshold is not None else labels.levels,
+        levels=() if threshold is not None or family else labels.levels,
+        family=family,
         notes=(*table.notes, *labels.notes, *numbers.notes),
         rows=rows,
     )

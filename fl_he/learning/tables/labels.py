@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
@@ -25,6 +26,18 @@ from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, s
 _LABEL = "fill missing labels in, or leave their rows out"
 _CASE = "write labels that differ in case or blanks alone in one way"
 _MOST_NAMED_LABELS = 10
+_Fits = tuple[Callable[[Array], NDArray[np.bool_]], str]
+#: Numbers that can be outcomes of a family of models, and words for them.
+OUTCOMES: Mapping[str, _Fits] = {
+    "gaussian": (np.isfinite, "numbers"),
+    "poisson": (lambda y: (y >= 0.0) & (y == np.floor(y)), "whole numbers of 0 or more"),
+    "gamma": (lambda y: y > 0.0, "numbers above 0"),
+}
+#: Numbers that can be transformed, and words for them.
+_TRANSFORMED: Mapping[str, _Fits] = {
+    "log": (lambda y: y > 0.0, "numbers above 0"),
+    "sqrt": (lambda y: y >= 0.0, "numbers of 0 or more"),
+}
 
 
 class Labels:
@@ -171,6 +184,48 @@ class Labels:
 
     def is_at_least(self, threshold: float) -> Array:
         """Return 1.0 where a number is at least the threshold, else 0.0."""
+        return (self._read_numbers("positive") >= threshold).astype(np.float64)
+
+    def outcomes(self, family: str, transform: str | None = None) -> Array:
+        """Return the labels as numbers, which must be outcomes of a family of models.
+
+        Parameters
+        ----------
+        family
+            A key of `OUTCOMES`.
+        transform
+            ``"log"`` or ``"sqrt"``, which is applied to the numbers first; ``None``: neither.
+        """
+        numbers = self._read_numbers(None)
+        if transform is not None and not self.faults:
+            fits, words = _TRANSFORMED[transform]
+            self._require(fits(numbers), f"{words} for {transform}")
+            with np.errstate(divide="ignore", invalid="ignore"):
+                numbers = np.log(numbers) if transform == "log" else np.sqrt(numbers)
+        if not self.faults:
+            fits, words = OUTCOMES[family]
+            self._require(fits(numbers), f"{words} for family {family}")
+        return numbers
+
+    def _require(self, fit: NDArray[np.bool_], words: str) -> None:
+        """Take down a fault if numbers do not fit."""
+        if fit.all():
+            return
+        facts = ColumnFacts()
+        first = self._rows[int(np.argmin(fit))]
+        facts.add("other{s}", int(np.count_nonzero(~fit)), first)
+        ((kind, found),) = facts.found.items()
+        self.faults.append(
+            Fault(
+                f"target {shown(self.name)} must hold {words}, got {counted(kind, *found)}",
+                None,
+                self.name,
+                row=found[1] if found[0] == 1 else None,
+            )
+        )
+
+    def _read_numbers(self, instead: str | None) -> Array:
+        """Return the labels as numbers; ``instead``: the setting that a column of text needs."""
         numbers = Numbers([self.name])
         numbers.add(np.array(self._rows, dtype=np.intp), [self._labels])
         self._rounded = numbers.notes
@@ -180,9 +235,9 @@ class Labels:
             remedies = tuple(one for one in fault.remedies if one not in OF_FEATURES)
             # Of a column of text the threshold is the fault, else the cells are.
             helps = spelt or (remedies and remedies == fault.remedies)
-            setting = None if helps else "positive"
+            setting = None if helps else instead
             self.faults.append(replace(fault, setting=setting, remedies=remedies))
-        return (numbers.values[:, 0] >= threshold).astype(np.float64)
+        return numbers.values[:, 0]
 
     def place_among(self, classes: Sequence[str]) -> Array:
         """Return each label's place among the classes, from 0.0.

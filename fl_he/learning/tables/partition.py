@@ -50,7 +50,7 @@ def train_test_split(
     """
     if not 0.0 <= test_size < 1.0:
         raise DataError(f"test_size must be at least 0 and less than 1, got {test_size}")
-    if dataset.labels.min() == dataset.labels.max():
+    if not dataset.family and dataset.labels.min() == dataset.labels.max():
         raise DataError(
             f"labels must hold both classes, got only {dataset.labels[0]:.0f} "
             f"in all {dataset.examples} rows"
@@ -62,6 +62,7 @@ def train_test_split(
         )
     if not 0 <= seed < 2**32:
         raise DataError(f"seed must be at least 0 and less than 2**32, got {seed}")
+    stratify = stratify and not dataset.family
     train, test = _split_rows(dataset.labels, held_out, seed, stratify=stratify)
     return dataset.take(train), dataset.take(test) if held_out else None
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
-from fl_he.report.figures import features_of, sentence, short
+from fl_he.report.figures import features_of, of_number, sentence, short
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     deviation_note,
@@ -17,6 +17,7 @@ from fl_he.report.tables.coefficients import (
     lower_maximum_note,
     profile_notes,
     profile_sheet,
+    ratio_name,
     rows_note,
     wald_note,
     withheld,
@@ -27,9 +28,8 @@ from fl_he.run_files.metrics import Metrics
 _ROWS = 1000
 _TITLE = "Coefficients"
 _ABOUT = (
-    "An estimate is the change of the log odds for one unit more of the feature, all others equal, "
-    "and the odds ratio its exponential. {per_sd}The intercept is of patients whose features are "
-    "all 0."
+    "An estimate is the change of the {what} for one unit more of the feature, all others equal"
+    "{ratio}. {per_sd}The intercept is of patients whose features are all 0."
 )
 _OF_WHAT = " of the feature in the pooled data"
 
@@ -52,7 +52,12 @@ def coefficients(metrics: Metrics) -> Section:
         return Section(_TITLE, [*blocks, _scaled(metrics, several=several)])
     sheets = coefficient_sheets(metrics)
     per_sd = deviation_note(metrics, sheets, _OF_WHAT)
-    about = _ABOUT.format(per_sd=per_sd and f"{sentence(per_sd)} ")
+    name = ratio_name(inference)
+    about = _ABOUT.format(
+        what="log odds" if not of_number(metrics) else "mean's logarithm" if name else "mean",
+        ratio=name and f", and the {name} its exponential",
+        per_sd=per_sd and f"{sentence(per_sd)} ",
+    )
     blocks += [*sheets, *map(Note, left_out_notes(inference))]
     facts = fit_facts(inference)
     if has_estimates(inference):

@@ -14,6 +14,7 @@ from fl_he.report.figures import (
     decimal,
     encryption,
     is_masked,
+    of_number,
     optimizer_name,
     sentence,
     setting_text,
@@ -22,9 +23,10 @@ from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
 from fl_he.report.tables.comparison import (
-    COLUMNS,
+    columns_of,
     compared_models,
     difference_note,
+    is_tested,
     penalty_note,
     scores,
     tested_on,
@@ -33,8 +35,7 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
-from fl_he.report.tables.sites import COLUMNS as SITE_COLUMNS
-from fl_he.report.tables.sites import site_rows, sites_caption
+from fl_he.report.tables.sites import site_columns, site_rows, sites_caption
 from fl_he.run_files.convergence import decimals_given, warnings, weighted_classes
 from fl_he.run_files.metrics import Metrics, flat_settings
 
@@ -75,10 +76,11 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
     federated, pooled = metrics["federated"], metrics["pooled"] or {}
     rounds, privacy = metrics["rounds"], metrics.get("privacy")
     tiles = {}
-    if federated["accuracy"] is not None:
-        tiles["accuracy on the test set"] = decimal(federated["accuracy"])
-    if pooled.get("accuracy") is not None:
-        tiles["of pooled data"] = decimal(pooled["accuracy"])
+    key, name = ("d2", "D2") if of_number(metrics) else ("accuracy", "accuracy")
+    if federated.get(key) is not None:
+        tiles[f"{name} on the test set"] = decimal(federated[key])
+    if pooled.get(key) is not None:
+        tiles["of pooled data"] = decimal(pooled[key])
     if privacy:
         tiles["epsilon"] = f"{privacy['epsilon']:.3g}"
     tiles["rounds"] = count(len(rounds))
@@ -90,17 +92,17 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
 
 def _quality(metrics: Metrics) -> Section:
     evaluation = metrics.get("evaluation")
-    if metrics["federated"]["accuracy"] is None and not evaluation:
+    if not is_tested(metrics) and not evaluation:
         unknown = "Nobody holds test data, so no figure of quality is known."
         if metrics.get("sites"):
             unknown = "No rows are held out, so no figure of quality on new rows is known."
         blocks: list[Block] = [Note(unknown)]
     else:
-        headings = (column.heading.replace("\n", " ") for column in COLUMNS)
+        headings = (column.heading.replace("\n", " ") for column in columns_of(metrics))
         rows = compared_models(metrics)
         blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
     if rows := site_rows(metrics):
-        blocks.append(Sheet(sites_caption(metrics), ("site", *SITE_COLUMNS), rows))
+        blocks.append(Sheet(sites_caption(metrics), ("site", *site_columns(metrics)), rows))
     if penalty := penalty_note(metrics):
         blocks.append(Note(penalty))
     if difference := difference_note(metrics):

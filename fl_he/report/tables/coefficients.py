@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -9,10 +10,20 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from fl_he.report.blocks import Row, Sheet
-from fl_he.report.figures import UNKNOWN, count, fixed, known, p_value, places
+from fl_he.report.figures import (
+    UNKNOWN,
+    count,
+    family,
+    fixed,
+    known,
+    of_number,
+    p_value,
+    places,
+)
 from fl_he.report.tables.fitted import DividedTable
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics_contract import ODDS_RATIO
 
 #: What stands for an estimate of a column that was left out, as in R.
 NOT_AVAILABLE = "NA"
@@ -31,6 +42,14 @@ _SEVERAL_MAXIMA = (
 #: Standard errors by which Firth's penalty moves estimates that may be at a lower maximum.
 _FAR_SHIFT = 0.5
 _TOO_LARGE = "too large"
+#: Heads of the table by the family of models, and outcomes whose name nobody told.
+_HEADINGS = {
+    "logistic": ("Log odds", "label 1 of each hospital"),
+    "softmax": ("Log odds", "label 1 of each hospital"),
+    "gaussian": ("Mean", "each hospital's outcome"),
+    "poisson": ("Log mean", "each hospital's outcome"),
+    "gamma": ("Log mean", "each hospital's outcome"),
+}
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
 
@@ -74,6 +93,8 @@ def has_estimates(inference: Mapping[str, Any]) -> bool:
 
 def wald_note(inference: Mapping[str, Any]) -> str:
     """Say of which kind the p values and intervals of estimates are."""
+    if (freedom := inference.get("freedom")) is not None:
+        return f"{_WALD}, by Student's distribution with {count(freedom)} degrees of freedom."
     if not has_firth(inference):
         return f"{_WALD}."
     return f"{_WALD}, from the information without the penalty. {_PREFER_PROFILE}"
@@ -95,10 +116,21 @@ def lower_maximum_note(inference: Mapping[str, Any]) -> str | None:
 
 def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
     said = deviation_note(metrics, sheets)
+    what = (ratio_name(metrics["inference"]) or "estimate").capitalize()
+    at_zero = "mean outcome" if of_number(metrics) else "odds"
     return (
-        f"odds ratio: for one unit more of the feature{said and f', {said}'}; {_INTERCEPT}: the "
-        "odds where all features are 0"
+        f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}; "
+        f"{_INTERCEPT}: the {at_zero} where all features are 0"
     )
+
+
+def ratio_name(inference: Mapping[str, Any]) -> str:
+    """Return the name of the exponential of a coefficient; empty where it means nothing."""
+    return _ratio_key(inference).replace("_", " ")
+
+
+def _ratio_key(inference: Mapping[str, Any]) -> str:
+    return str(inference.get("ratio", ODDS_RATIO) or "")
 
 
 def per_deviation(metrics: Metrics) -> str:
@@ -181,13 +213,31 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
             "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
             "penalised likelihood-ratio test": unknown if test is None else _test_text(test),
         }
+    explained = {"McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4)}
+    if fit.get("pearson") is not None:
+        explained = _number_facts(inference)
     return {
         "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
         "likelihood-ratio test": unknown if test is None else _test_text(test),
         "AIC": fixed(fit["aic"], 3),
         "deviance": fixed(fit["deviance"], 3)
         + ("" if null is None else f" (intercept only: {fixed(fit['null_deviance'], 3)})"),
-        "McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4),
+        **explained,
+    }
+
+
+def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
+    """Return how well a model of a number fits: the explained deviance, and the dispersion."""
+    fit, linear = inference["fit"], not _ratio_key(inference)
+    d2, dispersion = fixed(fit["d2"], 4), fit["dispersion"]
+    facts = {"R2" if linear else "explained share of the deviance (D2)": d2}
+    if linear:
+        root = None if dispersion is None else math.sqrt(dispersion)
+        return {**facts, "residual standard deviation": UNKNOWN if root is None else f"{root:.4g}"}
+    return {
+        **facts,
+        "Pearson's chi-square": fixed(fit["pearson"], 3),
+        "dispersion (by its degrees of freedom)": fixed(dispersion, 4),
     }
 
 
@@ -327,32 +377,32 @@ def _sheet(metrics: Metrics, contrast: str | None, rows: Sequence[Mapping[str, A
     if contrast is not None:
         start = "" if outcome is None else f"{outcome} = "
         outcome = f"{start}{contrast} against {inference['reference']}"
-    heading = f"Log odds of {outcome or 'label 1 of each hospital'}"
+    start, nameless = _HEADINGS.get(family(metrics), _HEADINGS["logistic"])
+    heading = f"{start} of {outcome or nameless}"
     if inference["penalised"]:
         heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
     if metrics.get("privacy"):
         heading += ", with the noise and clipping of differential privacy"
-    has_per_sd = bool(known(rows, "odds_ratio_sd"))
+    key, name = _ratio_key(inference), ratio_name(inference)
+    keys = [one for one in (key, f"{key}_sd") if key and known(rows, one)]
+    headings = [name if one == key else per_sd for one in keys]
     columns = ["feature", "estimate"]
     if not known(rows, "standard_error"):
         digits = places(known(rows, "estimate"), 3, 6)
-        ratios = ["odds_ratio", "odds_ratio_sd"] if has_per_sd else ["odds_ratio"]
-        columns += ["odds ratio", per_sd][: len(ratios)]
+        columns += headings
         cells = [
             (
                 row["name"],
                 _estimate(row, "estimate", digits),
-                *(_ratio(row, key, "estimate", 3) for key in ratios),
+                *(_ratio(row, key, "estimate", 3) for key in keys),
             )
             for row in rows
         ]
         return Sheet(heading, columns, list(map(Row, cells)))
     interval = f"{inference['level']:.0%} interval"
-    columns += ["std. error", interval, "z", "p", f"odds ratio ({interval})"]
-    keys = ["odds_ratio"]
-    if has_per_sd:
-        columns.append(f"{per_sd} ({interval})")
-        keys.append("odds_ratio_sd")
+    statistic = "z" if inference.get("freedom") is None else "t"
+    columns += ["std. error", interval, statistic, "p"]
+    columns += [f"{one} ({interval})" for one in headings]
     digits = places(known(rows, "standard_error"), 2, 6)
     shown = {key: _ratio_places(rows, key) for key in keys}
     return Sheet(heading, columns, [Row(_cells(row, digits, shown)) for row in rows])

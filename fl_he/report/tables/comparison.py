@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,7 @@ from fl_he.report.figures import (
     features_of,
     known,
     mean,
+    of_number,
     run_name,
 )
 from fl_he.report.tables.fitted import FittedTable, keep_whole
@@ -35,6 +36,10 @@ _SHARES = "the class shares alone"
 _COUNTED = "its encrypted counts of {} tested"
 #: Names of figures in a sentence that are not all in small letters.
 _CAPITALS = {"roc_auc": "ROC AUC", "brier_score": "Brier score"}
+
+
+def _significant(value: float | None) -> str:
+    return UNKNOWN if value is None else f"{value:.4g}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +73,13 @@ COLUMNS = (
     Column("roc_auc", "ROC AUC", "ROC\nAUC"),
     Column("log_loss", "log loss", "log\nloss"),
 )
+#: The same of a model of a number, with NUMBER_FIGURES.
+_OF_NUMBER = (
+    COLUMNS[0],
+    Column("rmse", "root mean\nsq. error", "RMSE", _significant),
+    Column("mean_deviance", "mean\ndeviance", "mean\ndev.", _significant),
+    Column("d2", "D2", "D2"),
+)
 #: Hospitals that a table lists one by one; the others are counted.
 _ROWS = 12
 #: Narrower names than this are less readable than lines that the terminal wraps.
@@ -76,21 +88,38 @@ _NAME_WIDTH = 10
 _TOLERANCE = 1e-6
 
 
+def columns_of(metrics: Metrics) -> Sequence[Column]:
+    """Return the columns of a run's comparison, beside the model's name."""
+    return _OF_NUMBER if of_number(metrics) else COLUMNS
+
+
+def is_tested(metrics: Metrics) -> bool:
+    """Return whether the federated model was tested on rows that are held out."""
+    return any(metrics["federated"].get(one.key) is not None for one in columns_of(metrics)[1:])
+
+
 def compared_models(metrics: Metrics) -> list[Row]:
     """Return each hospital alone, their mean, the federated model and the pooled one.
 
     Returns
     -------
     list of Row
-        The name of a model and a cell for each of `COLUMNS`; the run's own model is strong. At most
-        twelve hospitals; the others are counted, in a row without figures, and all are in the mean.
+        The name of a model and a cell for each of `columns_of`; the run's own model is strong. At
+        most twelve hospitals; the others are counted, in a row without figures, and all are in the
+        mean.
     """
     local, privacy = metrics["local"] or [], metrics.get("privacy")
+    columns = columns_of(metrics)
+
+    def _row(name: str, model: Mapping[str, Any], *, strong: bool = False) -> Row:
+        cells = (column.write(model.get(column.key)) for column in columns)
+        return Row((name, *cells), strong=strong)
+
     rows = [_row(f"{entry['hospital']} alone", entry) for entry in local[:_ROWS]]
     if len(local) > _ROWS:
         rows.append(Row((f"... {len(local) - _ROWS} more",)))
     if local:
-        rows.append(_row(LOCAL, {one.key: mean(known(local, one.key)) for one in COLUMNS}))
+        rows.append(_row(LOCAL, {one.key: mean(known(local, one.key)) for one in columns}))
     name = _PRIVATE.format(privacy["epsilon"]) if privacy else FEDERATED
     rows.append(_row(name, metrics["federated"], strong=True))
     if privacy and privacy.get("without_noise"):
@@ -191,18 +220,21 @@ def comparison_table(metrics: Metrics) -> FittedTable | Text:
         examples = count(metrics["federated"]["examples"])
         said = f"Trained, not tested: {run_name(metrics)}, {examples} examples"
         return Text("\n".join(filter(None, (said, note))))
-    title = f"{tested_on(metrics)}: {run_name(metrics)}"
+    title, columns = f"{tested_on(metrics)}: {run_name(metrics)}", columns_of(metrics)
+    short = "n: trained on, bal. acc.: balanced accuracy"
+    if of_number(metrics):
+        short = "n: trained on, RMSE: root mean squared error"
     wide = Table(title=Text(title), caption=note or None)
     narrow = Table(
         title=Text(title),
-        caption="\n".join(filter(None, ("n: trained on, bal. acc.: balanced accuracy", note))),
+        caption="\n".join(filter(None, (short, note))),
         box=SIMPLE,
         show_edge=False,
         padding=(0, 1, 0, 0),
     )
     for table, headings in (
-        (wide, [column.heading for column in COLUMNS]),
-        (narrow, [column.short for column in COLUMNS]),
+        (wide, [column.heading for column in columns]),
+        (narrow, [column.short for column in columns]),
     ):
         table.add_column("model", overflow="fold", min_width=_NAME_WIDTH)
         for heading in headings:
@@ -212,9 +244,5 @@ def comparison_table(metrics: Metrics) -> FittedTable | Text:
                 table.add_section()
             name, *cells = row.cells
             table.add_row(Text(name), *cells, style="bold" if row.strong else None)
-        keep_whole(table, range(1, 1 + len(COLUMNS)))
+        keep_whole(table, range(1, 1 + len(columns)))
     return FittedTable(wide, narrow)
-
-
-def _row(name: str, model: Mapping[str, Any], *, strong: bool = False) -> Row:
-    return Row((name, *(column.write(model[column.key]) for column in COLUMNS)), strong=strong)

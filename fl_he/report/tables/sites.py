@@ -6,21 +6,33 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.blocks import Row
-from fl_he.report.figures import count, decimal
+from fl_he.report.figures import count, decimal, of_number
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.metrics import Metrics
 
-COLUMNS = ("rows", "ROC AUC", "log loss", "Brier score", "came true", "mean forecast")
-_KEYS = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")
+_COLUMNS = {
+    "roc_auc": "ROC AUC",
+    "log_loss": "log loss",
+    "brier_score": "Brier score",
+    "observed": "came true",
+    "predicted": "mean forecast",
+}
+#: The same of a model of a number.
+_OF_NUMBER = {"observed": "mean outcome", "predicted": "mean forecast"}
 #: Sites that a table lists one by one; the others are counted.
 _ROWS = 50
 
 
+def site_columns(metrics: Metrics) -> list[str]:
+    """Return the headings of the table, beside the site's name."""
+    return ["rows", *(_OF_NUMBER if of_number(metrics) else _COLUMNS).values()]
+
+
 def site_rows(metrics: Metrics) -> list[Row]:
-    """Return a row for each site, its name first and a cell for each of `COLUMNS`."""
-    sites = metrics.get("sites") or []
+    """Return a row for each site, its name first and a cell for each of `site_columns`."""
+    sites, keys = metrics.get("sites") or [], _OF_NUMBER if of_number(metrics) else _COLUMNS
     rows = [
-        Row((one["hospital"], count(one["examples"]), *(decimal(one[key]) for key in _KEYS)))
+        Row((one["hospital"], count(one["examples"]), *(decimal(one[key]) for key in keys)))
         for one in sites[:_ROWS]
     ]
     if len(sites) > _ROWS:
@@ -48,10 +60,11 @@ def sites_table(metrics: Metrics) -> Table | None:
         return None
     table = Table(title=Text(sites_caption(metrics)))
     table.add_column("site", overflow="fold")
-    for heading in COLUMNS:
+    headings = site_columns(metrics)
+    for heading in headings:
         table.add_column(heading.replace(" ", "\n"), justify="right")
     for row in rows:
         name, *cells = row.cells
         table.add_row(Text(name), *cells)
-    keep_whole(table, range(1, 1 + len(COLUMNS)))
+    keep_whole(table, range(1, 1 + len(headings)))
     return table

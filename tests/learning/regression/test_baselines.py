@@ -157,7 +157,7 @@ def test_one_class_gives_the_constant_model(cancer: Dataset, label: float, examp
     rows = np.flatnonzero(cancer.labels == label)[:examples]
     theta = fit(cancer.take(rows), 1.0)
     np.testing.assert_array_equal(theta[:-1], np.zeros(30))
-    predicted = class_probabilities(theta, cancer.features)
+    predicted = class_probabilities(cancer, theta)
     succession = (examples + 1) / (examples + 2)
     np.testing.assert_allclose(predicted[:, 1], succession if label == 1.0 else 1 - succession)
     assert figures(predicted, cancer.labels)["accuracy"] == np.mean(cancer.labels == label)
@@ -187,7 +187,7 @@ def test_figures_are_those_counted_by_hand() -> None:
 
 def test_figures_agree_with_the_training_loss(cancer: Dataset) -> None:
     theta = np.append(np.full(30, -0.05), 0.2)
-    result = figures(class_probabilities(theta, cancer.features), cancer.labels)
+    result = figures(class_probabilities(cancer, theta), cancer.labels)
     examples = examples_of(cancer, theta)
     assert result["accuracy"] == np.mean(examples.hits)
     assert result["log_loss"] == pytest.approx(np.mean(examples.losses))

@@ -49,7 +49,7 @@ def test_loss_and_accuracy_are_those_of_scikit_learn() -> None:
     model.intercept_ = theta[-1:]
     expected = model.predict_proba(data.features)[:, 1]
     margins = LOGISTIC.margins(data.features, theta)
-    np.testing.assert_allclose(LOGISTIC.probabilities(margins)[:, 0], expected, rtol=1e-12)
+    np.testing.assert_allclose(LOGISTIC.means(margins)[:, 0], expected, rtol=1e-12)
     assert log_loss(data, theta) == pytest.approx(metrics.log_loss(data.labels, expected))
     assert np.mean(examples_of(data, theta).hits) == model.score(data.features, data.labels)
 

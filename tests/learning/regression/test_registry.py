@@ -2,46 +2,67 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+import statsmodels.api as sm
+from scipy.optimize import minimize_scalar
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
-from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.family import ClassFamily, Family
+from fl_he.learning.regression.gamma import GAMMA
+from fl_he.learning.regression.gaussian import GAUSSIAN
+from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.regression.logistic import LOGISTIC
+from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.registry import (
     FAMILIES,
     class_probabilities,
-    classes_of,
     family_for,
+    family_named,
+    family_of,
     model_of,
 )
 from fl_he.learning.regression.softmax import SOFTMAX
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
 #: Of a model of each family.
-CLASSES = {LOGISTIC: 2, SOFTMAX: 4}
+CLASSES: dict[Family, int] = {LOGISTIC: 2, SOFTMAX: 4, GAUSSIAN: 0, POISSON: 0, GAMMA: 0}
 RNG = np.random.default_rng(3)
+OF_STATSMODELS = {
+    "gaussian": sm.families.Gaussian(),
+    "poisson": sm.families.Poisson(),
+    "gamma": sm.families.Gamma(sm.families.links.Log()),
+}
 
-by_family = pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.trained.FORMAT)
+by_family = pytest.mark.parametrize("family", FAMILIES.values(), ids=lambda family: family.name)
+of_classes = pytest.mark.parametrize("family", [LOGISTIC, SOFTMAX], ids=lambda family: family.name)
+of_numbers = pytest.mark.parametrize(
+    "family", [GAUSSIAN, POISSON, GAMMA], ids=lambda family: family.name
+)
 
 
 def test_the_number_of_classes_decides() -> None:
     assert [family_for(classes) for classes in (2, 3, 10)] == [LOGISTIC, SOFTMAX, SOFTMAX]
     with pytest.raises(DataError, match="at least 2 classes, got 1"):
         family_for(1)
-    assert [classes_of(rows) for rows in range(5)] == [None, 2, None, 3, 4]
-    with pytest.raises(DataError, match="no model with 2 rows"):
-        class_probabilities(np.zeros(6), np.zeros((1, 2)))
+    numbers = Dataset(np.zeros((1, 2)), np.ones(1), ("a", "b"), family="poisson")
+    assert family_of(numbers) is POISSON
+    assert family_of(replace(numbers, family="")) is LOGISTIC
+    with pytest.raises(DataError, match="at least 2 classes, got 0"):
+        class_probabilities(numbers, np.zeros(3))
 
 
 @by_family
 def test_counts_names_and_zeros_fit_each_other(family: Family) -> None:
     classes = CLASSES[family]
-    assert family_for(classes) is family
+    assert family_named(family.name if not classes else "", classes) is family
     assert family.rows(1) == 0
     count = family.count(3, classes)
-    assert classes_of(family.rows(classes)) == classes
     assert parameters.split(np.zeros(count), 3)[0].shape == (family.rows(classes), 3)
     names = family.parameter_names(["a", "b", "c"], [f"k{i}" for i in range(classes)])
     assert len(names) == len(set(names)) == count
@@ -50,12 +71,12 @@ def test_counts_names_and_zeros_fit_each_other(family: Family) -> None:
     assert family.zeros(3, classes).tolist() == [0.0] * count
 
 
-@by_family
-def test_probabilities_losses_and_residuals_fit_each_other(family: Family) -> None:
+@of_classes
+def test_probabilities_losses_and_residuals_fit_each_other(family: ClassFamily) -> None:
     classes = CLASSES[family]
     rows, labels = family.rows(classes), RNG.integers(0, classes, 50).astype(float)
     margins = RNG.standard_normal((50, rows))
-    before, probabilities = margins.copy(), family.probabilities(margins)
+    before, probabilities = margins.copy(), family.means(margins)
     of_classes = family.of_classes(probabilities)
     np.testing.assert_allclose(of_classes.sum(axis=1), 1.0)
     own = of_classes[np.arange(50), labels.astype(int)]
@@ -66,11 +87,11 @@ def test_probabilities_losses_and_residuals_fit_each_other(family: Family) -> No
         slope = (family.losses(moved, labels) - family.losses(margins, labels)) / step
         residuals = family.residuals(margins, probabilities, labels)
         np.testing.assert_allclose(residuals[:, a], slope, atol=1e-5)
-        turned = family.residuals(moved, family.probabilities(moved), labels)
+        turned = family.residuals(moved, family.means(moved), labels)
         weights = np.linspace(0.5, 2.0, 50)
         for b in range(rows):
             curvature = weights * (turned[:, b] - residuals[:, b]) / step
-            found = family.curvature(weights, margins, probabilities, labels, a=a, b=b)
+            found = family.curvature(weights, probabilities, a=a, b=b)
             np.testing.assert_allclose(found, curvature, atol=1e-5)
     np.testing.assert_array_equal(margins, before)
     assert (family.predicted(probabilities) == of_classes.argmax(axis=1)).all()
@@ -84,16 +105,76 @@ def test_a_trained_model_has_the_parameters_and_predicts_by_them(family: Family)
     classes = CLASSES[family]
     theta = RNG.standard_normal(family.count(2, classes))
     scaling = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    model = model_of(theta, ("a", "b"), scaling, None, ())
+    model = model_of(theta, ("a", "b"), scaling, None, (), family=family)
     assert isinstance(model, family.trained)
     np.testing.assert_array_equal(model.theta, theta)
-    assert len(model.labels) == classes
     raw = RNG.standard_normal((5, 2))
-    scores = class_probabilities(theta, scaling.apply(raw))
-    found = model.predict_probability(raw)
-    np.testing.assert_array_equal(found, scores[:, 1] if found.ndim == 1 else scores)
+    scores = family.means(family.margins(scaling.apply(raw), theta))
+    np.testing.assert_array_equal(model.expected(raw), scores[:, 0] if classes != 4 else scores)
     again = family.trained.from_json(model.to_json())
     assert again.to_json() == model.to_json()
     header, rows = model.predictions(raw)
     assert {len(row) for row in rows} == {len(header)}
     assert len(rows) == 5
+
+
+def outcomes(family: GlmFamily, means: Array) -> Array:
+    """Return numbers of a family with these means."""
+    drawn = {
+        "gaussian": lambda: RNG.normal(means, 2.0),
+        "poisson": lambda: RNG.poisson(means).astype(float),
+        "gamma": lambda: RNG.gamma(3.0, means / 3.0),
+    }
+    return np.asarray(drawn[family.name](), dtype=np.float64)
+
+
+@of_numbers
+def test_losses_of_numbers_are_the_likelihoods_but_for_terms_without_margins(
+    family: GlmFamily,
+) -> None:
+    margins = RNG.normal(0.5, 0.5, (60, 1))
+    means = family.means(margins)
+    labels = outcomes(family, means[:, 0])
+    theirs = OF_STATSMODELS[family.name]
+    expected = -theirs.loglike_obs(labels, means[:, 0], scale=1.0)
+    ours = family.losses(margins, labels) + (family.base(labels) if family is POISSON else 0.0)
+    assert np.ptp(ours - expected) < 1e-9  # a constant of the dispersion
+    deviance = 2.0 * (family.losses(margins, labels) - family.saturated(labels))
+    np.testing.assert_allclose(deviance, theirs.resid_dev(labels, means[:, 0]) ** 2, atol=1e-9)
+    pearson = family.pearson(means, labels)
+    chi2 = (labels - means[:, 0]) ** 2 / theirs.variance(means[:, 0])
+    np.testing.assert_allclose(pearson, chi2, rtol=1e-12)
+    step = 1e-6
+    slope = (family.losses(margins + step, labels) - family.losses(margins, labels)) / step
+    np.testing.assert_allclose(
+        family.residuals(margins, means, labels)[:, 0], slope, atol=1e-4, rtol=1e-4
+    )
+    weights = np.linspace(0.5, 2.0, 60)
+    expected = weights / (theirs.variance(means[:, 0]) * theirs.link.deriv(means[:, 0]) ** 2)
+    np.testing.assert_allclose(family.curvature(weights, means, a=0, b=0), expected, rtol=1e-12)
+    assert family.link(float(means[0, 0])) == pytest.approx(margins[0, 0])
+
+
+@of_numbers
+def test_the_mean_log_likelihood_is_the_largest_over_dispersions(family: GlmFamily) -> None:
+    margins = RNG.normal(0.5, 0.5, (400, 1))
+    means = family.means(margins)
+    labels = outcomes(family, means[:, 0])
+    moments = OutcomeMoments(*(family.outcome_sums(labels) / 400))
+    found = family.log_likelihood(float(family.losses(margins, labels).mean()), moments)
+    theirs = OF_STATSMODELS[family.name]
+    if family.has_dispersion:
+        largest = -minimize_scalar(
+            lambda log: -theirs.loglike_obs(labels, means[:, 0], scale=np.exp(log)).mean(),
+            bounds=(-5.0, 5.0),
+            options={"xatol": 1e-10},
+        ).fun
+    else:
+        largest = theirs.loglike_obs(labels, means[:, 0]).mean()
+    assert found == pytest.approx(largest, rel=1e-9)
+    assert moments.deviation == pytest.approx(labels.std())
+
+
+def test_the_deviation_of_a_constant_outcome_is_one() -> None:
+    moments = OutcomeMoments(*(GAUSSIAN.outcome_sums(np.full(7, 1e6)) / 7))
+    assert moments.deviation == 1.0

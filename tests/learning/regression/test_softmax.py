@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.logistic import LOGISTIC, LogisticModel
 from fl_he.learning.regression.registry import class_probabilities, load_model, model_of
-from fl_he.learning.regression.softmax import SoftmaxModel
+from fl_he.learning.regression.softmax import SOFTMAX, SoftmaxModel
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
 THETA = np.array([0.5, -1.0, 0.25, 1.5, 0.75, -0.5, 0.1, 0.2, -0.3])
@@ -18,7 +19,7 @@ SCALING = Scaling(np.array([10.0, -2.0]), np.array([4.0, 0.5]))
 
 
 def model() -> SoftmaxModel:
-    built = model_of(THETA, ("age", "größe"), SCALING, None, ("a", "b", "ß"))
+    built = model_of(THETA, ("age", "größe"), SCALING, None, ("a", "b", "ß"), family=SOFTMAX)
     assert isinstance(built, SoftmaxModel)
     return built
 
@@ -34,14 +35,16 @@ def test_the_file_is_readable_without_this_project() -> None:
         for row, b in zip(content["coefficients"], content["intercepts"], strict=True)
     ]
     expected = np.exp(margins) / np.exp(margins).sum()
-    np.testing.assert_allclose(model().predict_probability(np.array([x]))[0], expected)
-    scaled = SCALING.apply(np.array([x]))
-    np.testing.assert_allclose(class_probabilities(THETA, scaled)[0], expected)
+    np.testing.assert_allclose(model().expected(np.array([x]))[0], expected)
+    scaled = Dataset(SCALING.apply(np.array([x])), np.zeros(1), ("a", "b"), classes=("a", "b", "c"))
+    np.testing.assert_allclose(class_probabilities(scaled, THETA)[0], expected)
     assert all(key in content["how_to_use"] for key in ("intercepts", "classes", "mean", "scale"))
 
 
 def test_it_says_whether_the_classes_weighed_the_same() -> None:
-    weighted = model_of(THETA, ("a", "b"), SCALING, None, (), class_weights=(1.0, 2.0, 0.5))
+    weighted = model_of(
+        THETA, ("a", "b"), SCALING, None, (), family=SOFTMAX, class_weights=(1.0, 2.0, 0.5)
+    )
     assert (model().class_weight, weighted.class_weight) == ("equal", "balanced")
 
 
@@ -54,7 +57,9 @@ def test_it_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_no_class_shares_its_column_with_the_prediction() -> None:
-    built = model_of(THETA, ("age", "größe"), SCALING, None, ("a", "predicted", "c"))
+    built = model_of(
+        THETA, ("age", "größe"), SCALING, None, ("a", "predicted", "c"), family=SOFTMAX
+    )
     headings, (row,) = built.predictions(np.array([[12.0, -1.0]]))
     assert headings == ["predicted_label", "a", "predicted", "c"]
     assert row[0] == max(zip(row[1:], headings[1:], strict=True))[1]
@@ -62,18 +67,18 @@ def test_no_class_shares_its_column_with_the_prediction() -> None:
 
 
 def test_two_classes_are_a_logistic_model(tmp_path: Path) -> None:
-    built = model_of(np.array([1.0, 2.0, 0.5]), ("a", "b"), SCALING, "sick", ())
+    built = model_of(np.array([1.0, 2.0, 0.5]), ("a", "b"), SCALING, "sick", (), family=LOGISTIC)
     assert isinstance(built, LogisticModel)
     built.save(tmp_path / "model.json")
     assert isinstance(load_model(tmp_path / "model.json"), LogisticModel)
-    scaled = np.array([[0.3, -0.2]])
+    scaled = Dataset(np.array([[0.3, -0.2]]), np.zeros(1), ("a", "b"))
     p = 1 / (1 + np.exp(-(0.3 - 0.4 + 0.5)))
-    found = class_probabilities(np.array([1.0, 2.0, 0.5]), scaled)
+    found = class_probabilities(scaled, np.array([1.0, 2.0, 0.5]))
     np.testing.assert_allclose(found, [[1 - p, p]])
 
 
 def test_classes_that_nobody_named_are_numbered() -> None:
-    built = model_of(THETA, ("a", "b"), SCALING, None, ())
+    built = model_of(THETA, ("a", "b"), SCALING, None, (), family=SOFTMAX)
     assert isinstance(built, SoftmaxModel)
     assert built.classes == ("0", "1", "2")
 

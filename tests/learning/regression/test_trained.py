@@ -54,7 +54,7 @@ def test_the_file_is_readable_without_this_project() -> None:
     for i, value in enumerate(x):
         z += content["coefficients"][i] * (value - content["mean"][i]) / content["scale"][i]
     expected = 1 / (1 + math.exp(-z))
-    assert model().predict_probability(np.array([x]))[0] == pytest.approx(expected, rel=1e-14)
+    assert model().expected(np.array([x]))[0] == pytest.approx(expected, rel=1e-14)
     formula = content["how_to_use"]
     assert all(key in formula for key in ("intercept", "coefficients", "mean", "scale"))
     assert "'positive'" in formula
@@ -224,7 +224,7 @@ def test_a_model_is_checked_when_it_is_made() -> None:
 )
 def test_features_that_do_not_fit_the_model_are_refused(features: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        model().predict_probability(features)
+        model().expected(features)
 
 
 @pytest.mark.parametrize("weighting", [*WEIGHTINGS, None])

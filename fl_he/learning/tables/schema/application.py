@@ -87,6 +87,7 @@ def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) ->
         names,
         positive=positive,
         classes=schema.outcome.classes,
+        family=schema.outcome.family or "",
         levels=table.levels,
         notes=table.notes,
         types=(f"schema {schema.digest[:16]}",) * len(names),
@@ -137,6 +138,7 @@ def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Da
         tuple(sorted(names)),
         positive=positive,
         classes=schema.outcome.classes,
+        family=schema.outcome.family or "",
     )
 
 
@@ -375,7 +377,8 @@ class _Labels:
 
     def __init__(self, outcome: Outcome, missing: Missing, decimal: str) -> None:
         self._outcome, self._missing = outcome, missing
-        self._commas = decimal == "," and outcome.threshold is not None
+        is_number = outcome.threshold is not None or bool(outcome.family)
+        self._commas = decimal == "," and is_number
         named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
         self._named = frozenset(named)
         texts = missing.folded | {text.lower() for text in missing.exact}
@@ -406,6 +409,8 @@ class _Labels:
             return labels.is_at_least(outcome.threshold), name
         if outcome.classes:
             return labels.place_among(outcome.classes), None
+        if outcome.family:
+            return labels.outcomes(outcome.family, outcome.transform), outcome.name
         return labels.is_zero_or_one()
 
     @property
@@ -430,4 +435,5 @@ class _Labels:
     @property
     def levels(self) -> tuple[str, ...]:
         """See Labels."""
-        return () if self._outcome.threshold is not None else self._labels.levels
+        is_number = self._outcome.threshold is not None or self._outcome.family
+        return () if is_number else self._labels.levels

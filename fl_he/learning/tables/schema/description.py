@@ -226,19 +226,39 @@ class Column(_Described):
 
 
 class Outcome(_Described):
-    """The column to predict; see :func:`fl_he.learning.tables.data.load_table`."""
+    """The column to predict; see :func:`fl_he.learning.tables.data.load_table`.
+
+    Attributes
+    ----------
+    positive, threshold, classes
+        Of an outcome that is a class.
+    family, transform, unit
+        Of an outcome that is a number: the family of models, what is applied to the number first,
+        and the unit.
+    """
 
     column: _Name
     positive: str | None = None
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     classes: tuple[str, ...] = ()
+    family: Literal["gaussian", "poisson", "gamma"] | None = None
+    transform: Literal["log", "sqrt"] | None = None
+    unit: str | None = None
     missing: Literal["refuse", "drop-row"] = "refuse"
     aliases: tuple[_Name, ...] = ()
 
+    @property
+    def name(self) -> str:
+        """The column with its transformation."""
+        return f"{self.transform}({self.column})" if self.transform else self.column
+
     @model_validator(mode="after")
     def _check(self) -> Outcome:
-        if sum(bool(one) for one in (self.positive, self.threshold is not None, self.classes)) > 1:
-            raise ValueError("at most one of positive, threshold and classes must be given")
+        given = (self.positive, self.threshold is not None, self.classes, self.family)
+        if sum(bool(one) for one in given) > 1:
+            raise ValueError("at most one of positive, threshold, classes and family must be given")
+        if (self.transform or self.unit) and not self.family:
+            raise ValueError("transform and unit must come with family, as the outcome is a number")
         if self.classes and (len(self.classes) < 3 or len(set(self.classes)) < len(self.classes)):
             raise ValueError("classes must be at least 3 different labels; of two, name positive")
         return self

@@ -1,0 +1,201 @@
+"""Generalised linear models of a number, with one row of coefficients and an intercept.
+
+The expected outcome is a function of the margin, the inverse of the link. The variance is the
+dispersion times a function of the mean. Source: McCullagh and Nelder 1989, "Generalized Linear
+Models", 2nd edition, chapter 2.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression import parameters
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.trained import (
+    TrainedModel,
+    read_names,
+    read_number,
+    read_numbers,
+    read_optional_text,
+)
+from fl_he.learning.tables.arrays import Array, finite_array, set_fields
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import column_sums
+from fl_he.learning.tables.table_file import RowNumbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GlmModel(TrainedModel):
+    """A generalised linear model and the scaling of its features; see TrainedModel.
+
+    Parameters
+    ----------
+    coefficients
+        Shape (d,), for features after the scaling and the outcome in its own unit.
+    intercept
+        A finite number.
+    outcome
+        Name of the outcome; ``None`` where nobody said.
+    """
+
+    VERSION = 1
+    MEMBERS: ClassVar = {
+        "outcome": read_optional_text,
+        "feature_names": read_names,
+        "mean": read_numbers,
+        "scale": read_numbers,
+        "coefficients": read_numbers,
+        "intercept": read_number,
+    }
+    coefficients: Array
+    intercept: float
+    outcome: str | None = None
+
+    def __post_init__(self) -> None:
+        self.check_features()
+        coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
+        intercept = finite_array(self.intercept, "intercept", dimensions=0)
+        if not len(self.feature_names) == len(self.mean) == len(coefficients):
+            raise DataError(
+                "feature_names, mean and coefficients must be of equal length, "
+                f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
+            )
+        set_fields(self, coefficients=coefficients, intercept=float(intercept))
+
+    @property
+    def theta(self) -> Array:
+        """See TrainedModel."""
+        return parameters.join(self.coefficients, np.array([self.intercept]))
+
+    def predictions(
+        self, raw_features: Array, rows: RowNumbers | None = None
+    ) -> tuple[list[str], list[list[str]]]:
+        """See TrainedModel."""
+        return ["expected"], [[repr(mean)] for mean in self.expected(raw_features, rows).tolist()]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeMoments:
+    """Means over all examples of functions of the outcome, known before the first step.
+
+    Attributes
+    ----------
+    mean
+        Of the outcome.
+    square
+        Of its square.
+    saturated
+        Of the loss of a model that predicts each outcome.
+    base
+        Of the terms of the negative log likelihood that the loss leaves out.
+    """
+
+    mean: float
+    square: float
+    saturated: float
+    base: float
+
+    @property
+    def deviation(self) -> float:
+        """Standard deviation of the outcome, the population's; 1 if it is 0 within rounding."""
+        variance = self.square - self.mean**2
+        tiny = 8 * np.finfo(np.float64).eps * self.square
+        return float(np.sqrt(variance)) if variance > tiny else 1.0
+
+
+class GlmFamily(Family):
+    """A family of generalised linear models.
+
+    Attributes
+    ----------
+    has_dispersion : bool
+        Whether the dispersion is estimated, by Pearson's chi-square; else it is 1.
+    ratio : str
+        Name of the exponential of a coefficient; empty with the identity as link.
+    may_separate : bool
+        Whether outcomes of 0 can make an estimate infinite.
+    """
+
+    has_dispersion: ClassVar[bool]
+    ratio: ClassVar[str]
+    may_separate: ClassVar[bool] = False
+
+    def rows(self, classes: int) -> int:
+        """See Family."""
+        return 1 if classes == 0 else 0
+
+    def count(self, features: int, classes: int = 0) -> int:
+        """See Family."""
+        return features + 1
+
+    def members(
+        self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]
+    ) -> dict[str, Any]:
+        """See Family."""
+        return {
+            "coefficients": coefficients[0],
+            "intercept": float(intercepts[0]),
+            "outcome": meaning,
+        }
+
+    def start(self, features: int, moments: OutcomeMoments) -> Array:
+        """Return the model that predicts the mean, from which training starts.
+
+        Raises
+        ------
+        DataError
+            If the mean has no link.
+        """
+        return parameters.join(np.zeros(features), np.array([self.link(moments.mean)]))
+
+    def outcome_sums(self, labels: Array) -> Array:
+        """Return the sums of `OutcomeMoments`, shape (4,), infinite if they are no float64."""
+        with np.errstate(over="ignore"):
+            parts = (labels, np.square(labels), self.saturated(labels), self.base(labels))
+        return column_sums(np.column_stack(parts))
+
+    def unit(self, moments: OutcomeMoments) -> float:
+        """Return the size of an effect that counts as 1."""
+        return 1.0 if self.ratio else moments.deviation
+
+    def pearson(self, means: Array, labels: Array) -> Array:
+        """Return the parts of Pearson's chi-square, ``(y - mu)^2 / V(mu)``, shape (m,)."""
+        with np.errstate(over="ignore"):
+            parts: Array = np.square(labels - means[:, 0]) / self.variance(means[:, 0])
+        return parts
+
+    @abstractmethod
+    def link(self, mean: float) -> float:
+        """Return the margin of a mean; raises DataError if it has none."""
+
+    @abstractmethod
+    def variance(self, means: Array) -> Array:
+        """Return the variance of outcomes with these means, for dispersion 1."""
+
+    @abstractmethod
+    def saturated(self, labels: Array) -> Array:
+        """Return the loss of each example where its mean is its label, shape (m,)."""
+
+    @abstractmethod
+    def base(self, labels: Array) -> Array:
+        """Return the terms of the negative log likelihood that `losses` leaves out, shape (m,)."""
+
+    @abstractmethod
+    def log_likelihood(self, loss: float, moments: OutcomeMoments) -> float:
+        """Return the mean log likelihood of a mean loss, at the likeliest dispersion."""
+
+
+def fitted_with_log_link(regressor: Any, dataset: Dataset, C: float) -> Iterator[Array]:
+    """Fit a regressor of scikit-learn to a dataset; see :meth:`Family.fits`."""
+    strength = 0.0 if math.isinf(C) else 1.0 / (C * dataset.examples)
+    for solver in ("newton-cholesky", "lbfgs"):
+        model = regressor(alpha=strength, tol=1e-10, max_iter=10_000, solver=solver)
+        model.fit(dataset.features, dataset.labels)
+        yield parameters.join(model.coef_, np.array([model.intercept_]))

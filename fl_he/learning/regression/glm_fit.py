@@ -1,0 +1,106 @@
+"""How well a model of a number fits the rows that it was trained on, and others."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.inference import chi_squared
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset
+
+
+def goodness_of_fit(
+    family: GlmFamily,
+    moments: OutcomeMoments,
+    losses: tuple[float, float | None],
+    *,
+    examples: int,
+    df: int,
+    pearson: float,
+) -> dict[str, Any]:
+    """Return how well a model of a number fits beside the mean alone.
+
+    Parameters
+    ----------
+    family
+    moments
+        Of the outcome of all examples.
+    losses
+        Mean losses of the model at its estimates, and of the mean alone; ``None``: not known.
+    examples
+        How many there are.
+    df
+        Number of the coefficients, without the intercept.
+    pearson
+        Pearson's chi-square at the estimates.
+
+    Returns
+    -------
+    dict
+        The members of :func:`fl_he.learning.regression.inference.goodness_of_fit`, without
+        McFadden's R2: ``deviance`` and ``null_deviance`` for dispersion 1 (McCullagh and Nelder
+        1989, section 2.3), ``aic`` with an estimated dispersion as a parameter, and log likelihoods
+        at their likeliest dispersions. In addition ``d2`` (1 - deviance / null deviance, R2 of a
+        linear model), ``pearson`` and ``dispersion`` (``pearson`` by its degrees of freedom, `None`
+        if there are none). A figure that is not finite is ``None``.
+    """
+    likelihoods = [
+        None if one is None else examples * family.log_likelihood(one, moments) for one in losses
+    ]
+    log_likelihood, null = likelihoods
+    deviance, null_deviance = (
+        None if one is None else max(0.0, 2.0 * examples * (one - moments.saturated))
+        for one in losses
+    )
+    count, freedom = df + 1 + family.has_dispersion, examples - df - 1
+    figures = {
+        "log_likelihood": log_likelihood,
+        "parameters": count,
+        "aic": None if log_likelihood is None else 2 * count - 2 * log_likelihood,
+        "deviance": deviance,
+        "null_log_likelihood": null,
+        "null_deviance": null_deviance,
+        "mcfadden_r2": None,
+        "d2": None if not null_deviance or deviance is None else 1 - deviance / null_deviance,
+        "pearson": pearson,
+        "dispersion": pearson / freedom if freedom > 0 else None,
+    }
+    finite = {
+        name: value if value is not None and math.isfinite(value) else None
+        for name, value in figures.items()
+    }
+    test = None
+    if finite["null_log_likelihood"] is not None and finite["log_likelihood"] is not None:
+        gained = finite["log_likelihood"] - finite["null_log_likelihood"]
+        test = chi_squared(max(0.0, 2 * gained), df)
+    return {**finite, "likelihood_ratio": test}
+
+
+def figures(family: GlmFamily, dataset: Dataset, theta: Array) -> dict[str, float]:
+    """Compare the expected outcomes of a model with those of a dataset.
+
+    Returns
+    -------
+    dict
+        ``rmse``, the root of the mean square of the difference; ``mean_deviance``, of one example;
+        and ``d2``, 1 less its ratio to that of the dataset's own mean, NaN if that is 0.
+    """
+    labels, margins = dataset.labels, family.margins(dataset.features, theta)
+    saturated = family.saturated(labels)
+
+    def deviance(of: Array) -> float:
+        with np.errstate(over="ignore"):
+            return 2.0 * float(np.mean(family.losses(of, labels) - saturated))
+
+    found, mean, null = deviance(margins), float(np.mean(labels)), 0.0
+    if mean > 0.0 or not family.ratio:
+        null = deviance(np.full((len(labels), 1), family.link(mean)))
+    return {
+        "rmse": float(np.sqrt(np.mean(np.square(labels - family.means(margins)[:, 0])))),
+        "mean_deviance": found,
+        "d2": 1.0 - found / null if null > 0 else math.nan,
+    }

@@ -1,0 +1,85 @@
+"""Poisson regression: counts whose mean is the exponential of the margin.
+
+Source: McCullagh and Nelder 1989, "Generalized Linear Models", 2nd edition, chapter 6.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.regression.glm import GlmFamily, GlmModel, OutcomeMoments, fitted_with_log_link
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.table_file import RowNumbers
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PoissonModel(GlmModel):
+    """A Poisson model; see GlmModel."""
+
+    FORMAT = "fl-he poisson model"
+    HOW_TO_USE = (
+        "expected count = exp(intercept + sum over features i of coefficients[i] * (x[i] - "
+        "mean[i]) / scale[i]), x in the order of feature_names"
+    )
+
+    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
+        """See TrainedModel."""
+        return POISSON.means(self.margins(raw_features, rows))[:, 0]
+
+
+class _Poisson(GlmFamily):
+    name = "poisson"
+    trained = PoissonModel
+    has_dispersion = False
+    ratio = "rate_ratio"
+    may_separate = True
+
+    def means(self, margins: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return np.exp(margins)
+
+    def losses(self, margins: Array, labels: Array) -> Array:
+        """Return ``mu - y log(mu)``."""
+        with np.errstate(over="ignore"):
+            losses: Array = np.exp(margins[:, 0]) - labels * margins[:, 0]
+        return losses
+
+    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
+        return means - labels[:, None]
+
+    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+        return weights * means[:, 0]
+
+    def link(self, mean: float) -> float:
+        if not mean > 0.0:
+            raise DataError("counts must be above 0 in some rows, got 0 in all hospitals' rows")
+        return math.log(mean)
+
+    def variance(self, means: Array) -> Array:
+        return means
+
+    def saturated(self, labels: Array) -> Array:
+        return labels - labels * np.log(np.where(labels > 0.0, labels, 1.0))
+
+    def base(self, labels: Array) -> Array:
+        """See GlmFamily: ``log(y!)``."""
+        return np.array([math.lgamma(label + 1.0) for label in labels])
+
+    def log_likelihood(self, loss: float, moments: OutcomeMoments) -> float:
+        """See GlmFamily."""
+        return -loss - moments.base
+
+    def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
+        """See Family."""
+        from sklearn.linear_model import PoissonRegressor  # noqa: PLC0415 - lazy
+
+        return fitted_with_log_link(PoissonRegressor, dataset, C)
+
+
+POISSON = _Poisson()
