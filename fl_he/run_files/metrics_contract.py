@@ -150,6 +150,10 @@ def ratio_figures(ratio: str) -> tuple[str, ...]:
     return tuple(f"{name}{end}" for name in both for end in ("", "_lower", "_upper"))
 
 
+#: What is known of one coefficient of classes.
+COEFFICIENT = (*INFERENCE, *ratio_figures(ODDS_RATIO))
+
+
 def _read_inference(value: object, at: Place) -> object:
     found: Mapping[str, Any] = _kind(_INFERENCE).read(value, at)
     rows = _kind([_figures(*ratio_figures(found.get("ratio", ODDS_RATIO) or ""))])

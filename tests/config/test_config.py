@@ -33,6 +33,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.drop": [],
     "data.schema": None,
     "data.reading": [],
+    "data.family": None,
     "data.reference": None,
     "inference.groups": [],
     "inference.profile": [],

@@ -67,7 +67,7 @@ def changed(settings: dict[str, Any]) -> Config:
         ),
         (
             {**TABLE, "data.classes": ["a", "b", "c"], "data.positive": "a"},
-            "must be set, got both",
+            "must be set, got 2",
         ),
         ({"tolerance": -1.0}, r"tolerance must be from 1e-12 to 1e\+12, got -1"),
         # A distance of 0 is never reached, so that nothing would have standard errors.
@@ -190,7 +190,7 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"data.name": "csv", "data.path": "t.csv"}, "data.target must be set for data=csv"),
         (
             {**TABLE, "data.positive": "1", "data.threshold": 2.0},
-            "at most one of data.positive .* and data.threshold .* must be set, got both",
+            "at most one of data.positive .* and data.threshold .* must be set, got 2",
         ),
         ({**TABLE, "data.threshold": math.inf}, "data.threshold must be finite, or null, got inf"),
         ({"data.path": "t.csv"}, "data.path must be left out for data=breast_cancer"),

@@ -54,7 +54,7 @@ from fl_he.run_files.checkpoint import (
     load_checkpoint,
 )
 from fl_he.run_files.metrics import read_metrics
-from fl_he.run_files.metrics_contract import FIGURES, FIT, INFERENCE, MetricsError
+from fl_he.run_files.metrics_contract import COEFFICIENT, FIGURES, FIT, MetricsError
 from fl_he.wire.encrypted_sum import DecryptRequest
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import Outcome
@@ -323,7 +323,7 @@ def _metrics() -> list[Any]:
             "penalised": False,
             **{"withheld": None, "outcome": "sick", "reference": None},
             "coefficients": [
-                {"name": "age", "class": None, "left_out": None, **dict.fromkeys(INFERENCE, 0.5)}
+                {"name": "age", "class": None, "left_out": None, **dict.fromkeys(COEFFICIENT, 0.5)}
             ],
             "fit": {
                 **dict.fromkeys(FIT, -0.5),

@@ -16,7 +16,7 @@ from fl_he.report.files import draw_run, write_comparison, write_page, write_run
 from fl_he.report.plots import write_plot
 from fl_he.report.tables.sweep import SweepRow
 from fl_he.run_files.metrics import read_metrics
-from fl_he.run_files.metrics_contract import INFERENCE
+from fl_he.run_files.metrics_contract import COEFFICIENT
 from fl_he.terminal.show import show_run
 
 _FINDINGS: dict[str, Any] = {
@@ -86,7 +86,7 @@ def test_figures_that_are_not_finite_are_null(
         *("metrics.json", "model.json", "report.html", "comparison.png")
     }
     read = read_metrics(tmp_path)
-    assert all(row[key] is None for row in read["inference"]["coefficients"] for key in INFERENCE)
+    assert all(row[key] is None for row in read["inference"]["coefficients"] for key in COEFFICIENT)
     draw_run(tmp_path, read)
     show_run(read, tmp_path)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from example_metrics import make_deployed, make_metrics, make_private
 
-from fl_he.run_files.metrics_contract import FIT, INFERENCE
+from fl_he.run_files.metrics_contract import COEFFICIENT, FIT
 
 HOSTILE = "<script>alert('x')</script>\"'&{{ 7 * 7 }}"
 
@@ -22,7 +22,7 @@ def make_newton() -> dict[str, Any]:
         "penalised": False,
         **{"withheld": None, "outcome": HOSTILE, "reference": None},
         "coefficients": [
-            {"name": name, "class": None, "left_out": None, **dict.fromkeys(INFERENCE, 0.0625)}
+            {"name": name, "class": None, "left_out": None, **dict.fromkeys(COEFFICIENT, 0.0625)}
             for name in names
         ],
         "fit": {

@@ -182,7 +182,7 @@ def test_a_path_may_begin_at_the_users_home(
     [
         ({"target": "kind", "positive": "M"}, "one of the columns 'id', 'age', 'type', got"),
         ({"target": "type", "drop": ["id"]}, "true and false, .*, got 2 other labels$"),
-        ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got both"),
+        ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got 2"),
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must be one of .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
         ({"target": "type", "positive": "M", "drop": ["id", "age"]}, "a feature beside 'type'"),
@@ -270,7 +270,7 @@ def test_a_table_of_more_classes(tmp_path: Path) -> None:
     assert dataset.positive is None
     with pytest.raises(DataError, match=r"'a', 'b', 'd' only, got 2 others, .* row 2 "):
         load_table(path, target="kind", classes=("a", "b", "d"))
-    with pytest.raises(DataError, match="must be given, got both"):
+    with pytest.raises(DataError, match="must be given, got 2"):
         load_table(path, target="kind", classes=("a", "b", "c"), positive="a")
     empty = csv(tmp_path, "age,kind\n30,a\n40,\n")
     with pytest.raises(DataError, match="'kind' must have no missing values"):

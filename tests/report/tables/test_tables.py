@@ -21,7 +21,7 @@ from fl_he.report.tables.comparison import (
 from fl_he.report.tables.cost import cost_table, update_size
 from fl_he.report.tables.diagnostics import columns_left_out, diagnostics
 from fl_he.report.tables.privacy import privacy_facts, privacy_table
-from fl_he.run_files.metrics_contract import INFERENCE, MetricsError, check_metrics
+from fl_he.run_files.metrics_contract import COEFFICIENT, MetricsError, check_metrics
 
 
 def test_comparison_table() -> None:
@@ -308,7 +308,7 @@ def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
 
 
 def coefficient(name: str, **known: float) -> dict[str, Any]:
-    return {**dict.fromkeys(INFERENCE), "name": name, "class": None, "left_out": None, **known}
+    return {**dict.fromkeys(COEFFICIENT), "name": name, "class": None, "left_out": None, **known}
 
 
 def inferred(*rows: dict[str, Any], **more: Any) -> dict[str, Any]:
