@@ -238,6 +238,8 @@ class StudyPlan(Documented):
         """
         if self.privacy is not None:
             return self.max_step / self.privacy.clip
+        if self.is_glm:  # whose gradient has no Lipschitz constant that is known
+            return 0.0
         return 2.0 / (_CURVATURE[self.family] * (len(self.features) + 1))
 
 

@@ -1,15 +1,20 @@
 """Families of models, and what hospitals and coordinator do with a model of any family.
 
 Start with ``family``, the interface of a family, and ``logistic``, the simplest one; ``registry``
-lists the families. ``likelihood`` is what a hospital computes in each round, ``evaluation`` and
-``inference`` what is said about the final model, ``disclosure`` how much of it.
+lists the families, and ``glm`` is the interface of those whose outcome is a number. ``likelihood``
+is what a hospital computes in each round, ``evaluation`` and ``inference`` what is said about the
+final model, ``disclosure`` how much of it.
 
 parameters      a model's parameters as one vector
 trained         a trained model and its JSON file
 family          interface of a family of models
 logistic        logistic regression: two classes
 softmax         softmax regression: more than two classes
-registry        the families, and the family of a number of classes or of a file
+glm             generalised linear models: the outcome is a number
+gaussian        linear regression
+poisson         counts
+gamma           positive numbers, with a logarithmic link
+registry        the families, and the family of a dataset, of a name or of a file
 products        products of matrices with more digits than float64 has
 likelihood      loss, gradient and Hessian on one hospital's examples
 dependencies    constant and aliased columns, from the first round's information
@@ -17,7 +22,8 @@ separation      classes that a model separates: a candidate, and its proof by co
 firth           Firth's penalty, on one hospital's examples and of the total
 evaluation      how well a model predicts, from counts
 disclosure      figures of an evaluation without small cells
-inference       standard errors, intervals, odds ratios
+inference       standard errors, intervals, ratios
+glm_fit         deviance, dispersion and tests of a model of a number
 sklearn_export  a trained model as scikit-learn's own
 baselines       scikit-learn models and figures to compare with
 """
