@@ -86,6 +86,11 @@ def _cached(key: CacheKey) -> CapcData:
             f"missing: mean must be left out of column {table.incomplete.names[0]!r} of a schema "
             "in CaPC, where nobody opens means; use indicator"
         )
+    if table.family:
+        raise DataError(
+            "the outcome must be a class in CaPC, whose parties vote for one, got a number of "
+            f"family {table.family}"
+        )
     digits = config.data.name == "digits"
     features = table.features / _BRIGHTEST if digits else standardise(table)[0].features
     everything = Examples(features, table.labels.astype(np.int64))

@@ -17,6 +17,7 @@ from scipy.optimize import minimize_scalar
 from sklearn.metrics import d2_tweedie_score, mean_squared_error
 
 from fl_he import simulation
+from fl_he.capc.data import capc_data
 from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.errors import DataError
@@ -229,6 +230,17 @@ def test_outcomes_that_the_family_has_not_are_refused_by_row(
     tables[0].loc[3, column] = value
     with pytest.raises(DataError, match=f"{words}, got 1 other in row 5"):
         run(tmp_path, tables, family, *INFERENCE)
+
+
+def test_numbers_are_refused_in_capc(tmp_path: Path) -> None:
+    files = write_outcomes(tmp_path, outcome_tables(1), "poisson").split("=")[1].strip("[]")
+    config = experiment(
+        *("experiment=capc_breast_cancer", "data=csv", f"data.path={files.split(',')[0]}"),
+        f"data.schema={tmp_path}/schema.yaml",
+        folder=tmp_path / "run",
+    )
+    with pytest.raises(DataError, match="a class in CaPC, whose parties vote for one, got a numb"):
+        capc_data(config)
 
 
 def test_a_target_that_is_a_number_needs_no_schema(tmp_path: Path) -> None:

@@ -311,7 +311,7 @@ class AgreedNode(Party):
         Raises
         ------
         ProtocolError
-            If the node has another, or a column of it gets means.
+            If the node has another, a column of it gets means, or its outcome is a number.
         """
         tables = DescribedTables.configured(self.node.context)
         require_schema(tables, self.agreement.schema, "as in the agreement")
@@ -319,6 +319,11 @@ class AgreedNode(Party):
             raise ProtocolError(
                 f"schema must have no column with missing: mean in CaPC, where nobody opens means, "
                 f"got {tables.imputed[0]!r}: use indicator"
+            )
+        if tables is not None and tables.outcome.family:
+            raise ProtocolError(
+                "schema must have an outcome that is a class in CaPC, got a number of family "
+                f"{tables.outcome.family}"
             )
         return tables
 

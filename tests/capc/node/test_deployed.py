@@ -528,17 +528,32 @@ def test_columns_of_the_schema_are_those_of_the_agreement(
     assert "the columns of the schema's terms must be those agreed: " in caplog.text
 
 
-def test_no_column_of_the_schema_gets_the_mean_of_all_hospitals(
-    tmp_path: Path, by_schema: Deployed
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (
+            "type: number",
+            "type: number, missing: mean",
+            "must have no column with missing: mean in CaPC",
+        ),
+        (
+            "outcome: {column: state}",
+            "outcome: {column: visits, family: poisson}",
+            "must have an outcome that is a class in CaPC, got a number of family poisson",
+        ),
+    ],
+)
+def test_a_schema_that_capc_does_not_take_is_refused(
+    tmp_path: Path, by_schema: Deployed, before: str, after: str, words: str
 ) -> None:
-    text = SCHEMA.replace("type: number", "type: number, missing: mean", 1)
+    text = SCHEMA.replace(before, after, 1)
     assert text != SCHEMA
-    (tmp_path / "means.yaml").write_text(text)
-    agreed = agreement(schema=read_schema(tmp_path / "means.yaml").digest).to_json()
+    (tmp_path / "other.yaml").write_text(text)
+    agreed = agreement(schema=read_schema(tmp_path / "other.yaml").digest).to_json()
     (tmp_path / "capc.json").write_text(agreed)
     for node in by_schema.nodes[:-1]:
-        node["schema"] = str(tmp_path / "means.yaml")
-    with pytest.raises(ProtocolError, match="must have no column with missing: mean in CaPC"):
+        node["schema"] = str(tmp_path / "other.yaml")
+    with pytest.raises(ProtocolError, match=words):
         by_schema.ask(1)
 
 
