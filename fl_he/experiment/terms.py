@@ -29,7 +29,6 @@ from fl_he.learning.privacy.gradients import (
 from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
-from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.regression.registry import family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
@@ -148,7 +147,7 @@ def train_config(
 
 
 def chosen_optimizer(
-    config: Config, features: int, classes: int = 2, family: Family = LOGISTIC
+    config: Config, features: int, classes: int = 2, family: Family | None = None
 ) -> dict[str, str]:
     """Return the member ``optimizer`` of metrics.json: its ``name``, and the ``reason`` for it.
 
@@ -157,7 +156,8 @@ def chosen_optimizer(
     config : Config
     features, classes : int
         How many the model has.
-    family : Family
+    family : Family or None
+        ``None``: that of so many classes.
 
     Raises
     ------
@@ -173,7 +173,7 @@ def chosen_optimizer(
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
     if config.privacy.name == PRIVACY:
         return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
-    parameters = family.count(features, classes)
+    parameters = (family or family_for(classes)).count(features, classes)
     values = parameters * (parameters + 1) // 2
     if values <= _MOST_HESSIAN:
         return {"name": "newton", "reason": f"the Hessian has {values:,} values"}

@@ -59,7 +59,7 @@ WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("positive", None, "must name a table that can be used with target, positive, threshold"),
     ("positive", 1, "positive in the node configuration must be a text in quotes, got an integer"),
     ("positive", "ill", "must name a table that can be used with target, positive, threshold"),
-    ("threshold", 0.5, "in its node configuration, got both"),
+    ("threshold", 0.5, "in its node configuration, got 2"),
     ("threshold", "0.5", "threshold in the node configuration must be a number, got text"),
     ("threshold", True, "threshold in the node configuration must be a number, got true or false"),
     ("drop", "weight", "must name a table that can be used with target, positive, threshold"),

@@ -109,7 +109,8 @@ class TableMemory:
         ProtocolError
             If the run names more sessions than it can have.
         """
-        labels = (dataset.positive or "", *dataset.classes, *dataset.levels, dataset.family)
+        kind = (dataset.family,) if dataset.family else ()
+        labels = (dataset.positive or "", *dataset.classes, *dataset.levels, *kind)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
         text = _SCHEMAS.dumps(schema)
         known = session if begin is not None else ""

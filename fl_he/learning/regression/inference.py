@@ -26,7 +26,7 @@ from fl_he.run_files.metrics_contract import ODDS_RATIO, ratio_figures
 #: Of the confidence intervals.
 LEVEL = 0.95
 #: Change of a variance between two rounds, as a share, below which the next change is below 1e-6.
-_SETTLED = 1e-3
+_SETTLED = 1e-4
 #: Figures of one coefficient that need its standard error.
 _UNCERTAIN = ("standard_error", "z", "p_value", "lower", "upper")
 
@@ -303,8 +303,9 @@ def have_settled(before: Array, now: Array, rows: int) -> bool:
     The Hessian is of the model before the last step, so standard errors are a step behind the
     estimates. The decrement does not tell how far: a value of 1e6 in a column of N(0, 1) makes the
     error of a standard error a hundred times the decrement. Newton's method squares what is left in
-    each round, so that after a change of the variances by 1e-3 the standard errors are right to
-    about 1e-7 (Nocedal and Wright 2006, "Numerical Optimization", theorem 3.5).
+    each round, so that after a change of the variances by 1e-4 the standard errors are right to
+    1e-6 also where their error is a hundred times that square (Nocedal and Wright 2006, "Numerical
+    Optimization", theorem 3.5).
 
     Parameters
     ----------

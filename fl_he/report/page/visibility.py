@@ -84,8 +84,8 @@ def _likelihood_sums(metrics: Metrics) -> list[str]:
     firth, sums = config.get("penalty") == "firth", []
     if firth:
         sums.append(
-            "each round: the derivatives of Firth's penalty; for them the hospitals compute the "
-            "inverse of the pooled Hessian, so they learn the estimates' covariance"
+            "each round: the derivatives of Firth's penalty; for them the hospitals are sent a "
+            "root of the inverse of the pooled Hessian, so they learn the estimates' covariance"
         )
     if profile and profile["iterations"]:
         more = ", and the same of Firth's penalty" if firth else ""
