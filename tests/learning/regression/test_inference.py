@@ -160,13 +160,13 @@ def test_odds_ratios_beyond_float64_are_none() -> None:
 
 def test_standard_errors_have_settled_once_a_round_hardly_changes_them() -> None:
     now = np.array([[4.0, 1.0, 0.5], [1.0, 3.0, 0.2], [0.5, 0.2, 2.0]])
-    assert inference.have_settled(now * (1 + 9e-4), now, 1)
-    assert not inference.have_settled(now * (1 + 2e-3), now, 1)
+    assert inference.have_settled(now * (1 + 9e-5), now, 1)
+    assert not inference.have_settled(now * (1 + 2e-4), now, 1)
     assert not inference.have_settled(np.zeros((3, 3)), now, 1)
     # Softmax's information is singular: only differences of rows are determined.
     of_rows = np.array([[2.0, -1.0, -1.0], [-1.0, 2.0, -1.0], [-1.0, -1.0, 2.0]])
     rows = np.kron(of_rows, now)
     order = np.array([0, 1, 3, 4, 6, 7, 2, 5, 8])
     rows = rows[np.ix_(order, order)]
-    assert inference.have_settled(rows * (1 + 9e-4), rows, 3)
-    assert not inference.have_settled(rows * (1 + 2e-3), rows, 3)
+    assert inference.have_settled(rows * (1 + 9e-5), rows, 3)
+    assert not inference.have_settled(rows * (1 + 2e-4), rows, 3)
