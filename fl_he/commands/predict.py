@@ -13,7 +13,7 @@ import typer
 
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
-from fl_he.commands.schema import READING
+from fl_he.commands.schema import READING, READING_FILE
 from fl_he.terminal.errors import plain_errors
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _features(
     from fl_he.learning.tables.schema.application import features_by_schema
     from fl_he.learning.tables.schema.description import read_schema
 
-    described = read_schema(schema, reading)
+    described = read_schema(schema, reading, READING_FILE)
     digest, known = described.shared_digest, trained.schema
     if known not in (None, digest):
         raise DataError(

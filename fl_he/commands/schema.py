@@ -10,6 +10,7 @@ import typer
 
 from fl_he.terminal.errors import plain_errors
 
+READING_FILE = "a reading file (--reading)"
 READING = typer.Option(
     metavar="FILE",
     help="How the table is written, in the place of the schema's `reading`: a YAML file with its "
@@ -54,12 +55,12 @@ def check(
         from fl_he.learning.tables.schema.application import check_table
         from fl_he.learning.tables.schema.description import read_schema
 
-        described = read_schema(schema)
-        found = check_table(table, described if reading is None else read_schema(schema, reading))
+        own = read_schema(schema, reading, f"the schema's reading or {READING_FILE}")
+        found = check_table(table, own)
         for line in (*found.notes, *(fault.words for fault in found.faults)):
             typer.echo(visible(line))
         count = len(found.faults)
         faults = f"{count} fault{'' if count == 1 else 's'}" if count else "no fault"
-        typer.echo(f"{table}: {found.rows} rows, {faults}; schema {described.digest[:16]}")
+        typer.echo(f"{table}: {found.rows} rows, {faults}; schema {own.shared_digest[:16]}")
         if count:
             raise typer.Exit(1)

@@ -115,7 +115,7 @@ def schema_of_tables(path: str, reading: str = "") -> Schema:
 
     setting = f"data.schema={path}"
     try:
-        schema = read_schema(Path(path))
+        schema = read_schema(Path(path), place="a reading file (data.reading)")
         if not reading:
             return schema
         setting = f"data.reading={reading}"

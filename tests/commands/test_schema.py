@@ -163,6 +163,10 @@ def test_the_commands_print_a_draft_and_all_faults(tmp_path: Path) -> None:
     assert lines[2].startswith("column 'sex': 1 cell without a declared level, in row 9: correct")
     assert lines[3].startswith("table.csv: 300 rows, 2 faults; schema ")
     assert "Zaphod" not in out + err
+    PATIENTS.write_csv(tmp_path / "table.csv", separator=";")
+    code, out, err = fl_he(tmp_path, "check", "table.csv", "--schema", "schema.yaml")
+    assert (code, out) == (1, "")
+    assert "declare separator in the schema's reading or a reading file (--reading), or" in err
 
 
 def test_a_schema_with_faults_is_refused_in_one_line(tmp_path: Path) -> None:

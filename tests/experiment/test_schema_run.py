@@ -200,7 +200,7 @@ def test_sites_differ_in_form_order_and_further_columns(tmp_path: Path) -> None:
     absent = f"data.reading=[{tmp_path}/nope.yaml,'','']"
     with pytest.raises(DataError, match=r"^data\.reading=.*nope\.yaml: the reading file must be"):
         fitted(tmp_path, "", schema, path, absent)
-    with pytest.raises(DataError, match=r"site2\.csv: data file must be UTF-8 text"):
+    with pytest.raises(DataError, match=r"site2\.csv: .* in a reading file \(data\.reading\), or"):
         fitted(tmp_path, "", schema, path)
     bounded = schema.replace("bmi: {", "bmi: {bounds: [0, 1], ")
     faults = "column 'bmi': 3000 cells .*site2.csv: .*400 cells .*site3.parquet: .* 60 cells"
@@ -244,6 +244,9 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
         assert (code, err, out.splitlines()[0]) == (0, "", "predicted,probability")
         found = [float(line.split(",")[1]) for line in out.splitlines()[1:]]
         np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+    code, out, err = fl_he(tmp_path, "predict", "run", "new.csv")
+    assert (code, out) == (1, "")
+    assert "got bars: declare separator in a reading file (--reading), or save the table" in err
     (tmp_path / "schema.yaml").write_text(RAW.replace("reference: F", "reference: M"))
     code, out, err = fl_he(tmp_path, "predict", "run", *of_schema)
     assert (code, out) == (1, "")

@@ -61,7 +61,8 @@ class DescribedTables:
         )
 
         try:
-            return cls(read_schema(path), read_schema(path, reading))
+            place = "a reading file (reading in the node configuration)"
+            return cls(read_schema(path), read_schema(path, reading, place))
         except DataError as error:
             _logger.error("%s", error)
             raise ProtocolError(
@@ -92,7 +93,7 @@ class DescribedTables:
             load_by_schema,
         )
 
-        return load_by_schema(path, self._own)
+        return load_by_schema(path, self._own, fixed=True)
 
     def features(self, path: Path, names: Sequence[str]) -> Array:
         """Return the columns of the schema's terms of a table without outcome, shape (m, d).

@@ -31,6 +31,7 @@ _OPENERS: Mapping[str, Callable[[Path], io.BufferedIOBase]] = {
     "bz2": bz2.BZ2File,
     "xz": lzma.LZMAFile,
 }
+_BEGINNINGS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00"}
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 #: Bytes of a compressed file's table: its own size says little of it.
 MOST_UNPACKED = 1 << 30
@@ -46,17 +47,24 @@ _MOST_PLACES = 10
 _Row = tuple[int, list[str]]
 
 
-class _Bounded(io.RawIOBase):
+class _Packed(io.RawIOBase):
     """Compressed file with a limit of unpacked bytes."""
 
-    def __init__(self, packed: io.BufferedIOBase) -> None:
-        self._packed, self._left = packed, MOST_UNPACKED
+    def __init__(self, path: Path, form: CsvForm) -> None:
+        self._path, self._form, self._left = path, form, MOST_UNPACKED
+        self._packed = _OPENERS[form.compression](path)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: bytearray | memoryview) -> int:  # type: ignore[override] # narrower
-        found = self._packed.read(len(buffer))
+        refusal, found = "", b""
+        try:
+            found = self._packed.read(len(buffer))
+        except _DAMAGED as error:  # it may hold bytes of cells, so nothing is raised from it
+            refusal = self._refusal(type(error).__name__)
+        if refusal:
+            raise DataError(refusal)
         self._left -= len(found)
         if self._left < 0:
             raise DataError(
@@ -65,6 +73,21 @@ class _Bounded(io.RawIOBase):
             )
         buffer[: len(found)] = found
         return len(found)
+
+    def _refusal(self, error: str) -> str:
+        own, suffix = self._form.compression, self._path.suffix.lower()
+        place = repr(str(self._path.absolute()))
+        with self._path.open("rb") as file:
+            is_packed = file.read(8).startswith(_BEGINNINGS[own])
+        if is_packed:
+            return (
+                f"data file must be a whole {own} file, got {place}, which cannot be read "
+                f"({error}): copy it again"
+            )
+        named = COMPRESSIONS.get(suffix) == own
+        remedy = f"leave {suffix} out of its name" if named else "compress it"
+        remedy = remedy if named else self._form.remedy("compression", remedy)
+        return f"data file must be compressed by {own}, got {place}, which is not: {remedy}"
 
     def close(self) -> None:
         self._packed.close()
@@ -94,7 +117,7 @@ class CsvForm:
 
     def remedy(self, setting: str, otherwise: str) -> str:
         """Say what to do about a file of another form."""
-        return f"correct {setting} in {self.place}, or {otherwise}" if self.place else otherwise
+        return f"declare {setting} in {self.place}, or {otherwise}" if self.place else otherwise
 
     def open(self, path: Path) -> IO[str]:
         """Open a file of this form."""
@@ -105,7 +128,7 @@ class CsvForm:
         """Open a file of this compression as unpacked bytes, up to a limit of them."""
         if self.compression == "none":
             return path.open("rb")
-        return io.BufferedReader(_Bounded(_OPENERS[self.compression](path)))
+        return io.BufferedReader(_Packed(path, self))
 
 
 class CsvFile(TableFile):
@@ -196,14 +219,6 @@ class CsvFile(TableFile):
                 refusal = (
                     "quotes must enclose whole cells and be closed, got others in or before "
                     f"line {reader.line_num}"
-                )
-            except _DAMAGED as error:
-                if self._form.compression == "none":
-                    raise
-                refusal = (
-                    f"data file must be a whole {self._form.compression} file, got "
-                    f"{str(self.path.absolute())!r}, which cannot be read "
-                    f"({type(error).__name__}): copy it again"
                 )
         if refusal:
             raise DataError(refusal)

@@ -69,15 +69,19 @@ def check_table(path: str | Path, schema: Schema) -> Checked:
     return Checked(len(table.kept), tuple(table.faults()), table.notes)
 
 
-def load_by_schema(path: str | Path, schema: Schema, hint: str | None = None) -> Dataset:
+def load_by_schema(
+    path: str | Path, schema: Schema, hint: str | None = None, *, fixed: bool = False
+) -> Dataset:
     """Load a table; its features are the columns of the schema's model.
+
+    ``fixed``: all have agreed on the schema, so no error advises to change it.
 
     Raises
     ------
     DataError
         Of all that is wrong with the table.
     """
-    table = _Table(path, schema, schema.used, labelled=True, hint=hint)
+    table = _Table(path, schema, schema.used, labelled=True, hint=hint, fixed=fixed)
     columns, design = table.columns(), _design(schema)
     features, names = design(columns), design.names
     labels, positive = table.labels()
@@ -129,7 +133,8 @@ def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Da
     described = {name for name, column in schema.columns.items() if column.type != "drop"}
     if not described.issuperset(names):
         return None
-    table = _Table(path, schema, list(dict.fromkeys((*schema.used, *names))), labelled=True)
+    read = list(dict.fromkeys((*schema.used, *names)))
+    table = _Table(path, schema, read, labelled=True, fixed=True)
     table.refuse()
     labels, positive = table.labels()
     return Dataset(
@@ -176,7 +181,8 @@ def features_by_schema(
             f"means must be those of the columns with missing: mean, {wanted or 'none'}, got "
             f"{got or 'none'}"
         )
-    table, design = _Table(path, schema, schema.used, labelled=False), _design(schema)
+    table = _Table(path, schema, schema.used, labelled=False, fixed=True)
+    design = _design(schema)
     incomplete = Incomplete(schema.imputed, table.columns(), design)
     features = incomplete.features([means[name] for name in incomplete.names])
     return features, design.names, RowNumbers(table.rows, table.header)
@@ -190,7 +196,7 @@ def _number_of(level: str) -> float:
 
 
 class _Table:
-    """A table as it was read; ``labelled``: with its outcome."""
+    """A table as it was read; ``labelled``: with its outcome; ``fixed``: see `load_by_schema`."""
 
     def __init__(
         self,
@@ -200,10 +206,12 @@ class _Table:
         *,
         labelled: bool,
         hint: str | None = None,
+        fixed: bool = False,
     ) -> None:
         reading = schema.reading
         file = open_table(path, hint, reading.form)
-        self._schema, self._labelled, self.header = schema, labelled, file.header
+        self._schema, self._labelled, self._fixed = schema, labelled, fixed
+        self.header = file.header
         self._extra = self._unnamed(file)
         self._faults = list[Fault]()
         read = {name: schema.columns[name] for name in names}
@@ -214,7 +222,7 @@ class _Table:
         self._readers = {
             name: reader_of(
                 *(name, read[name], missing if read[name].type == "category" else blank),
-                reading.decimal,
+                reading,
             )
             for name in places
         }
@@ -259,7 +267,12 @@ class _Table:
             else:
                 tried += 1
                 near = difflib.get_close_matches(name, self._extra[: _MOST_TRIED // tried], n=1)
-                hint = f", but {shown(near[0])}, which may be an alias" if near else ""
+                what = (
+                    ": rename it if that is the column"
+                    if self._fixed
+                    else ", which may be an alias"
+                )
+                hint = f", but {shown(near[0])}{what}" if near else ""
                 words = f"must be there, got none of that name{hint}"
             self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
         return found
@@ -275,7 +288,7 @@ class _Table:
         """Yield all that is wrong with the table."""
         yield from self._faults
         for reader in self._readers.values():
-            yield from reader.faults(drop=self._labelled)
+            yield from reader.faults(drop=self._labelled, fixed=self._fixed)
         yield from self._labels.faults
         for factor in _design(self._schema).factors:
             read = self._readers.get(factor.column)
@@ -292,7 +305,8 @@ class _Table:
         wrong = ~np.isfinite(values).all(axis=1) & np.isfinite(column)
         if wrong.any():
             kind = f"cell{{s}} for which {factor.name} has no value"
-            first, remedy = self.rows[wrong][:_MOST_ROWS].tolist(), "correct the cells or the terms"
+            first = self.rows[wrong][:_MOST_ROWS].tolist()
+            remedy = f"correct the cells{'' if self._fixed else ' or the terms'}"
             yield cell_fault(factor.column, kind, int(wrong.sum()), first, remedy)
 
     @property

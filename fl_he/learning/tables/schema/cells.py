@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import FIRST_ROUNDED, MISSING, TRUTH, Rows, as_number, kind_of
-from fl_he.learning.tables.schema.description import Column
+from fl_he.learning.tables.schema.description import Column, Reading, other_policies
 from fl_he.learning.tables.table_file import Cells, Unreadable, shown
 
 #: Rows that a fault names.
@@ -34,14 +34,15 @@ _UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
 _NOT_TRUTH = "cell{s} other than 0, 1, true, false, yes and no"
 _FRACTION, _POINT = "number{s} not whole", "cell{s} with a point"
 _ROUNDED = "number{s} of 2**53 or more"
+_CORRECT, _MISSING_TEXT = "correct the cells", "declare their text as na_values in {place}"
+#: What helps in a table or in its reading, and what in a schema, by the kind of cells.
 _REMEDIES = {
-    _UNKNOWN: "correct the cells, or add levels to the schema",
-    _FRACTION: "correct the cells, or declare type: number",
-    _ROUNDED: "declare type: number, or type: drop for an identifier",
-    _POINT: "write decimal commas and no thousands separators, or correct reading: decimal",
-    "decimal comma{s}": 'write decimal points, or declare reading: decimal: ","',
+    _UNKNOWN: (_CORRECT, "add levels to the schema"),
+    _FRACTION: (_CORRECT, "declare type: number"),
+    _ROUNDED: ("", "declare type: number, or type: drop for an identifier"),
+    _POINT: ("write decimal commas and no thousands separators, or declare decimal in {place}", ""),
+    "decimal comma{s}": ('write decimal points, or declare decimal: "," in {place}', ""),
 }
-_CORRECT = "correct the cells, or declare their text in reading: na_values"
 _DATES: Mapping[str, tuple[re.Pattern[str], tuple[int, int, int]]] = {
     "YYYY-MM-DD": (re.compile(r"(\d{4})-(\d\d?)-(\d\d?)", re.ASCII), (1, 2, 3)),
     "DD.MM.YYYY": (re.compile(r"(\d\d?)\.(\d\d?)\.(\d{4})", re.ASCII), (3, 2, 1)),
@@ -86,13 +87,13 @@ class ColumnReader(ABC):
         Its description.
     missing
         Texts of missing cells.
-    decimal
-        The decimal mark of numbers in text.
+    reading
+        How the file is written.
     """
 
-    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
+    def __init__(self, name: str, column: Column, missing: Missing, reading: Reading) -> None:
         self.name, self.column = name, column
-        self._missing, self._decimal = missing, decimal
+        self._missing, self._decimal, self._place = missing, reading.decimal, reading.place
         self._blocks: list[Array] = []
         self._rows = 0
         self._found: dict[str, tuple[int, list[int]]] = {}
@@ -139,15 +140,17 @@ class ColumnReader(ABC):
         """The number of missing cells."""
         return self._found.get(MISSING, (0, []))[0]
 
-    def faults(self, *, drop: bool = True) -> Iterator[Fault]:
+    def faults(self, *, drop: bool, fixed: bool) -> Iterator[Fault]:
         """Yield a fault for each kind of cells that the column must not have.
 
-        ``drop``: rows can be left out, as ``missing: drop-row`` asks.
+        ``drop``: rows can be left out, as ``missing: drop-row`` asks; ``fixed``: the schema must
+        stay as it is.
         """
         for kind, (count, rows) in self._found.items():
             policy = self.column.missing
             if kind != MISSING or policy == "refuse" or (policy == "drop-row" and not drop):
-                yield cell_fault(self.name, kind, count, rows, self._remedy(kind, drop=drop))
+                remedy = self._remedy(kind, drop=drop, fixed=fixed)
+                yield cell_fault(self.name, kind, count, rows, remedy)
 
     @abstractmethod
     def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
@@ -192,21 +195,26 @@ class ColumnReader(ABC):
             self._count(kind, rows[places], np.ones(len(places), dtype=bool))
         return values, wrong
 
-    def _remedy(self, kind: str, *, drop: bool) -> str:
-        if kind == MISSING:
-            if not drop:
-                return "fill them in: a row with missing cells has no prediction"
-            policy = "level" if self.column.type == "category" else "indicator"
-            return f"fill them in, or declare missing: drop-row or missing: {policy}"
-        if kind == self._outside:
-            return "correct the cells, or bounds in the schema"
-        if self.column.type == "date":
-            return f"{_CORRECT}, or correct format in the schema"
-        remedy = _REMEDIES.get(kind, _CORRECT)
+    def _remedy(self, kind: str, *, drop: bool, fixed: bool) -> str:
         count, _ = self._found[kind]
-        if count > 1 and count == self._rows - self.missing:  # the column is of another type
-            return f"{remedy}, or type in the schema"
-        return remedy
+        more = ""
+        if kind == MISSING:
+            own, of_schema = "fill them in", f"declare missing: {other_policies(self.column.type)}"
+            if not drop:
+                return f"{own}: a row with missing cells has no prediction"
+        elif kind == self._outside:
+            own, of_schema = _CORRECT, "bounds in the schema"
+        else:
+            is_date = self.column.type == "date"
+            usual = f"{_CORRECT}, or {_MISSING_TEXT}", "correct format in the schema" * is_date
+            own, of_schema = _REMEDIES.get(kind, usual)
+            if not is_date and 1 < count == self._rows - self.missing:  # it is of another type
+                more = "correct type in the schema"
+        if fixed:
+            # A text that is no level may be the table's own for a missing cell.
+            of_schema, more = _MISSING_TEXT * (kind == _UNKNOWN), ""
+            own = own or _CORRECT
+        return ", or ".join(filter(None, (own, of_schema, more))).format(place=self._place)
 
 
 class NumberReader(ColumnReader):
@@ -268,11 +276,11 @@ class BooleanReader(ColumnReader):
 class CategoryReader(ColumnReader):
     """Codes of levels, the reference 0; NaN where a cell is missing."""
 
-    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
+    def __init__(self, name: str, column: Column, missing: Missing, reading: Reading) -> None:
         # A declared level is no missing cell.
         folded = missing.folded - {level.lower() for level in column.levels}
         exact = missing.exact - set(column.levels)
-        super().__init__(name, column, Missing(tuple(folded), tuple(exact)), decimal)
+        super().__init__(name, column, Missing(tuple(folded), tuple(exact)), reading)
         self._codes = {level: float(code) for code, level in enumerate(column.coded)}
         if column.missing == "level":
             del self._codes[column.coded[-1]]
@@ -293,11 +301,12 @@ class CategoryReader(ColumnReader):
 class DateReader(ColumnReader):
     """Days since the day that counts as 0."""
 
-    def __init__(self, name: str, column: Column, missing: Missing, decimal: str = ".") -> None:
-        super().__init__(name, column, missing, decimal)
+    def __init__(self, name: str, column: Column, missing: Missing, reading: Reading) -> None:
+        super().__init__(name, column, missing, reading)
         self._pattern, self._order = _DATES[column.format]
         self._day_zero = column.day_zero
         self._no_date = f"cell{{s}} not written {column.format}"
+        self._no_day = f"cell{{s}} written {column.format} with a day that does not exist"
 
     def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
         return self._each(rows, cells, self._spelt)
@@ -317,6 +326,7 @@ class DateReader(ColumnReader):
             with suppress(ValueError):
                 day = date(*(int(found[place]) for place in self._order))
                 return float(day.toordinal() - _EPOCH - self._day_zero)
+            return self._no_day
         return self._no_date
 
 
@@ -338,14 +348,14 @@ _READERS: Mapping[str, type[ColumnReader]] = {
 }
 
 
-def reader_of(name: str, column: Column, missing: Missing, decimal: str) -> ColumnReader:
+def reader_of(name: str, column: Column, missing: Missing, reading: Reading) -> ColumnReader:
     """Return the reader of a column of any type but ``drop``."""
-    return _READERS[column.type](name, column, missing, decimal)
+    return _READERS[column.type](name, column, missing, reading)
 
 
 def cell_fault(name: str, kind: str, count: int, rows: Sequence[int], remedy: str) -> Fault:
     """Return the fault of so many cells of a column, the first of which are in these rows."""
-    words = kind.format(s="" if count == 1 else "s")
+    words = kind.replace("{s}", "" if count == 1 else "s")  # names in it may have braces
     first = "the first " if count > len(rows) else ""
     places = f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
     return Fault(

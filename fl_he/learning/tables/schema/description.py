@@ -66,6 +66,12 @@ _WORDS = {
 }
 
 
+def other_policies(kind: str) -> str:
+    """Return the policies for missing cells that a column of a type has in the place of refusal."""
+    _, *others, last = _POLICIES[kind]
+    return f"{', '.join(others)} or {last}"
+
+
 def checked_name(name: str) -> str:
     """Return a column's name; raises ValueError if a schema cannot have it."""
     if not name or name != name.strip() or len(name) > _LONGEST_NAME or "`" in name:
@@ -115,10 +121,15 @@ class Reading(_Described):
     _place: str = PrivateAttr("the schema's reading")
 
     @property
+    def place(self) -> str:
+        """Where the owner of a file declares how it is written."""
+        return self._place
+
+    @property
     def form(self) -> CsvForm:
         """The form of CSV files."""
         separator = "\t" if self.separator == "tab" else self.separator
-        return CsvForm(separator, self.encoding, self.compression, self._place)
+        return CsvForm(separator, self.encoding, self.compression, self.place)
 
     @model_validator(mode="after")
     def _check(self) -> Reading:
@@ -182,7 +193,8 @@ class Column(_Described):
             try:
                 low, high = self.limits
             except ValueError:
-                kind = "dates such as 2020-01-31" if self.type == "date" else "numbers"
+                kind = "numbers, or -inf and inf for no bound"
+                kind = "dates such as 2020-01-31" if self.type == "date" else kind
                 yield f"bounds must be two {kind}"
             else:
                 if not low < high:
@@ -280,7 +292,7 @@ class Schema(_Described):
     columns: dict[_Name, Column] = Field(min_length=1)
     outcome: Outcome
     terms: str | None = None
-    reading: Reading = Reading()
+    reading: Reading = Field(default_factory=Reading)
     _shared_digest: str | None = PrivateAttr(None)
 
     @model_validator(mode="after")
@@ -369,7 +381,7 @@ class Schema(_Described):
         return self._shared_digest or self.digest
 
 
-def read_schema(path: Path, reading: Path | None = None) -> Schema:
+def read_schema(path: Path, reading: Path | None = None, place: str = "") -> Schema:
     """Read a schema's YAML file.
 
     Parameters
@@ -378,6 +390,8 @@ def read_schema(path: Path, reading: Path | None = None) -> Schema:
     reading
         A YAML file with the settings of `Reading`, which replace the schema's: a hospital's files
         may be written otherwise. The digest is that of the result; `shared_digest` is the schema's.
+    place
+        Where their owner can declare how files are written, for errors; empty: in the schema.
 
     Raises
     ------
@@ -385,6 +399,8 @@ def read_schema(path: Path, reading: Path | None = None) -> Schema:
         If a file cannot be read; else of all faults of the description.
     """
     schema = _read(Schema, path)
+    if place:
+        schema.reading._place = place
     return schema if reading is None else schema.read_as(read_reading(reading))
 
 

@@ -8,6 +8,7 @@ import lzma
 import time
 from collections.abc import Callable
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,7 @@ from fl_he.learning.tables.schema.application import (
     rows_by_schema,
 )
 from fl_he.learning.tables.schema.description import Schema, read_schema, schema_of
+from fl_he.learning.tables.schema.draft import draft_schema
 from fl_he.learning.tables.schema.yaml_text import parse_yaml
 
 SCHEMA = """
@@ -230,11 +232,11 @@ def test_a_file_is_read_in_its_declared_form(tmp_path: Path, form: str) -> None:
 def test_another_form_than_the_declared_one_is_named(tmp_path: Path) -> None:
     text, path = table().write_csv(separator=";"), tmp_path / "table.csv"
     path.write_text(text)
-    with pytest.raises(DataError, match="got semicolons: correct separator in the schema's r"):
+    with pytest.raises(DataError, match="got semicolons: declare separator in the schema's r"):
         load_by_schema(path, schema())
     path.write_text(text.replace(";", ","))
     reading = ("outcome:", "reading: {separator: ;}\noutcome:")
-    words = "got commas: correct separator in the schema's reading, or save the table with semic"
+    words = "got commas: declare separator in the schema's reading, or save the table with semic"
     with pytest.raises(DataError, match=words):
         load_by_schema(path, schema(reading))
     path.write_bytes(text.replace(";", ",").replace("F", "Ö").encode("latin-1"))
@@ -245,7 +247,7 @@ def test_another_form_than_the_declared_one_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="must be a whole gzip file"):
         load_by_schema(packed, schema(reading))
     plain = ("outcome:", "reading: {compression: none}\noutcome:")
-    with pytest.raises(DataError, match="gzip file: correct compression in the schema's read"):
+    with pytest.raises(DataError, match="gzip file: declare compression in the schema's read"):
         load_by_schema(packed, schema(plain))
 
 
@@ -254,7 +256,7 @@ def test_the_reading_file_is_named_where_it_is_wrong(tmp_path: Path) -> None:
     shared.write_text(SCHEMA)
     own.write_text("separator: ';'")
     path.write_text(table().write_csv(separator="\t"))
-    words = "got tabs: correct separator in the reading file, or save the table with semicolons"
+    words = "got tabs: declare separator in the reading file, or save the table with semicolons"
     with pytest.raises(DataError, match=words):
         check_table(path, read_schema(shared, own))
     for text, said in (
@@ -268,6 +270,66 @@ def test_the_reading_file_is_named_where_it_is_wrong(tmp_path: Path) -> None:
             read_schema(shared, own)
     with pytest.raises(DataError, match="the reading file must be a file that can be read"):
         read_schema(shared, tmp_path / "nope.yaml")
+
+
+@pytest.mark.parametrize("ending", ["gz", "bz2", "xz"])
+def test_a_file_that_is_not_packed_is_told_from_a_damaged_one(tmp_path: Path, ending: str) -> None:
+    named, plain = tmp_path / f"table.csv.{ending}", tmp_path / "table.csv"
+    named.write_text(table().write_csv())
+    kind = {"gz": "gzip"}.get(ending, ending)
+    words = rf"by {kind}, got '.*', which is not: leave \.{ending} out of its name"
+    with pytest.raises(DataError, match=words):
+        load_by_schema(named, schema())
+    with pytest.raises(DataError, match=words):
+        draft_schema(named, None, 5)
+    plain.write_text(table().write_csv())
+    reading = ("outcome:", f"reading: {{compression: {kind}}}\noutcome:")
+    words = "which is not: declare compression in the schema's reading, or compress it"
+    with pytest.raises(DataError, match=words):
+        load_by_schema(plain, schema(reading))
+
+
+def test_advice_on_a_fixed_schema_is_about_cells_and_reading(tmp_path: Path) -> None:
+    """Each kind of fault: a schema of a training or of a plan cannot be changed."""
+    place = "a reading file (--reading)"
+    file, frames = tmp_path / "schema.yaml", [one[1] for one in SPOILED.values()]
+    terms = "terms: age + sqrt(crp) + sex + smoker + admitted\noutcome:"
+    file.write_text(SCHEMA.replace("outcome:", terms))
+    fixed = read_schema(file, place=place)
+    frames += [
+        cell(table(), "age", (3, "9007199254740993")),
+        cell(table(), "crp", (3, "-4")).rename({"smoker": "smokers"}),
+        cell(table(), "sex", *((row, "x") for row in range(2, 14))),
+    ]
+    told = list[str]()
+    for frame in frames:
+        path = saved(tmp_path, frame)
+        for read in (features_by_schema, partial(load_by_schema, fixed=True)):
+            try:
+                read(path, fixed)
+            except DataError as error:
+                told += [fault.words for fault in error.faults if "'died'" not in fault.words]
+    remedies = {words.partition(": ")[2].partition(": ")[2] for words in told}
+    as_missing = f"correct the cells, or declare their text as na_values in {place}"
+    assert remedies == {
+        "",
+        "rename it if that is the column",
+        "fill them in",
+        "fill them in: a row with missing cells has no prediction",
+        "correct the cells",
+        as_missing,
+        f'write decimal points, or declare decimal: "," in {place}',
+    }
+    assert sum("declared level" in words for words in told if as_missing in words) == 4
+
+
+def test_names_with_braces_are_told_as_they_are(tmp_path: Path) -> None:
+    changes = (("crp:", "'a{b}':"), ("outcome:", "terms: log(`a{b}`) + age\noutcome:"))
+    frame = cell(table(), "crp", (2, "0")).rename({"crp": "a{b}"})
+    with pytest.raises(DataError, match=r"1 cell for which log\(a\{b\}\) has no value"):
+        load(tmp_path, frame, *changes)
+    with pytest.raises(DataError, match=r"1 cell outside 0 to 120 \{years\}, in row 3"):
+        load(tmp_path, cell(table(), "age", (3, "130")), ("unit: years", "unit: '{years}'"))
 
 
 def test_a_packed_file_is_unpacked_up_to_a_limit(
@@ -291,7 +353,8 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         (),
         cell(cell(table(), "crp", (2, SECRET[0]), (3, None)), "age", (12, "")),
         [
-            "column 'age': 1 missing cell, in row 12: fill them in, or declare missing: drop-row",
+            "column 'age': 1 missing cell, in row 12: fill them in, or declare missing: drop-row, "
+            "indicator or mean",
             "column 'crp': 1 missing cell, in row 3",
             "column 'crp': 1 cell of text, in row 2: correct the cells, or declare their text",
         ],
@@ -305,8 +368,10 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         (),
         cell(table(), "admitted", (2, "2023-02-30"), (3, "1.1.2023"), (4, SECRET[0])),
         [
-            "column 'admitted': 3 cells not written YYYY-MM-DD, in rows 2, 3, 4: correct the cells"
-            ", or declare their text in reading: na_values, or correct format in the schema",
+            "column 'admitted': 1 cell written YYYY-MM-DD with a day that does not exist, in row 2",
+            "column 'admitted': 2 cells not written YYYY-MM-DD, in rows 3, 4: correct the cells, "
+            "or declare their text as na_values in the schema's reading, or correct format in the "
+            "schema",
         ],
     ),
     "types": (
@@ -315,9 +380,10 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         [
             "column 'age': 1 missing cell, in row 2",
             "column 'age': 11 cells of text, the first in rows 3, 4, 5, 6, 7: correct the cells, "
-            "or declare their text in reading: na_values, or type in the schema",
+            "or declare their text as na_values in the schema's reading, or correct type in the "
+            "schema",
             "column 'smoker': 12 cells other than 0, 1, true, false, yes and no, the first in rows "
-            "2, 3, 4, 5, 6: correct the cells, or declare their text in reading: na_values, or typ",
+            "2, 3, 4, 5, 6: correct the cells, or declare their text as na_values in the schema'",
         ],
     ),
     "truth": (
@@ -331,7 +397,7 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         [
             "column 'age': 1 infinite cell, in row 5",
             "column 'age': 1 number not whole, in row 4: correct the cells, or declare type: num",
-            "column 'crp': 1 decimal comma, in row 6: write decimal points, or declare reading",
+            "column 'crp': 1 decimal comma, in row 6: write decimal points, or declare decimal",
             "column 'crp': 1 cell of text, in row 7",
         ],
     ),
