@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +15,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
 from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
+from fl_he.experiment.flower_log import quiet
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import run_here
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
@@ -65,7 +63,7 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
     def train(grid: Grid) -> dict[str, Any]:
         return server_app.train(grid, config, output_dir, on_event)
 
-    with _quiet(config.verbose):
+    with quiet(verbose=config.verbose):
         if config.simulation.engine is Engine.ray:
             from fl_he.experiment.ray_engine import run_in_ray  # noqa: PLC0415 - lazy: Flower's engine
 
@@ -103,21 +101,3 @@ def _check(config: Config) -> None:
         require_moments(data.hospitals, data.train, limbs)
     warn_of_few(data, config)
     warn_of_units(config)
-
-
-@contextmanager
-def _quiet(verbose: bool) -> Iterator[None]:
-    """Keep Flower's own log to warnings, without the one about run_simulation."""
-    logger = logging.getLogger("flwr")
-    level = logger.level
-
-    def keep(record: logging.LogRecord) -> bool:
-        return "run_simulation" not in record.getMessage()
-
-    logger.addFilter(keep)
-    if not verbose:
-        logger.setLevel(logging.WARNING)
-    yield
-    # Not after Ctrl-C or an error: Flower's threads go on logging while the process ends.
-    logger.removeFilter(keep)
-    logger.setLevel(level)

@@ -34,6 +34,7 @@ from fl_he.bench.tables import (
 )
 from fl_he.bench.timing import Follow
 from fl_he.crypto.paillier.threads import available_cores
+from fl_he.experiment.flower_log import quiet
 from fl_he.version import __version__, installed_version
 
 VERSION = 1
@@ -116,7 +117,7 @@ def run_bench(
     for name, show in SECTIONS.items():
         if names and name not in names:
             continue
-        with follow(console) as shown:
+        with follow(console) as shown, quiet():
             results[name] = measure(name, quick, rows, shown)
         console.print(show(results[name]))
         document = {

@@ -22,6 +22,7 @@ run                the loop: rounds, events, who is told
 training_run       the checkpoint, the entry of a round, and metrics.json of a training
 open_run           training with totals that the coordinator sees
 sealed_run         training over a sealed chain
+flower_log         Flower's own log, kept to warnings
 local_grid         simulated nodes in this process, one after another
 ray_engine         Flower's simulation on Ray, started here or in a cluster
 """
