@@ -36,7 +36,9 @@ PRIVACY = "gaussian"
 #: The settings that a simulation with privacy chooses unless somebody gives them.
 CHOSEN = ("rounds", "optimizer.lr", "privacy.clip")
 #: Families of models of a target that is a number.
-FAMILIES = ("gaussian", "poisson", "gamma")
+FAMILIES = ("gaussian", "poisson", "gamma", "cox")
+#: Ways to treat tied events of a Cox model.
+TIES = ("efron", "breslow")
 #: Bits of the largest modulus that the crypto layer takes.
 KEY_BITS_LIMIT = 8192
 
@@ -75,15 +77,20 @@ class DataConfig:
         Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
     family : str or None
         Family of models of a target that is a number: ``gaussian`` (linear regression),
-        ``poisson`` (counts) or ``gamma`` (positive numbers, with a logarithmic link); None: the
-        target is a class.
+        ``poisson`` (counts), ``gamma`` (positive numbers, with a logarithmic link) or ``cox``
+        (times to an event, stratified by hospital); None: the target is a class.
+    event : str or None
+        With family cox: the column that says by 0 and 1 whether the event was seen.
+    ties : str or None
+        With family cox: how tied events are treated, ``efron`` or ``breslow``; None: ``efron``.
     reference : str or None
         The class of more than two that the others are compared with; None: the first.
     drop : list of str
         Columns that are not features: ``"data.drop=[id,name]"``.
     schema : str or None
         YAML file that describes the columns, the outcome and the model's terms, in the place of
-        `target`, `positive`, `threshold`, `classes`, `family` and `drop`: see docs/schema.md.
+        `target`, `positive`, `threshold`, `classes`, `family`, `event`, `ties` and `drop`: see
+        docs/schema.md.
     reading : list of str
         YAML files that say how each file of `path` is written, where the schema's `reading` does
         not: ``"data.reading=[north.yaml,south.yaml,'']"``; an empty name: as the schema says.
@@ -98,6 +105,8 @@ class DataConfig:
     threshold: Finite | None = None
     classes: list[str] = field(default_factory=list)
     family: Annotated[str, one_of(*FAMILIES)] | None = None
+    event: str | None = None
+    ties: Annotated[str, one_of(*TIES)] | None = None
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
     schema: str | None = None

@@ -256,7 +256,8 @@ def _data(config: Config) -> Iterator[str]:
     """Refuse a table that is not described, and a description of a built-in data set."""
     data = config.data
     keys = (
-        *("path", "target", "positive", "threshold", "classes", "family", "drop"),
+        *("path", "target", "positive", "threshold", "classes", "family"),
+        *("event", "ties", "drop"),
         *("schema", "reading"),
     )
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
@@ -288,6 +289,10 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
                 f"data.{key} must be set for data={data.name}, got null: for example "
                 "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
             )
+    if (data.family == "cox") is not ("event" in given) and "schema" not in given:
+        yield "data.event must be set with data.family=cox, and with no other"
+    if "ties" in given and data.family != "cox":
+        yield "data.ties must be left out unless data.family=cox"
     meanings = given & {"positive", "threshold", "classes", "family"}
     if len(meanings) > 1:
         yield (

@@ -25,11 +25,12 @@ from fl_he.learning.optimizers import optimizer_of, scoring
 from fl_he.learning.privacy.gradients import clipped_sum
 from fl_he.learning.regression import glm_fit, likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
+from fl_he.learning.regression.cox import concordance
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.registry import class_probabilities, family_for, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
-from fl_he.run_files.metrics_contract import FIGURES, SITE_FIGURES
+from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES, SITE_FIGURES, SURVIVAL
 
 #: A model's parameters, as fl_he.learning.regression.parameters lays them out.
 Parameters = NDArray[np.float64]
@@ -76,6 +77,8 @@ class Comparison:
             return {}
         examples = likelihood.examples_of(self._test, model)
         if isinstance(family := examples.family, GlmFamily):
+            if self._of_time(self._test):
+                return {}
             saturated = family.saturated(self._test.labels)
             return {"test_loss": float(np.mean(examples.losses - saturated))}
         return {
@@ -111,7 +114,8 @@ class Comparison:
         local, pooled, C = None, None, self._config.C
         # scikit-learn's advice is for its own settings; the figures tell how far apart fits are.
         with warnings.catch_warnings(action="ignore"):
-            if self._data is not None and self._test is not None:
+            fits = self._data is not None and not self._of_time(self._data.train)
+            if fits and self._data is not None and self._test is not None:
                 local = [
                     {
                         "hospital": name,
@@ -120,7 +124,7 @@ class Comparison:
                     }
                     for name, hospital in zip(self._data.names, self._data.hospitals, strict=True)
                 ]
-            if self._data is not None:
+            if fits and self._data is not None:
                 train = self._data.train
                 fitted, used = self._fit_pooled(train, left_out)
                 difference = None
@@ -140,12 +144,31 @@ class Comparison:
             "sites": self._sites(model),
         }
 
+    @staticmethod
+    def _of_time(dataset: Dataset) -> bool:
+        """Return whether hospitals are strata: scikit-learn has no such model of pooled rows."""
+        return dataset.family in SURVIVAL
+
+    def _concordance(self, model: Parameters) -> dict[str, float | None]:
+        """Return the share of the test set's pairs of patients whose order the model tells.
+
+        Patients are compared within their hospital, or without such shares within the test set.
+        """
+        if self._data is None or self._test is None:
+            return {}
+        shares = map(self._data.test_share, range(len(self._data.names)))
+        parts = [share for share in shares if share is not None] or [self._test]
+        pairs = np.sum(
+            [concordance(part.features @ model[:-1], part.labels) for part in parts], axis=0
+        )
+        return {CONCORDANCE: float(pairs[0] / pairs[1]) if pairs[1] else None}
+
     def _sites(self, model: Parameters) -> list[dict[str, Any]] | None:
         """Return the model's figures at each site that files or a column name.
 
         They are of the rows that the site holds out, and of its training rows in a run without.
         """
-        if self._data is None or not self._config.names_sites:
+        if self._data is None or not self._config.names_sites or self._of_time(self._data.train):
             return None
         entries = []
         for number, name in enumerate(self._data.names):
@@ -237,6 +260,8 @@ class Comparison:
         if self._test is None:
             return dict.fromkeys(FIGURES)
         if isinstance(family := family_of(self._test), GlmFamily):
+            if self._of_time(self._test):
+                return dict.fromkeys(FIGURES) | self._concordance(model)
             return dict.fromkeys(FIGURES) | glm_fit.figures(family, self._test, model)
         return {**figures(class_probabilities(self._test, model), self._test.labels)}
 

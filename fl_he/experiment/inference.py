@@ -23,7 +23,7 @@ from fl_he.learning.regression.firth import whitening
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.glm_fit import goodness_of_fit
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
-from fl_he.learning.tables.table_file import some
+from fl_he.learning.tables.table_file import INTERCEPT, some
 from fl_he.run_files.checkpoint import Checkpoint
 from fl_he.strategies.roster import Roster
 
@@ -151,11 +151,11 @@ class Inference:
             "withheld": reason,
             "outcome": self._outcome,
             "reference": self._classes[self.reference] if self._classes else None,
-            "events": None if known is None or self._classes else int(known[1]),
+            "events": self._events(training, known),
             "ratio": found.ratio or None,
             "freedom": found.freedom,
             # Each hospital's own units are nobody else's.
-            "coefficients": [] if config.scaling is Scaling.local else found.rows(),
+            "coefficients": [] if config.scaling is Scaling.local else self._rows(found),
             "fit": fit,
             "groups": [
                 {"columns": list(columns), **found.wald_test(columns)}
@@ -163,6 +163,18 @@ class Inference:
                 if reason is None
             ],
         }
+
+    def _rows(self, found: inference.Estimates) -> list[dict[str, Any]]:
+        family = self._family
+        has_intercept = not isinstance(family, GlmFamily) or family.has_intercept
+        return [row for row in found.rows() if has_intercept or row["name"] != INTERCEPT]
+
+    def _events(self, training: Training, counts: NDArray[np.float64] | None) -> int | None:
+        """Return the number of patients with the event, of two classes or of a time to it."""
+        if isinstance(family := self._family, GlmFamily):
+            mean = None if family.has_intercept else training.moments.mean
+            return None if mean is None else round(mean * training.examples)
+        return None if counts is None or self._classes else int(counts[1])
 
     def _of_number(self, training: Training) -> dict[str, Any]:
         """Return what estimates of an outcome that is a number have beside those of classes."""

@@ -19,6 +19,7 @@ from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.regression.registry import FAMILIES, family_of
 from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.learning.tables.labels import family_with_ties
 from fl_he.strategies.grid import PlannedGrid
 from fl_he.wire.learning_terms import described
 from fl_he.wire.planned_messages import Choice
@@ -72,7 +73,8 @@ def drafted(
             data.positive,
             data.threshold,
             tuple(data.classes),
-            data.family or "",
+            family_with_ties(data.family, data.ties),
+            data.event or "",
         ),
         C=(config.C,),
         profile=bool(config.inference.profile),

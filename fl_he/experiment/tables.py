@@ -19,6 +19,7 @@ from fl_he.learning.errors import DataError, DataWarning, Fault
 from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.incomplete import Incomplete
+from fl_he.learning.tables.labels import family_with_ties
 from fl_he.learning.tables.table import read_labels
 
 if TYPE_CHECKING:
@@ -97,6 +98,8 @@ def with_outcome(data: DataConfig) -> DataConfig:
         threshold=outcome.threshold,
         classes=list(outcome.classes),
         family=outcome.family,
+        event=outcome.event,
+        ties=outcome.ties,
     )
 
 
@@ -245,7 +248,8 @@ def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[
             positive=data.positive,
             threshold=data.threshold,
             classes=data.classes,
-            family=data.family or "",
+            family=family_with_ties(data.family, data.ties),
+            event=data.event,
             drop=[*data.drop, *without],
             hint=hint,
         )

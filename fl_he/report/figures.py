@@ -10,6 +10,7 @@ from typing import Any
 
 from fl_he.config.groups import Scheme
 from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics_contract import SURVIVAL
 
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
@@ -46,6 +47,11 @@ def family(metrics: Metrics) -> str:
 def of_number(metrics: Metrics) -> bool:
     """Return whether the outcome is a number."""
     return family(metrics) not in ("logistic", "softmax")
+
+
+def of_time(metrics: Metrics) -> bool:
+    """Return whether the outcome is a time to an event."""
+    return family(metrics) in SURVIVAL
 
 
 def optimizer_name(metrics: Metrics) -> str:

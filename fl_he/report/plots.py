@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_he.atomic import replace_file, require_own
-from fl_he.report.figures import known, mean, of_number, run_name
+from fl_he.report.figures import known, mean, of_number, of_time, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, pooled_name
 from fl_he.run_files.metrics import Metrics
 
@@ -47,7 +47,8 @@ class Curve:
 def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     """Return accuracy and log loss per round against the alternatives, by the plots' titles.
 
-    Of an outcome that is a number it is half the mean deviance alone.
+    Of an outcome that is a number it is half the mean deviance alone, of a time to an event the
+    partial likelihood.
 
     Without a test set the curve is that of the hospitals' own data, from the encrypted totals.
     """
@@ -57,7 +58,9 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     plots = {}
     kinds = [("Accuracy", "accuracy", "accuracy"), ("Log loss", "loss", "log_loss")]
     if of_number(metrics):
-        kinds = [("Half the mean deviance", "loss", "mean_deviance")]
+        title = "Negative log partial likelihood by patient"
+        title = title if of_time(metrics) else "Half the mean deviance"
+        kinds = [(title, "loss", "mean_deviance")]
     for title, key, level in kinds:
         values = [entry[f"test_{key}" if tested else key] for entry in rounds]
         curves = [Curve(FEDERATED if tested else "from the encrypted totals", values, 1)]

@@ -7,9 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fl_he.run_files.metrics_contract import SURVIVAL
+
 #: Said of columns and classes: the whole table may differ.
 CONSTANT = "it does not vary in the training data"
-_SUBJECTS = {"poisson": "counts of 0 and counts above 0 in the training data"}
+_SUBJECTS = {
+    "poisson": "counts of 0 and counts above 0 in the training data",
+    **dict.fromkeys(SURVIVAL, "events and the patients at risk in the training data"),
+}
 _CLASSES = "the classes of the training data"
 #: Said of models that did not reach an optimum.
 NOT_THE_OPTIMUM = "training ended before it converged, so the model is not the optimum"
@@ -203,8 +208,8 @@ def separation(metrics: Mapping[str, Any]) -> str:
         more = "raise rounds, or" if used_up else "more rounds would tell no more;"
         return (
             f"the data tell less and less of {columns} from round to round, as where "
-            f"{'counts of 0' if of_counts else 'the classes'} are separated, but separation was "
-            f"not proved: {more} {remedy}"
+            f"{of.partition(' and ')[0] if of_counts else 'the classes'} are separated, but "
+            f"separation was not proved: {more} {remedy}"
         )
     if len(found["columns"]) > 1:
         columns += " (fewer columns may suffice)"

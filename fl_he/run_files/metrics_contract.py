@@ -31,6 +31,11 @@ CAPC = "capc"
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 #: The same of a model of a number.
 NUMBER_FIGURES = ("rmse", "mean_deviance", "d2")
+#: The same of a model of a time to an event.
+CONCORDANCE = "concordance"
+#: Families of times to an event, with Efron's and with Breslow's ties.
+COX, BRESLOW = "cox", "cox-breslow"
+SURVIVAL = (COX, BRESLOW)
 #: The ratio of a coefficient of classes.
 ODDS_RATIO = "odds_ratio"
 #: What is known of one coefficient; in addition its ratio, by the name that `ratio` says.
@@ -102,7 +107,7 @@ def _read_model(value: object, at: Place) -> object:
     return (_CLASSES if softmax else _TWO_CLASSES).read(value, at)
 
 
-_OF_NUMBER = tuple(f"{name}?" for name in NUMBER_FIGURES)
+_OF_NUMBER = tuple(f"{name}?" for name in (*NUMBER_FIGURES, CONCORDANCE))
 _MODEL = _kind(_figures("examples", *FIGURES, *_OF_NUMBER, "C?", "largest_difference?"))
 _TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number | None]})
 _CLASSES = _kind({"intercept": [Number | None], "coefficients": [[Number | None]]})

@@ -36,6 +36,7 @@ from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC
 from fl_he.learning.tables.feature_ranges import Ranges
+from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
 
@@ -70,6 +71,8 @@ class Outcome:
         More than two labels in their order; else empty.
     family : str
         Of an outcome that is a number; empty where it is a class.
+    event : str
+        Of a time to an event: the column that says whether the event was seen; else empty.
     """
 
     target: _Name
@@ -77,11 +80,15 @@ class Outcome:
     threshold: Number | None
     classes: tuple[str, ...]
     family: Annotated[str, left_out(kind_of(Annotated[str, choice("", *NUMERIC)]), "")] = ""
+    event: Annotated[str, left_out(kind_of(str), "")] = ""
 
     def __str__(self) -> str:
         """Return the outcome as a node configuration says it."""
         given = {"target": self.target, "positive": self.positive, "threshold": self.threshold}
         given |= {"classes": ",".join(self.classes) or None, "family": self.family or None}
+        given |= {"event": self.event or None}
+        if self.family == BRESLOW:
+            given |= {"family": COX, "ties": "breslow"}
         return " ".join(f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None)
 
 
@@ -267,6 +274,10 @@ def _check_outcome(plan: StudyPlan) -> None:
     if sum(meanings) > 1:
         raise ProtocolError(
             "outcome of a study plan must have at most one of positive, threshold and classes"
+        )
+    if bool(outcome.event.strip()) is not (outcome.family in SURVIVAL):
+        raise ProtocolError(
+            "outcome of a study plan must have an event with family cox, and with no other"
         )
     if plan.family in NUMERIC or outcome.family:
         if any(meanings) or plan.family != outcome.family:

@@ -48,6 +48,7 @@ from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
+from fl_he.learning.tables.labels import family_with_ties
 from fl_he.learning.tables.table import open_table
 from fl_he.wire.encrypted_sum import Role, printable
 from fl_he.wire.learning_terms import described
@@ -396,8 +397,8 @@ class DeployedNode(Node):
             )
         if self._outcome != plan.outcome:
             raise ProtocolError(
-                "target, positive, threshold, classes and family in the node configuration must be "
-                f"only {plan.outcome}, {ends}"
+                "target, positive, threshold, classes, family, event and ties in the node "
+                f"configuration must be only {plan.outcome}, {ends}"
             )
 
     @property
@@ -411,7 +412,10 @@ class DeployedNode(Node):
             node_setting(self.context, "positive"),
             None if threshold is None else float(threshold),
             classes,
-            node_setting(self.context, "family") or "",
+            family_with_ties(
+                node_setting(self.context, "family"), node_setting(self.context, "ties")
+            ),
+            node_setting(self.context, "event") or "",
         )
 
     @cached_property
@@ -557,6 +561,7 @@ def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:
         threshold=outcome.threshold,
         classes=outcome.classes,
         family=outcome.family,
+        event=outcome.event or None,
         drop=drop,
     )
 

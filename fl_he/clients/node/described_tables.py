@@ -85,7 +85,7 @@ class DescribedTables:
         """The outcome that the schema describes."""
         outcome = self._own.outcome
         described = outcome.positive, outcome.threshold, outcome.classes
-        return Outcome(outcome.column, *described, outcome.family or "")
+        return Outcome(outcome.column, *described, outcome.models, outcome.event or "")
 
     def load(self, path: Path) -> Dataset:
         """Return a table as the model takes it; raises DataError."""

@@ -18,6 +18,8 @@ from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.crypto.schemes import SCHEMES, Scheme
 from fl_he.errors import kind_in_words
 from fl_he.learning.regression.registry import NUMERIC
+from fl_he.learning.tables.labels import TIES
+from fl_he.run_files.metrics_contract import BRESLOW, COX
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -43,7 +45,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
-        **dict.fromkeys(("schema", "reading", "family"), _TEXT),
+        **dict.fromkeys(("schema", "reading", "family", "event", "ties"), _TEXT),
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
         "masked-set": _COUNT,
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
@@ -65,7 +67,7 @@ _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
 #: Settings that a schema takes the place of.
-_DESCRIBED = ("target", "positive", "threshold", "classes", "family", "drop")
+_DESCRIBED = ("target", "positive", "threshold", "classes", "family", "event", "ties", "drop")
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:
@@ -89,8 +91,20 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
         if key not in node_config and not (by_schema and key == "target"):
             raise ProtocolError(f"a {role} must be given {key} in its node configuration")
     meanings = {"positive", "threshold", "classes", "family"} & node_config.keys()
-    if node_config.get("family", NUMERIC[0]) not in NUMERIC:
-        raise ProtocolError(f"family in the node configuration must be one of {', '.join(NUMERIC)}")
+    choices = {"family": [name for name in NUMERIC if name != BRESLOW], "ties": TIES}
+    for key, known in choices.items():
+        if node_config.get(key, known[0]) not in known:
+            raise ProtocolError(
+                f"{key} in the node configuration must be one of {', '.join(known)}"
+            )
+    is_cox = node_config.get("family") == COX
+    if (is_cox is not ("event" in node_config) and not by_schema) or (
+        "ties" in node_config and not is_cox
+    ):
+        raise ProtocolError(
+            "event must be in the node configuration with family cox, and event and ties with no "
+            "other"
+        )
     if role is Role.HOSPITAL and len(meanings) > 1:
         raise ProtocolError(
             "a hospital must be given at most one of positive (the label that counts as 1) and "

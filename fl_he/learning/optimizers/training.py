@@ -325,7 +325,10 @@ class Training(State):
         # Rounded probabilities of several rows: directions without information have a rest.
         seen = point if len(self.parameters[1]) == 1 else replace(point, rest=None)
         distance, stepped = self.optimizer.distance(seen), self.optimizer.step(seen)
-        theta, task = np.where(self._moves, stepped, self.theta), self.task
+        moves, task = self._moves, self.task
+        if isinstance(self.family, GlmFamily) and not self.family.has_intercept:
+            moves[-1] = False  # whose gradient is 0, but for the step's rounding
+        theta = np.where(moves, stepped, self.theta)
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta

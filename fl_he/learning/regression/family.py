@@ -64,7 +64,9 @@ class Family(ABC):
         """Return the derivative of each example's loss by its margins, shape (m, r)."""
 
     @abstractmethod
-    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+    def curvature(
+        self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int
+    ) -> Array:
         """Return the expected second derivative of each weighted loss by margins a and b, (m,)."""
 
     @abstractmethod
@@ -96,6 +98,17 @@ class Family(ABC):
 
         See :func:`fl_he.learning.regression.registry.model_of`.
         """
+
+    def design(self, features: Array, labels: Array) -> Array:
+        """Return the derivatives of a row's margins by its parameters, shape (m, d + 1)."""
+        return np.column_stack([features, np.ones(len(labels))])
+
+    def beside_curvature(self, margins: Array, labels: Array, design: Array) -> tuple[Array, Array]:
+        """Return rows whose outer products are added to the Hessian, and rows of those taken away.
+
+        There are none of either, shape (0, d + 1), where each loss is of one example.
+        """
+        return design[:0], design[:0]
 
     def count(self, features: int, classes: int) -> int:
         """Return the number of parameters."""
@@ -143,7 +156,9 @@ class ClassFamily(Family):
         """See Family."""
         return means - self.of_rows(labels, means.shape[1])
 
-    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+    def curvature(
+        self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int
+    ) -> Array:
         """See Family; it does not depend on the labels.
 
         ``s p_a ([a = b] - p_b)``, s the weights. Source: Bohning 1992, "Multinomial logistic

@@ -56,7 +56,9 @@ class _Gamma(GlmFamily):
         with np.errstate(over="ignore"):
             return 1.0 - labels[:, None] * np.exp(-margins)
 
-    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+    def curvature(
+        self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int
+    ) -> Array:
         """See Family: 1, for ``y / mu`` is 1 on average."""
         return weights
 

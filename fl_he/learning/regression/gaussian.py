@@ -51,7 +51,9 @@ class _Gaussian(GlmFamily):
     def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
         return means - labels[:, None]
 
-    def curvature(self, weights: Array, means: Array, *, a: int, b: int) -> Array:
+    def curvature(
+        self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int
+    ) -> Array:
         return weights
 
     def link(self, mean: float) -> float:

@@ -54,6 +54,8 @@ class GlmModel(TrainedModel):
         "coefficients": read_numbers,
         "intercept": read_number,
     }
+    #: Heading of the predictions.
+    PREDICTED: ClassVar[str] = "expected"
     coefficients: Array
     intercept: float
     outcome: str | None = None
@@ -78,7 +80,9 @@ class GlmModel(TrainedModel):
         self, raw_features: Array, rows: RowNumbers | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        return ["expected"], [[repr(mean)] for mean in self.expected(raw_features, rows).tolist()]
+        return [self.PREDICTED], [
+            [repr(mean)] for mean in self.expected(raw_features, rows).tolist()
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,12 +124,15 @@ class GlmFamily(Family):
     ratio : str
         Name of the exponential of a coefficient; empty with the identity as link.
     may_separate : bool
-        Whether outcomes of 0 can make an estimate infinite.
+        Whether some outcomes can make an estimate infinite.
+    has_intercept : bool
+        Whether the intercept is estimated; else it is 0.
     """
 
     has_dispersion: ClassVar[bool]
     ratio: ClassVar[str]
     may_separate: ClassVar[bool] = False
+    has_intercept: ClassVar[bool] = True
 
     def rows(self, classes: int) -> int:
         """See Family."""
@@ -170,6 +177,25 @@ class GlmFamily(Family):
         with np.errstate(over="ignore"):
             parts: Array = np.square(labels - means[:, 0]) / self.variance(means[:, 0])
         return parts
+
+    def gaps(self, margins: Array, labels: Array, terms: Array) -> tuple[Array, Array]:
+        """Return how far each example is from being against a direction, and sizes to compare.
+
+        Below 0 the example is against the direction, whose margins these are. Of counts those
+        above 0 must be on the direction, and the others below. Source: Santos Silva and Tenreyro
+        2010, "On the existence of the maximum likelihood estimates in Poisson regression".
+
+        Parameters
+        ----------
+        margins
+            Shape (m, 1).
+        labels
+            Shape (m,).
+        terms
+            Sum of the sizes of the terms of each margin, and 1, shape (m,).
+        """
+        own = margins[:, 0]
+        return np.where(labels > 0.0, -np.abs(own), -own), terms
 
     @abstractmethod
     def link(self, mean: float) -> float:

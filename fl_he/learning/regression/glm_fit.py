@@ -56,7 +56,7 @@ def goodness_of_fit(
         None if one is None else max(0.0, 2.0 * examples * (one - moments.saturated))
         for one in losses
     )
-    count, freedom = df + 1 + family.has_dispersion, examples - df - 1
+    count, freedom = df + family.has_intercept + family.has_dispersion, examples - df - 1
     figures = {
         "log_likelihood": log_likelihood,
         "parameters": count,
@@ -69,6 +69,9 @@ def goodness_of_fit(
         "pearson": pearson,
         "dispersion": pearson / freedom if freedom > 0 else None,
     }
+    if not family.has_intercept:  # a partial likelihood, which no model makes 1
+        names = ("deviance", "null_deviance", "d2", "pearson", "dispersion")
+        figures |= dict.fromkeys(names)
     finite = {
         name: value if value is not None and math.isfinite(value) else None
         for name, value in figures.items()

@@ -16,7 +16,7 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
-from fl_he.learning.regression.products import product
+from fl_he.learning.regression.products import less, product
 from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
@@ -32,7 +32,7 @@ class Examples:
     family
         The model's.
     design
-        Features and a one, shape (m, d + 1).
+        Derivatives of a row's margins by its parameters: features and a one, shape (m, d + 1).
     margins
         Shape (m, r).
     labels
@@ -96,7 +96,7 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
         hits = (family.predicted(means) == labels).astype(np.float64)
     return Examples(
         family=family,
-        design=np.column_stack([features, np.ones(len(labels))]),
+        design=family.design(features, labels),
         margins=margins,
         labels=labels,
         means=means,
@@ -171,15 +171,20 @@ def hessian_sum(examples: Examples) -> Array:
 def hessian_parts(examples: Examples) -> tuple[Array, Array]:
     """Return :func:`hessian_sum`, and what its rounding leaves out."""
     design, family, means = examples.design, examples.family, examples.means
+    margins, labels = examples.margins, examples.labels
+    added, taken = family.beside_curvature(margins, labels, design)
     rows, width = means.shape[1], design.shape[1]
     full = np.empty((2, rows, width, rows, width))
     for a in range(rows):
         for b in range(a, rows):
-            curvature = family.curvature(examples.weights, means, a=a, b=b)
+            curvature = family.curvature(examples.weights, margins, means, labels, a=a, b=b)
             # A rounded root is that of another weight, and so no loss along any direction.
             right = design * np.sqrt(np.abs(curvature))[:, None]
             left = right if (curvature >= 0.0).all() else right * np.sign(curvature)[:, None]
-            block = np.array(product(left, right))
+            if len(added):
+                left = right = np.concatenate([right, added])
+            both = product(left, right)
+            block = np.array(less(both, product(taken, taken)) if len(taken) else both)
             full[:, b, :, a, :] = block.transpose(0, 2, 1)
             full[:, a, :, b, :] = block
     # Row by row, each with its intercept last, to all coefficients first.

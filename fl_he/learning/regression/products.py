@@ -11,6 +11,8 @@ multiplication by using fast routines of matrix multiplication and its applicati
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -57,6 +59,12 @@ def product(left: Array, right: Array) -> tuple[Array, Array]:
     rounded, rest = _added(rounded, rest)
     scale = exponents[0][:, None] + exponents[1]
     return np.ldexp(rounded, scale), np.ldexp(rest, scale)
+
+
+def less(one: Sequence[Array], other: Sequence[Array]) -> tuple[Array, Array]:
+    """Return the difference of two products, each with its rest."""
+    rounded, left_out = _added(one[0], -other[0])
+    return rounded, left_out + (one[1] - other[1])
 
 
 def within(matrix: Array, rest: Array | None, columns: Array) -> Array:

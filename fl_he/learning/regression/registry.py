@@ -11,6 +11,7 @@ from pathlib import Path
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
+from fl_he.learning.regression.cox import BRESLOW_COX, EFRON_COX
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.gamma import GAMMA
 from fl_he.learning.regression.gaussian import GAUSSIAN
@@ -23,7 +24,10 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
-_ALL: tuple[Family, ...] = (LOGISTIC, SOFTMAX, GAUSSIAN, POISSON, GAMMA)
+_ALL: tuple[Family, ...] = (
+    *(LOGISTIC, SOFTMAX, GAUSSIAN, POISSON, GAMMA),
+    *(EFRON_COX, BRESLOW_COX),
+)
 #: All families by their names.
 FAMILIES = {family.name: family for family in _ALL}
 #: Names of those whose outcome is a number.

@@ -271,9 +271,8 @@ def taking_part(candidate: Array, deviation: Array) -> tuple[int, ...]:
 def sides(examples: Examples, candidate: Array) -> Array:
     """Count the examples against a candidate, and those on it; shape (2,).
 
-    Counts are separated if those above 0 are on it and the others below it: then the likelihood
-    rises along it for ever. Source: Santos Silva and Tenreyro 2010, "On the existence of the
-    maximum likelihood estimates in Poisson regression".
+    Of outcomes that are numbers the family tells, see
+    :meth:`fl_he.learning.regression.glm.GlmFamily.gaps`.
 
     Parameters
     ----------
@@ -287,7 +286,7 @@ def sides(examples: Examples, candidate: Array) -> Array:
     places = row_places(rows, examples.design.shape[1] - 1)
     terms = 1.0 + (np.abs(examples.design) @ np.abs(candidate[places]).T).sum(axis=1)
     if isinstance(examples.family, GlmFamily):
-        own = np.where(labels > 0.0, -np.abs(margins[:, 0]), -margins[:, 0])
+        own, terms = examples.family.gaps(margins, labels, terms)
     elif rows == 1:
         own = np.where(labels == 1.0, margins[:, 0], -margins[:, 0])
     else:

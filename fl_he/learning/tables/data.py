@@ -17,6 +17,7 @@ from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table import open_table, read_columns, refuse
 from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
+from fl_he.run_files.metrics_contract import SURVIVAL
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -31,7 +32,8 @@ class Dataset:
         Shape (m, d), finite, m >= 1 and d >= 1.
     labels
         Shape (m,), each 0.0 or 1.0, or up to k - 1 with k ``classes``. One class only is allowed.
-        With a ``family`` any numbers that are finite.
+        With a ``family`` any numbers that are finite; of times to an event those without one have a
+        minus sign.
     feature_names
         d different names, in the order of the columns.
     positive
@@ -138,6 +140,7 @@ def load_table(
     threshold: float | None = None,
     classes: Sequence[str] = (),
     family: str = "",
+    event: str | None = None,
     drop: Sequence[str] = (),
     hint: str | None = None,
 ) -> Dataset:
@@ -162,6 +165,8 @@ def load_table(
     family
         Family of models of a target that is a number, a key of
         :data:`fl_he.learning.tables.labels.OUTCOMES`.
+    event
+        With a family of times to an event, the column that says by 0 and 1 whether it was seen.
     drop
         Columns to leave out; their cells are not checked.
     hint
@@ -179,18 +184,24 @@ def load_table(
         raise DataError(
             f"at most one of positive, threshold, classes and family must be given, got {given}"
         )
+    if (event is not None) is not (family in SURVIVAL):
+        raise DataError("event must be given with family cox, and with no other", setting="event")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"threshold must be a finite number, got {threshold}")
     table = open_table(path, hint)
     target, dropped = target.strip(), {name.strip() for name in drop}
-    features = [name for name in table.names if name and name != target and name not in dropped]
+    outcome = [target, *([] if event is None else [event.strip()])]
+    features = [
+        name for name in table.names if name and name not in outcome and name not in dropped
+    ]
     faults = list(table.name_faults(unnamed="" not in dropped))
-    if unusable := list(_misnamed(table.names, features, target, sorted(dropped))):
+    if unusable := list(_misnamed(table.names, features, outcome, sorted(dropped))):
         raise DataError.of([*unusable, *faults])
     meanings = [*classes, *([] if positive is None else [positive])]
     labels = Labels(target, meanings, missing=table.missing_labels)
     numbers = Numbers(features)
-    rows = read_columns(table, numbers, labels)
+    events = [Labels(name, missing=table.missing_labels) for name in outcome[1:]]
+    rows = read_columns(table, numbers, labels, *events)
     meaning: str | None = None
     if positive is not None:
         found, meaning = labels.is_class(positive), labels.meant(positive) or None
@@ -198,11 +209,22 @@ def load_table(
         found, meaning = labels.is_at_least(threshold), f"{target} >= {_plain(threshold)}"
     elif classes:
         found = labels.place_among(classes)
+    elif events:
+        found, meaning = labels.survival(family, events[0]), target
     elif family:
         found, meaning = labels.outcomes(family), target
     else:
         found, meaning = labels.is_zero_or_one()
-    refuse(rows, [*faults, *table.faults, *numbers.faults(), *labels.faults])
+    refuse(
+        rows,
+        [
+            *faults,
+            *table.faults,
+            *numbers.faults(),
+            *labels.faults,
+            *(fault for one in events for fault in one.faults),
+        ],
+    )
     types = dict(zip(table.names, table.types, strict=True))
     return Dataset(
         numbers.values,
@@ -219,20 +241,24 @@ def load_table(
 
 
 def _misnamed(
-    columns: Sequence[str], features: Sequence[str], target: str, dropped: Sequence[str]
+    columns: Sequence[str], features: Sequence[str], outcome: Sequence[str], dropped: Sequence[str]
 ) -> Iterator[Fault]:
-    """Yield what is wrong with a target and columns to drop in view of a table's columns."""
+    """Yield what is wrong with columns of an outcome and to drop in view of a table's columns."""
+    outcomes = list(zip(("target", "event"), outcome, strict=False))
     known = set(columns)
     among = f"the columns {some(columns, _MOST_NAMED_COLUMNS)}"
-    for setting, name in [("target", target), *(("drop", name) for name in dropped)]:
+    for setting, name in [*outcomes, *(("drop", name) for name in dropped)]:
         if name not in known:
             words = f"{setting} must be one of {among}, got {shown(name)}"
             yield Fault(words, setting, known=tuple(columns))
             among = "these columns"
-    if columns.count(target) > 1:
-        yield Fault(f"target must be one column, got {shown(target)} more than once")
-    if target in dropped:
-        yield Fault(f"drop must not name the target, got {shown(target)}", "drop")
+    for setting, name in outcomes:
+        if columns.count(name) > 1:
+            yield Fault(f"{setting} must be one column, got {shown(name)} more than once")
+        if name in dropped:
+            yield Fault(f"drop must not name the {setting}, got {shown(name)}", "drop")
+    if len(set(outcome)) < len(outcome):
+        yield Fault(f"event must be another column than target, got {shown(outcome[0])}", "event")
     for name in features:
         if name.lower() == INTERCEPT:
             yield Fault(
@@ -241,7 +267,7 @@ def _misnamed(
                 name,
             )
     if not features:
-        yield Fault(f"data file must have a feature beside {shown(target)}, got none")
+        yield Fault(f"data file must have a feature beside {shown(outcome[0])}, got none")
 
 
 def _plain(number: float) -> str:

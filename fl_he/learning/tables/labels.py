@@ -22,22 +22,31 @@ from fl_he.learning.tables.columns import (
     counted,
 )
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, shown
+from fl_he.run_files.metrics_contract import BRESLOW, SURVIVAL
 
 _LABEL = "fill missing labels in, or leave their rows out"
 _CASE = "write labels that differ in case or blanks alone in one way"
 _MOST_NAMED_LABELS = 10
+#: Ways to treat tied events.
+TIES = ("efron", "breslow")
 _Fits = tuple[Callable[[Array], NDArray[np.bool_]], str]
 #: Numbers that can be outcomes of a family of models, and words for them.
 OUTCOMES: Mapping[str, _Fits] = {
     "gaussian": (np.isfinite, "numbers"),
     "poisson": (lambda y: (y >= 0.0) & (y == np.floor(y)), "whole numbers of 0 or more"),
     "gamma": (lambda y: y > 0.0, "numbers above 0"),
+    **dict.fromkeys(SURVIVAL, (lambda y: y >= 0.0, "times of 0 or more")),
 }
 #: Numbers that can be transformed, and words for them.
 _TRANSFORMED: Mapping[str, _Fits] = {
     "log": (lambda y: y > 0.0, "numbers above 0"),
     "sqrt": (lambda y: y >= 0.0, "numbers of 0 or more"),
 }
+
+
+def family_with_ties(family: str | None, ties: str | None) -> str:
+    """Return the family that settings name; empty without one."""
+    return BRESLOW if ties == "breslow" else family or ""
 
 
 class Labels:
@@ -207,17 +216,34 @@ class Labels:
             self._require(fits(numbers), f"{words} for family {family}")
         return numbers
 
-    def _require(self, fit: NDArray[np.bool_], words: str) -> None:
-        """Take down a fault if numbers do not fit."""
+    def survival(self, family: str, events: Labels) -> Array:
+        """Return the labels as times, with a minus sign where no event was seen.
+
+        Parameters
+        ----------
+        family
+            One of `SURVIVAL`.
+        events
+            The column that says whether the event was seen, of the same rows.
+        """
+        seen = np.array([_zero_or_one(label) for label in events._labels], dtype=np.float64)
+        known = ~np.isnan(seen) | np.array([not label for label in events._labels])
+        events._note_missing()
+        events._require(known, "0 and 1, or true and false", "column")
+        times = self.outcomes(family)
+        return times if self.faults or events.faults else np.copysign(times, seen - 0.5)
+
+    def _require(self, fit: NDArray[np.bool_], words: str, kind: str = "target") -> None:
+        """Take down a fault if labels do not fit; ``kind``: of the column."""
         if fit.all():
             return
         facts = ColumnFacts()
         first = self._rows[int(np.argmin(fit))]
         facts.add("other{s}", int(np.count_nonzero(~fit)), first)
-        ((kind, found),) = facts.found.items()
+        ((other, found),) = facts.found.items()
         self.faults.append(
             Fault(
-                f"target {shown(self.name)} must hold {words}, got {counted(kind, *found)}",
+                f"{kind} {shown(self.name)} must hold {words}, got {counted(other, *found)}",
                 None,
                 self.name,
                 row=found[1] if found[0] == 1 else None,

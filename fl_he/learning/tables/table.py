@@ -169,22 +169,23 @@ def read_labels(
     return texts, rows, labels.notes
 
 
-def read_columns(table: TableFile, numbers: Numbers, labels: Labels | None = None) -> RowNumbers:
+def read_columns(table: TableFile, numbers: Numbers, *labels: Labels) -> RowNumbers:
     """Read columns of a table, of names that it has; raises DataError.
 
     A name that several columns have is passed over: it is one of the table's faults.
     """
     counts = Counter(table.names)
     numbers.names = [name for name in numbers.names if counts[name] == 1]
-    names = [*numbers.names, *([labels.name] if labels is not None else [])]
+    names = [*numbers.names, *(one.name for one in labels)]
     places = {name: place for place, name in enumerate(table.names)}
     columns = [places[name] for name in names]
     rows = []
-    for block in table.blocks(columns, None if labels is None else columns[-1]):
+    text = columns[len(numbers.names)] if labels else None
+    for block in table.blocks(columns, text):
         rows.append(block.rows)
         numbers.add(block.rows, block.cells[: len(numbers.names)])
-        if labels is not None:
-            labels.add(block.rows, block.cells[-1])
+        for one, cells in zip(labels, block.cells[len(numbers.names) :], strict=True):
+            one.add(block.rows, cells)
     if not rows:
         none = f"data file must have rows, got none in {str(table.path.absolute())!r}"
         raise DataError.of([*table.faults, Fault(none)])

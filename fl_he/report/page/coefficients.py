@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
-from fl_he.report.figures import features_of, of_number, sentence, short
+from fl_he.report.figures import features_of, of_number, of_time, sentence, short
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     deviation_note,
@@ -29,9 +29,20 @@ _ROWS = 1000
 _TITLE = "Coefficients"
 _ABOUT = (
     "An estimate is the change of the {what} for one unit more of the feature, all others equal"
-    "{ratio}. {per_sd}The intercept is of patients whose features are all 0."
+    "{ratio}. {per_sd}{at_zero}"
+)
+_AT_ZERO = "The intercept is of patients whose features are all 0."
+_OF_TIME = (
+    "Each hospital has a baseline hazard, which nobody else learns: patients are compared with "
+    "those of the same hospital only."
 )
 _OF_WHAT = " of the feature in the pooled data"
+
+
+def _what(metrics: Metrics, ratio: str) -> str:
+    if of_time(metrics):
+        return "hazard's logarithm"
+    return "log odds" if not of_number(metrics) else "mean's logarithm" if ratio else "mean"
 
 
 def coefficients(metrics: Metrics) -> Section:
@@ -54,9 +65,10 @@ def coefficients(metrics: Metrics) -> Section:
     per_sd = deviation_note(metrics, sheets, _OF_WHAT)
     name = ratio_name(inference)
     about = _ABOUT.format(
-        what="log odds" if not of_number(metrics) else "mean's logarithm" if name else "mean",
+        what=_what(metrics, name),
         ratio=name and f", and the {name} its exponential",
         per_sd=per_sd and f"{sentence(per_sd)} ",
+        at_zero=_OF_TIME if of_time(metrics) else _AT_ZERO,
     )
     blocks += [*sheets, *map(Note, left_out_notes(inference))]
     facts = fit_facts(inference)

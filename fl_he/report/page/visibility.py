@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
-from fl_he.report.figures import of_number, optimizer_name, others_of
+from fl_he.report.figures import of_number, of_time, optimizer_name, others_of
 from fl_he.run_files.metrics import Metrics
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
@@ -105,11 +105,12 @@ def opened(metrics: Metrics) -> list[str]:
     """List the sums that company X opened in an open run, in words."""
     config = metrics["config"]
     private = (config.get("privacy") or {}).get("name") == "gaussian"
-    third = "Pearson's chi-square" if of_number(metrics) else "the accuracy"
+    figure = "Pearson's chi-square" if of_number(metrics) else "the accuracy"
+    figure = "the number of events" if of_time(metrics) else figure
     sums = [
         "each round: the noisy sum of clipped gradients and the number of contributors"
         if private
-        else f"each round: the gradient, the loss and {third} of the pooled data, the numbers of "
+        else f"each round: the gradient, the loss and {figure} of the pooled data, the numbers of "
         "patients and of contributors"
     ]
     if optimizer_name(metrics) == "newton":
@@ -129,7 +130,9 @@ def opened(metrics: Metrics) -> list[str]:
             "once: sum and number of the cells that are not missing, of the columns whose missing "
             f"cells count as the mean of all hospitals, which the hospitals learn too: {means}"
         )
-    if of_number(metrics):
+    if of_time(metrics):
+        sums.append("once: the share of patients with the event; the hospitals learn it too")
+    elif of_number(metrics):
         sums.append(
             "once: the mean of the outcome, of its square, and of two functions of it that log "
             "likelihood and deviance need; the hospitals learn the mean too"

@@ -17,13 +17,14 @@ from fl_he.report.figures import (
     fixed,
     known,
     of_number,
+    of_time,
     p_value,
     places,
 )
 from fl_he.report.tables.fitted import DividedTable
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
-from fl_he.run_files.metrics_contract import ODDS_RATIO
+from fl_he.run_files.metrics_contract import BRESLOW, COX, ODDS_RATIO
 
 #: What stands for an estimate of a column that was left out, as in R.
 NOT_AVAILABLE = "NA"
@@ -49,6 +50,8 @@ _HEADINGS = {
     "gaussian": ("Mean", "each hospital's outcome"),
     "poisson": ("Log mean", "each hospital's outcome"),
     "gamma": ("Log mean", "each hospital's outcome"),
+    COX: ("Log hazard, by hospital and with Efron's ties,", "each hospital's outcome"),
+    BRESLOW: ("Log hazard, by hospital and with Breslow's ties,", "each hospital's outcome"),
 }
 #: Name of the last row of each contrast, in metrics.json.
 _INTERCEPT = "(intercept)"
@@ -118,10 +121,10 @@ def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
     said = deviation_note(metrics, sheets)
     what = (ratio_name(metrics["inference"]) or "estimate").capitalize()
     at_zero = "mean outcome" if of_number(metrics) else "odds"
-    return (
-        f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}; "
-        f"{_INTERCEPT}: the {at_zero} where all features are 0"
-    )
+    caption = f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}"
+    if of_time(metrics):
+        return caption
+    return f"{caption}; {_INTERCEPT}: the {at_zero} where all features are 0"
 
 
 def ratio_name(inference: Mapping[str, Any]) -> str:
@@ -204,7 +207,8 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         return {}
     firth = has_firth(inference)
     null = fit["penalised_null_log_likelihood" if firth else "null_log_likelihood"]
-    beside = "" if null is None else f" (intercept only: {fixed(null, 3)})"
+    without = "no feature" if is_partial(inference) else "intercept only"
+    beside = "" if null is None else f" ({without}: {fixed(null, 3)})"
     unknown = "not known, as not the same hospitals were in the first and in the last total"
     test = fit["likelihood_ratio"]
     if firth:
@@ -212,6 +216,12 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
             "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{beside}",
             "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
             "penalised likelihood-ratio test": unknown if test is None else _test_text(test),
+        }
+    if is_partial(inference):
+        return {
+            "log partial likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
+            "likelihood-ratio test": unknown if test is None else _test_text(test, "no feature"),
+            "AIC": fixed(fit["aic"], 3),
         }
     explained = {"McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4)}
     if fit.get("pearson") is not None:
@@ -239,6 +249,11 @@ def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         "Pearson's chi-square": fixed(fit["pearson"], 3),
         "dispersion (by its degrees of freedom)": fixed(dispersion, 4),
     }
+
+
+def is_partial(inference: Mapping[str, Any]) -> bool:
+    """Return whether the likelihood is a partial one, as of a Cox model."""
+    return _ratio_key(inference) == "hazard_ratio"
 
 
 def has_firth(inference: Mapping[str, Any]) -> bool:
@@ -363,11 +378,11 @@ def _partly_tested(columns: Sequence[str], gone: Sequence[str]) -> str:
     )
 
 
-def _test_text(test: Mapping[str, Any]) -> str:
+def _test_text(test: Mapping[str, Any], against: str = "the intercept only") -> str:
     sign = "" if (test["p_value"] or 0) < 0.001 else "= "
     return (
         f"chi-square {fixed(test['chi2'], 2)}, df {count(test['df'])}, "
-        f"p {sign}{p_value(test['p_value'])} (against the intercept only)"
+        f"p {sign}{p_value(test['p_value'])} (against {against})"
     )
 
 

@@ -19,12 +19,13 @@ from fl_he.report.figures import (
     known,
     mean,
     of_number,
+    of_time,
     run_name,
 )
 from fl_he.report.tables.fitted import FittedTable, keep_whole
 from fl_he.run_files.convergence import converged, decimals_given, worse_than_shares
 from fl_he.run_files.metrics import Metrics
-from fl_he.run_files.metrics_contract import FIGURES
+from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -80,6 +81,8 @@ _OF_NUMBER = (
     Column("mean_deviance", "mean\ndeviance", "mean\ndev.", _significant),
     Column("d2", "D2", "D2"),
 )
+#: The same of a time to an event.
+_OF_TIME = (COLUMNS[0], Column(CONCORDANCE, "concordance", "conc."))
 #: Hospitals that a table lists one by one; the others are counted.
 _ROWS = 12
 #: Narrower names than this are less readable than lines that the terminal wraps.
@@ -90,6 +93,8 @@ _TOLERANCE = 1e-6
 
 def columns_of(metrics: Metrics) -> Sequence[Column]:
     """Return the columns of a run's comparison, beside the model's name."""
+    if of_time(metrics):
+        return _OF_TIME
     return _OF_NUMBER if of_number(metrics) else COLUMNS
 
 
@@ -222,7 +227,9 @@ def comparison_table(metrics: Metrics) -> FittedTable | Text:
         return Text("\n".join(filter(None, (said, note))))
     title, columns = f"{tested_on(metrics)}: {run_name(metrics)}", columns_of(metrics)
     short = "n: trained on, bal. acc.: balanced accuracy"
-    if of_number(metrics):
+    if of_time(metrics):
+        short = "n: trained on, conc.: concordance"
+    elif of_number(metrics):
         short = "n: trained on, RMSE: root mean squared error"
     wide = Table(title=Text(title), caption=note or None)
     narrow = Table(

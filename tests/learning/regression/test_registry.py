@@ -91,7 +91,7 @@ def test_probabilities_losses_and_residuals_fit_each_other(family: ClassFamily) 
         weights = np.linspace(0.5, 2.0, 50)
         for b in range(rows):
             curvature = weights * (turned[:, b] - residuals[:, b]) / step
-            found = family.curvature(weights, probabilities, a=a, b=b)
+            found = family.curvature(weights, margins, probabilities, labels, a=a, b=b)
             np.testing.assert_allclose(found, curvature, atol=1e-5)
     np.testing.assert_array_equal(margins, before)
     assert (family.predicted(probabilities) == of_classes.argmax(axis=1)).all()
@@ -149,7 +149,8 @@ def test_losses_of_numbers_are_the_likelihoods_but_for_terms_without_margins(
     )
     weights = np.linspace(0.5, 2.0, 60)
     expected = weights / (theirs.variance(means[:, 0]) * theirs.link.deriv(means[:, 0]) ** 2)
-    np.testing.assert_allclose(family.curvature(weights, means, a=0, b=0), expected, rtol=1e-12)
+    found = family.curvature(weights, margins, means, labels, a=0, b=0)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
     assert family.link(float(means[0, 0])) == pytest.approx(margins[0, 0])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
@@ -15,15 +15,14 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.incomplete import Incomplete
-from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
 from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outcome, Schema
 from fl_he.learning.tables.schema.design import Design, evaluate
 from fl_he.learning.tables.schema.formula import Factor
+from fl_he.learning.tables.schema.outcome import OutcomeLabels
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import (
     MISSING_TEXTS,
-    Cells,
     RowNumbers,
     TableFile,
     shown,
@@ -91,7 +90,7 @@ def load_by_schema(
         names,
         positive=positive,
         classes=schema.outcome.classes,
-        family=schema.outcome.family or "",
+        family=schema.outcome.models,
         levels=table.levels,
         notes=table.notes,
         types=(f"schema {schema.digest[:16]}",) * len(names),
@@ -143,7 +142,7 @@ def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Da
         tuple(sorted(names)),
         positive=positive,
         classes=schema.outcome.classes,
-        family=schema.outcome.family or "",
+        family=schema.outcome.models,
     )
 
 
@@ -216,7 +215,9 @@ class _Table:
         self._faults = list[Fault]()
         read = {name: schema.columns[name] for name in names}
         places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
-        outcome = self._places(file, {schema.outcome.column: schema.outcome} if labelled else {})
+        events = {one: schema.outcome for one in [schema.outcome.event] if one}
+        labels = {schema.outcome.column: schema.outcome, **events} if labelled else {}
+        outcome = self._places(file, labels)
         missing = Missing(tuple(file.missing_labels), reading.na_values)
         blank = Missing(tuple(MISSING_TEXTS), reading.na_values)
         self._readers = {
@@ -226,23 +227,23 @@ class _Table:
             )
             for name in places
         }
-        self._labels = _Labels(schema.outcome, missing, reading.decimal)
-        self._read(file, [*places.values()], next(iter(outcome.values()), None))
+        self._labels = OutcomeLabels(schema.outcome, missing, reading.decimal)
+        whole = len(outcome) == len(labels)
+        self._read(file, [*places.values()], [*outcome.values()] if whole else [])
         self._faults += file.faults
         self._file_notes = file.notes
         if not labelled:
             self._faults += file.empty_faults()
-        self._found = self._labels.read() if outcome and self.rows.size else None
+        self._found = self._labels.read() if outcome and whole and self.rows.size else None
 
-    def _read(self, file: TableFile, places: Sequence[int], label: int | None) -> None:
+    def _read(self, file: TableFile, places: Sequence[int], labels: Sequence[int]) -> None:
         rows = list[NDArray[np.intp]]()
-        columns = [*places, *([] if label is None else [label])]
-        for block in file.blocks(columns, label):
+        for block in file.blocks([*places, *labels], labels[0] if labels else None):
             rows.append(block.rows)
             for reader, cells in zip(self._readers.values(), block.cells, strict=False):
                 reader.add(block.rows, cells)
-            if label is not None:
-                self._labels.add(block.rows, block.cells[-1])
+            if labels:
+                self._labels.add(block.rows, block.cells[len(places) :])
         self.rows = np.concatenate(rows) if rows else np.empty(0, dtype=np.intp)
         if not rows:
             self._faults.append(Fault("a table must have rows, got none"))
@@ -256,7 +257,8 @@ class _Table:
             known.setdefault(name, []).append(place)
         found, tried = dict[str, int](), 0
         for name, column in described.items():
-            names = dict.fromkeys((name, *column.aliases))
+            of_event = isinstance(column, Outcome) and name != column.column
+            names = dict.fromkeys((name, *(() if of_event else column.aliases)))
             places = [place for one in names for place in known.get(one, [])]
             if len(places) == 1:
                 found[name] = places[0]
@@ -280,7 +282,7 @@ class _Table:
     def _unnamed(self, file: TableFile) -> Sequence[str]:
         """Return the columns of the file that the schema does not name."""
         schema, outcome = self._schema, self._schema.outcome
-        known = {outcome.column, *outcome.aliases, *schema.columns}
+        known = {outcome.column, outcome.event, *outcome.aliases, *schema.columns}
         known.update(alias for column in schema.columns.values() for alias in column.aliases)
         return [name or "(unnamed)" for name in file.names if name not in known]
 
@@ -384,70 +386,3 @@ class _Table:
     def levels(self) -> tuple[str, ...]:
         """Labels as the file spells them; none where the outcome is a number."""
         return self._labels.levels
-
-
-class _Labels:
-    """The outcome, read block by block; rows without one may be left out."""
-
-    def __init__(self, outcome: Outcome, missing: Missing, decimal: str) -> None:
-        self._outcome, self._missing = outcome, missing
-        is_number = outcome.threshold is not None or bool(outcome.family)
-        self._commas = decimal == "," and is_number
-        named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
-        self._named = frozenset(named)
-        texts = missing.folded | {text.lower() for text in missing.exact}
-        self._labels = Labels(outcome.column, named, texts, shown=False)
-        self._blank: list[NDArray[np.bool_]] = []
-
-    def add(self, rows: NDArray[np.intp], cells: Cells) -> None:
-        """Add rows with their cells."""
-        blank = np.zeros(len(rows), dtype=bool)
-        if isinstance(cells, Sequence):
-            if self._outcome.missing == "drop-row":
-                bare = [cell.strip() for cell in cells]
-                blank[:] = [one in self._missing and one not in self._named for one in bare]
-                rows = rows[~blank]
-                cells = [cell for cell, left_out in zip(cells, blank, strict=True) if not left_out]
-            if self._commas:
-                cells = [cell.replace(",", ".") for cell in cells]
-        self._labels.add(rows, cells)
-        self._blank.append(blank)
-
-    def read(self) -> tuple[Array, str | None]:
-        """Return the labels of rows that have one, and what 1 is called."""
-        outcome, labels = self._outcome, self._labels
-        if outcome.positive:
-            return labels.is_class(outcome.positive), labels.meant(outcome.positive) or None
-        if outcome.threshold is not None:
-            name = f"{outcome.column} >= {outcome.threshold:g}"
-            return labels.is_at_least(outcome.threshold), name
-        if outcome.classes:
-            return labels.place_among(outcome.classes), None
-        if outcome.family:
-            return labels.outcomes(outcome.family, outcome.transform), outcome.name
-        return labels.is_zero_or_one()
-
-    @property
-    def blank(self) -> NDArray[np.bool_]:
-        """Rows without a label that are left out, shape (m,)."""
-        return np.concatenate([np.empty(0, dtype=bool), *self._blank])
-
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """Faults that were found when the labels were read."""
-        faults = self._labels.faults
-        if not (faults and self._labels.missing):
-            return faults
-        remedy = "fill them in, or declare missing: drop-row of outcome"
-        return [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """See Labels."""
-        return self._labels.notes
-
-    @property
-    def levels(self) -> tuple[str, ...]:
-        """See Labels."""
-        is_number = self._outcome.threshold is not None or self._outcome.family
-        return () if is_number else self._labels.levels

@@ -28,10 +28,12 @@ from pydantic import (
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.csv_file import CsvForm
+from fl_he.learning.tables.labels import family_with_ties
 from fl_he.learning.tables.schema.design import misfits
 from fl_he.learning.tables.schema.formula import Factor, Term, parse_formula
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
 from fl_he.learning.tables.table_file import INTERCEPT, shown
+from fl_he.run_files.metrics_contract import COX
 
 #: Levels of a category: each but the reference becomes a column of the model.
 MOST_LEVELS = 1_000
@@ -247,13 +249,18 @@ class Outcome(_Described):
     family, transform, unit
         Of an outcome that is a number: the family of models, what is applied to the number first,
         and the unit.
+    event, ties
+        Of a time to an event, with family cox: the column that says by 0 and 1, or true and false,
+        whether the event was seen, and how tied events are treated.
     """
 
     column: _Name
     positive: str | None = None
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     classes: tuple[str, ...] = ()
-    family: Literal["gaussian", "poisson", "gamma"] | None = None
+    family: Literal["gaussian", "poisson", "gamma", "cox"] | None = None
+    event: _Name | None = None
+    ties: Literal["efron", "breslow"] | None = None
     transform: Literal["log", "sqrt"] | None = None
     unit: str | None = None
     missing: Literal["refuse", "drop-row"] = "refuse"
@@ -264,8 +271,21 @@ class Outcome(_Described):
         """The column with its transformation."""
         return f"{self.transform}({self.column})" if self.transform else self.column
 
+    @property
+    def models(self) -> str:
+        """The family of models, by the ties; empty of classes."""
+        return family_with_ties(self.family, self.ties)
+
     @model_validator(mode="after")
     def _check(self) -> Outcome:
+        if (self.event is not None) is not (self.family == COX):
+            raise ValueError("event must be given with family cox, and with no other")
+        if self.family == COX and self.transform:
+            raise ValueError("transform must be left out with family cox, which has the order only")
+        if self.ties and not self.event:
+            raise ValueError("ties must come with family cox")
+        if self.event in (self.column, *self.aliases):
+            raise ValueError("event must be another column than the outcome's")
         given = (self.positive, self.threshold is not None, self.classes, self.family)
         if sum(bool(one) for one in given) > 1:
             raise ValueError("at most one of positive, threshold, classes and family must be given")
@@ -300,10 +320,11 @@ class Schema(_Described):
         owners = dict[str, str]()
         described: dict[str, Column | Outcome] = {**self.columns}
         described[self.outcome.column] = self.outcome
-        if self.outcome.column in self.columns:
-            raise ValueError("columns must not name the outcome's column, which outcome describes")
+        if {self.outcome.column, self.outcome.event} & self.columns.keys():
+            raise ValueError("columns must not name the outcome's columns, which outcome describes")
         for name, column in described.items():
-            for alias in (name, *column.aliases):
+            event = column.event if isinstance(column, Outcome) else None
+            for alias in (name, *column.aliases, *([event] if event else [])):
                 if owners.setdefault(alias, name) != name:
                     raise ValueError(
                         f"names and aliases must differ, got {shown(alias)} for "
@@ -351,6 +372,7 @@ class Schema(_Described):
         """Names and aliases of the outcome and of the columns in the model's terms."""
         described = [(name, self.columns[name].aliases) for name in self.used]
         described.append((self.outcome.column, self.outcome.aliases))
+        described += [(event, ()) for event in [self.outcome.event] if event]
         return frozenset(name for first, others in described for name in (first, *others))
 
     @property

@@ -1,0 +1,96 @@
+"""The outcome of a table by its schema: one column, or a time and whether its event was seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import Fault
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.labels import Labels
+from fl_he.learning.tables.schema.cells import Missing
+from fl_he.learning.tables.schema.description import Outcome
+from fl_he.learning.tables.table_file import Cells
+
+
+class OutcomeLabels:
+    """The outcome, read block by block; rows without one may be left out."""
+
+    def __init__(self, outcome: Outcome, missing: Missing, decimal: str) -> None:
+        self._outcome, self._missing = outcome, missing
+        is_number = outcome.threshold is not None or bool(outcome.family)
+        self._commas = decimal == "," and is_number
+        named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
+        self._named = frozenset(named)
+        texts = missing.folded | {text.lower() for text in missing.exact}
+        self._labels = Labels(outcome.column, named, texts, shown=False)
+        self._events = Labels(outcome.event or "", (), texts, shown=False)
+        self._blank: list[NDArray[np.bool_]] = []
+
+    def add(self, rows: NDArray[np.intp], columns: Sequence[Cells]) -> None:
+        """Add rows with their cells in each of the outcome's columns."""
+        blank = np.zeros(len(rows), dtype=bool)
+        for cells in columns if self._outcome.missing == "drop-row" else ():
+            if isinstance(cells, np.ndarray):
+                blank |= np.isnan(cells)
+            elif isinstance(cells, Sequence):
+                bare = [cell.strip() for cell in cells]
+                blank |= [one in self._missing and one not in self._named for one in bare]
+        for labels, cells in zip((self._labels, self._events), columns, strict=False):
+            labels.add(rows[~blank], self._kept(cells, blank))
+        self._blank.append(blank)
+
+    def _kept(self, cells: Cells, blank: NDArray[np.bool_]) -> Cells:
+        if isinstance(cells, np.ndarray):
+            return cells[~blank]
+        if isinstance(cells, Sequence):
+            kept = [cell for cell, left_out in zip(cells, blank, strict=True) if not left_out]
+            return [cell.replace(",", ".") for cell in kept] if self._commas else kept
+        return cells
+
+    def read(self) -> tuple[Array, str | None]:
+        """Return the labels of rows that have one, and what 1 is called."""
+        outcome, labels = self._outcome, self._labels
+        if outcome.positive:
+            return labels.is_class(outcome.positive), labels.meant(outcome.positive) or None
+        if outcome.threshold is not None:
+            name = f"{outcome.column} >= {outcome.threshold:g}"
+            return labels.is_at_least(outcome.threshold), name
+        if outcome.classes:
+            return labels.place_among(outcome.classes), None
+        if outcome.event:
+            return labels.survival(outcome.models, self._events), outcome.name
+        if outcome.family:
+            return labels.outcomes(outcome.family, outcome.transform), outcome.name
+        return labels.is_zero_or_one()
+
+    @property
+    def blank(self) -> NDArray[np.bool_]:
+        """Rows without a label that are left out, shape (m,)."""
+        return np.concatenate([np.empty(0, dtype=bool), *self._blank])
+
+    @property
+    def faults(self) -> Sequence[Fault]:
+        """Faults that were found when the labels were read."""
+        found = list[Fault]()
+        for labels in (self._labels, self._events):
+            faults = labels.faults
+            if faults and labels.missing:
+                remedy = "fill them in, or declare missing: drop-row of outcome"
+                faults = [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
+            found += faults
+        return found
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """See Labels."""
+        return self._labels.notes
+
+    @property
+    def levels(self) -> tuple[str, ...]:
+        """See Labels."""
+        is_number = self._outcome.threshold is not None or self._outcome.family
+        return () if is_number else self._labels.levels
