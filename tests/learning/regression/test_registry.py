@@ -31,7 +31,7 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
 #: Of a model of each family.
-CLASSES: dict[Family, int] = {LOGISTIC: 2, SOFTMAX: 4, GAUSSIAN: 0, POISSON: 0, GAMMA: 0}
+CLASSES: dict[Family, int] = dict.fromkeys(FAMILIES.values(), 0) | {LOGISTIC: 2, SOFTMAX: 4}
 RNG = np.random.default_rng(3)
 OF_STATSMODELS = {
     "gaussian": sm.families.Gaussian(),
