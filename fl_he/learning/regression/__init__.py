@@ -14,6 +14,7 @@ glm             generalised linear models: the outcome is a number
 gaussian        linear regression
 poisson         counts
 gamma           positive numbers, with a logarithmic link
+cox             times to an event, stratified by hospital
 registry        the families, and the family of a dataset, of a name or of a file
 products        products of matrices with more digits than float64 has
 likelihood      loss, gradient and Hessian on one hospital's examples
