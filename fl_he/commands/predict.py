@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _MODEL = "model.json"
 _TARGETS = ("sklearn",)
+#: Of a mean that hospitals sum up under encryption.
+_ROUNDING = 1e-8
 _UNKNOWN_SCHEMA = (
     "the model has no digest of its schema, so only the names of its features were compared: make "
     "sure that the schema is that of its training"
@@ -52,7 +54,7 @@ def predict(
 
     MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features, but
     for those without a coefficient. A model that was trained by a schema takes the hospital's own
-    columns.
+    columns; a level that nobody had in training counts as the reference, with a warning.
     """
     with plain_errors():
         import numpy as np
@@ -81,11 +83,14 @@ def predict(
             features = np.tile(trained.mean, (len(known), 1))
             features[:, trained.used] = known
         header, rows = trained.predictions(features, numbers)
-        if described is None and (unused := names[~trained.used].tolist()):
+        by_schema = described is not None
+        unused = _without_effect(trained, features) if by_schema else names[~trained.used].tolist()
+        if unused:
             typer.echo(
-                f"fl-he: warning: {model}: not read, as without a coefficient: {listed(unused)}. "
-                "Columns that did not vary in training, or were linear combinations of others, are "
-                "taken to be so in this table",
+                f"fl-he: warning: {model}: {'without effect' if by_schema else 'not read'}, as "
+                f"without a coefficient: {listed(unused)}. Columns that did not vary in training, "
+                "such as a level that nobody had, or were linear combinations of others, are taken "
+                "to be so in this table",
                 err=True,
             )
         weighted = WEIGHTED if trained.class_weight == BALANCED else ""
@@ -131,6 +136,22 @@ def _features(
     if difference := first_schema_difference(trained.feature_names, found):
         raise DataError(f"{schema} must be the schema of the model's training: {difference}")
     return features, rows
+
+
+def _without_effect(trained: TrainedModel, features: NDArray[np.float64]) -> list[str]:
+    """Name columns without a coefficient and count the rows that are not as all were in training.
+
+    A column that did not vary in training was its mean there, but for rounding.
+    """
+    import numpy as np
+
+    others = ~np.isclose(features, trained.mean, rtol=_ROUNDING, atol=0.0)
+    counts = np.where(trained.used, 0, others.sum(axis=0)).tolist()
+    return [
+        f"{name} ({count} row{'s' * (count > 1)})"
+        for name, count in zip(trained.feature_names, counts, strict=True)
+        if count
+    ]
 
 
 def export(

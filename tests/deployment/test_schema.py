@@ -213,6 +213,8 @@ def test_faults_are_told_in_the_nodes_own_log_alone(
         check(nodes[0])
     for words in ("column 'age': ", "outside 0 to 120", "column 'sex': 300 cells without"):
         assert words in caplog.text
+    assert "in the schema" not in caplog.text
+    assert "in a reading file (reading in the node configuration)" in caplog.text
     (tmp_path / "schema.yaml").write_text("columns: 3")
     with pytest.raises(ProtocolError, match="schema and reading in the node configuration must na"):
         check(nodes[0])

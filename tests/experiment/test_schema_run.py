@@ -285,6 +285,39 @@ def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -
         np.testing.assert_allclose(of_pipeline, found, rtol=1e-13)
 
 
+def test_cells_that_nobody_had_in_training_are_warned_of_in_predictions(tmp_path: Path) -> None:
+    """A level of nobody, a level of all, a constant number and an alias have no coefficient."""
+    frame = NUMERIC.with_columns(sex=pl.lit("M"), stage=pl.lit(2.3), crp2=pl.col("crp") * 2)
+    frame = frame.with_columns(
+        smoker=pl.when(pl.col("age") > 60).then(pl.lit("a")).otherwise(pl.lit("b"))
+    )
+    write(tmp_path, "raw.csv", frame)
+    more = """
+  smoker: {type: category, levels: [a, b, never]}
+  sex: {type: category, levels: [F, M]}
+  stage: {type: number}
+  crp2: {type: number}
+outcome"""
+    fitted(tmp_path, "raw.csv", PLAIN.replace("\noutcome", more))
+    old = frame.head(4)
+    rows = pl.int_range(4)
+    new = old.with_columns(
+        smoker=pl.when(rows < 1).then(pl.lit("never")).otherwise("smoker"),
+        sex=pl.when(rows < 2).then(pl.lit("F")).otherwise("sex"),
+        stage=pl.when(rows < 3).then(2.4).otherwise("stage"),
+    )
+    said = {}
+    for name, table in (("old.csv", old), ("new.csv", new)):
+        table.write_csv(tmp_path / name)
+        code, _, err = fl_he(tmp_path, "predict", "run", name)
+        assert code == 0
+        said[name] = " ".join(err.split())
+    named = "run: without effect, as without a coefficient: "
+    assert f"{named}crp2 (4 rows). Columns that did not vary in training" in said["old.csv"]
+    levels = "smoker[never] (1 row), sex[M] (2 rows), stage (3 rows) and crp2 (4 rows). "
+    assert named + levels in said["new.csv"]
+
+
 def test_an_outcome_of_one_class_is_refused_by_the_schemas_words(tmp_path: Path) -> None:
     write(tmp_path, "raw.csv", NUMERIC.with_columns(died=pl.lit("no")))
     with pytest.raises(DataError) as refusal:
