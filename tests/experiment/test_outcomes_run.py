@@ -126,6 +126,7 @@ def test_figures_of_the_test_set_are_scikit_learns(tmp_path: Path, family: str) 
     assert heading == "expected"
     np.testing.assert_array_equal(np.array(rows, dtype=float), expected)
     page = (tmp_path / "run" / "report.html").read_text()
+    assert "scikit-learn&#39;s models (hospitals alone) have one of C=1, as a small" in page
     assert "accuracy" not in page.split("Who sees what")[0].split("<h2")[1]
 
 

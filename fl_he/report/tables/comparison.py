@@ -158,11 +158,12 @@ def penalty_note(metrics: Metrics) -> str:
     if not others:
         return ""
     penalty = "Firth's penalty" if metrics["config"].get("penalty") == "firth" else "no penalty"
-    said = (
-        f"This run has {penalty}; scikit-learn's models ({', '.join(others)}) have its default, C=1"
-    )
+    theirs, why = "have its default, C=1", "the classes of a small hospital are often separable"
+    if of_number(metrics):
+        theirs, why = "have one of C=1", "a small hospital's rows may leave no finite optimum"
+    said = f"This run has {penalty}; scikit-learn's models ({', '.join(others)}) {theirs}"
     if metrics["local"]:
-        said += ", as the classes of a small hospital are often separable"
+        said += f", as {why}"
     return f"{said}." if pooled["C"] is None else f"{said}. {_without_penalty(metrics)}"
 
 
