@@ -23,8 +23,8 @@ from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvForm
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifiers
 from fl_he.learning.tables.schema.application import check_table
-from fl_he.learning.tables.schema.cells import YES_NO, date_formats
-from fl_he.learning.tables.schema.description import checked_name, schema_of
+from fl_he.learning.tables.schema.cells import YES_NO, Missing, date_formats
+from fl_he.learning.tables.schema.description import checked_name, other_policies, schema_of
 from fl_he.learning.tables.schema.yaml_text import parse_yaml
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown, some
@@ -79,21 +79,19 @@ def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
     if target is not None and target not in table.names:
         among = some(table.names, _MOST_NAMED)
         raise DataError(f"target must be one of the columns {among}, got {shown(target)}")
-    seen = _seen(table)
+    seen, words = _read(table, target, min_cell)
     comma = form is not None and form.separator != "," and any(one.commas for one in seen)
-    words, lines, unfit = dict[str, None](), list[_Line](), list[str]()
+    lines, unfit = list[_Line](), list[str]()
     for name, column in zip(table.names, seen, strict=True):
         if name in (target, ""):
             continue
         if not _is_key(name):
             unfit.append(f"  # {_written(shown(name))}: no name for a schema, rename the column")
             continue
-        described, missing = column.described(name, min_cell, comma=comma)
-        words.update(dict.fromkeys(missing))
-        lines.append(described)
+        lines.append(column.described(name, min_cell, comma=comma))
     outcome = seen[table.names.index(target)] if target is not None else None
     lines.append(_outcome(target, outcome, min_cell))
-    reading = list(_reading(form, list(words), comma=comma))
+    reading = list(_reading(form, words, comma=comma))
 
     def text(faults: Mapping[str | None, int]) -> str:
         *columns, label = [line.text(faults.get(line.name, 0)) for line in lines]
@@ -143,7 +141,7 @@ class _Line:
 class _Seen:
     """The values of a column as far as a draft depends on them."""
 
-    def __init__(self, missing: frozenset[str]) -> None:
+    def __init__(self, missing: Missing) -> None:
         self._missing_texts = missing
         self._counts, self._numbers, self._cells = Counter[str](), 0, 0
         self._wide = self._missing = self._fractions = self._other = False
@@ -172,7 +170,7 @@ class _Seen:
             self._add_texts(Counter(map(str.strip, cells)))
 
     def _add_texts(self, counts: Counter[str]) -> None:
-        for text in [text for text in counts if text.lower() in self._missing_texts]:
+        for text in [text for text in counts if text in self._missing_texts]:
             self._missing = True
             del counts[text]
         words = Counter[str]()
@@ -200,12 +198,17 @@ class _Seen:
             self._counts += counts
             self._wide = len(self._counts) > 2 * MOST_LEVELS
 
-    def described(self, name: str, min_cell: int, *, comma: bool) -> tuple[_Line, Sequence[str]]:
-        """Return the column's line, and its words for missing numbers."""
+    def words(self, min_cell: int) -> Sequence[str]:
+        """Return the words for missing cells among numbers."""
         words = [text for text in self._counts if as_number(text) is None]
-        settings, notes, missing = _DROP, ["text of many values, or of rare ones"], list[str]()
+        frequent = min((self._counts[word] for word in words), default=0) >= min_cell
+        fit = frequent and not self._wide and len(words) <= _MOST_WORDS
+        return words if fit and self._numbers >= _NUMBERS * self._cells else ()
+
+    def described(self, name: str, min_cell: int, *, comma: bool) -> _Line:
+        """Return the column's line."""
+        settings, notes = _DROP, [self._unfit()]
         frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
-        frequent_words = min((self._counts[word] for word in words), default=0) >= min_cell
         if not self._cells or self._other:
             notes = ["no cell has a value that can be read"]
         elif self._formats and not self._numbers:
@@ -222,18 +225,24 @@ class _Seen:
             settings, notes = f"type: {'integer' if is_whole else 'number'}", []
         elif self._numbers >= _NUMBERS * self._cells:
             settings, notes = "type: number", []
-            if not self._wide and len(words) <= _MOST_WORDS and frequent_words:
-                missing = words
         elif not self._wide and frequent and 2 <= len(self._counts) <= MOST_LEVELS:
             levels = ", ".join(_written(level) for level in sorted(self._counts))
             settings = f"type: category, levels: [{levels}]"
             notes = ["the first is the reference"]
-        told = bool(self._missing or missing) and settings != _DROP
+        told = self._missing and settings != _DROP
         if told:
-            other = "level" if settings.startswith("type: category") else "indicator"
-            notes.append(f"cells are missing: or drop-row or {other}")
+            kind = settings.partition(",")[0].removeprefix("type: ")
+            notes.append(f"cells are missing: or {other_policies(kind)}")
             settings += ", missing: refuse"
-        return _Line(name, settings, notes, int(told)), missing
+        return _Line(name, settings, notes, int(told))
+
+    def _unfit(self) -> str:
+        """Say why texts are no levels of a category."""
+        if self._wide or len(self._counts) > MOST_LEVELS:
+            return "text of many values"
+        if self._numbers and self._fractions:
+            return "numbers and text"
+        return "text of rare values" if len(self._counts) > 1 else "text of one value"
 
     def _is_boolean(self) -> bool:
         texts = {text.lower() for text in self._counts}
@@ -255,8 +264,26 @@ class _Seen:
         return labels if frequent and len(labels) == 2 else ()
 
 
-def _seen(table: TableFile) -> Sequence[_Seen]:
-    seen = [_Seen(frozenset(table.missing_labels)) for _ in table.names]
+def _read(
+    table: TableFile, target: str | None, min_cell: int
+) -> tuple[Sequence[_Seen], Sequence[str]]:
+    """Return the columns, and the words for missing cells that they have in the place of numbers.
+
+    Such a word is a missing cell of every column, so the table is read again with the words.
+    """
+    words = dict[str, None]()
+    while True:
+        seen, known = _seen(table, [*words]), len(words)
+        for name, column in zip(table.names, seen, strict=True):
+            if name not in (target, "") and _is_key(name):
+                words.update(dict.fromkeys(column.words(min_cell)))
+        if len(words) == known:
+            return seen, [*words]
+
+
+def _seen(table: TableFile, words: Sequence[str]) -> Sequence[_Seen]:
+    missing = Missing(tuple(table.missing_labels), words)
+    seen = [_Seen(missing) for _ in table.names]
     for block in table.blocks(range(len(table.names))):
         for column, cells in zip(seen, block.cells, strict=True):
             column.add(cells)
@@ -267,11 +294,11 @@ def _seen(table: TableFile) -> Sequence[_Seen]:
 
 def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
     if target is None or seen is None:
-        notes = ["name the column, and positive: the label that counts as 1"]
+        notes = ["name the column, and positive: the label that counts as 1, or family:"]
         return _Line("", 'column: ""', notes, is_outcome=True)
     labels, settings = seen.labels(min_cell), f"column: {_written(target)}"
     if not labels:
-        notes = ["positive: the label that counts as 1, threshold: or classes:"]
+        notes = ["positive: the label that counts as 1, threshold:, classes: or family:"]
         return _Line(target, settings, notes, 1, is_outcome=True)
     if set(labels) == {"0", "1"} or {one.lower() for one in labels} <= TRUTH.keys():
         return _Line(target, settings, is_outcome=True)

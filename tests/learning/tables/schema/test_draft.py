@@ -108,3 +108,44 @@ def test_a_boolean_shows_no_text_of_rare_cells(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     path.write_text("smoker,died\n" + "no,0\n" * 8 + "Yes,1\n" + "0,1\nTRUE,1\n")
     assert "smoker: {type: boolean}\n" in draft_schema(path, "died", 5)
+
+
+def test_a_word_for_missing_numbers_is_missing_in_every_column(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    rows = [("1.5", "TRUE", "I", "31.01.2023"), ("2", "FALSE", "II", "01.02.2023")] * 10
+    rows += [(".", ".", ".", ".")] * 3
+    cells = "".join(f"{','.join(row)},{place % 2}\n" for place, row in enumerate(rows))
+    path.write_text(f"hb,diabetes,ASA,day,died\n{cells}")
+    lines = draft_schema(path, "died", MIN_CELL).splitlines()
+    numeric = "cells are missing: or drop-row, indicator or mean"
+    assert lines[3:7] == [
+        f"  hb: {{type: number, missing: refuse}}  # {numeric}",
+        f"  diabetes: {{type: boolean, missing: refuse}}  # {numeric}",
+        "  ASA: {type: category, levels: [I, II], missing: refuse}  # the first is the reference; "
+        "cells are missing: or drop-row or level",
+        "  day: {type: date, since: 2000-01-01, format: DD.MM.YYYY, missing: refuse}  # "
+        f"{numeric}",
+    ]
+    assert lines[-1] == 'reading: {na_values: ["."]}'
+    path.with_suffix(".yaml").write_text("\n".join(lines))
+    faults = check_table(path, read_schema(path.with_suffix(".yaml"))).faults
+    assert [fault.words.partition(",")[0] for fault in faults] == [
+        f"column '{name}': 3 missing cells" for name in ("hb", "diabetes", "ASA", "day")
+    ]
+
+
+def test_a_column_that_is_not_read_has_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    rows = [("x", "1.5", "a", f"v{place}") for place in range(40)]
+    rows += [("", "x", "b" if place else "c", f"w{place}") for place in range(40)]
+    cells = "".join(f"{','.join(row)},{place % 9},{place}.5\n" for place, row in enumerate(rows))
+    path.write_text(f"one,mixed,rare,many,visits,hb\n{cells}")
+    assert draft_schema(path, "hb", MIN_CELL).splitlines()[3:9] == [
+        "  one: {type: drop}  # text of one value",
+        "  mixed: {type: drop}  # numbers and text",
+        "  rare: {type: drop}  # text of rare values",
+        "  many: {type: drop}  # text of many values",
+        "  visits: {type: integer}",
+        "outcome: {column: hb}  # positive: the label that counts as 1, threshold:, classes: or "
+        "family:; fl-he check names faults of its cells",
+    ]
