@@ -147,5 +147,5 @@ def test_a_column_that_is_not_read_has_the_reason(tmp_path: Path) -> None:
         "  many: {type: drop}  # text of many values",
         "  visits: {type: integer}",
         "outcome: {column: hb}  # positive: the label that counts as 1, threshold:, classes: or "
-        "family:; fl-he check names faults of its cells",
+        "family:",
     ]
