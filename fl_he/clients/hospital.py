@@ -7,6 +7,7 @@ ordinary Flower app.
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -35,8 +36,14 @@ from fl_he.clients.row_sums import (
     parameters_of,
 )
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import evaluation, likelihood, parameters, separation
-from fl_he.learning.regression.disclosure import figures
+from fl_he.learning.regression import (
+    evaluation,
+    likelihood,
+    own_intercepts,
+    parameters,
+    separation,
+)
+from fl_he.learning.regression.disclosure import MIN_CELL, figures
 from fl_he.learning.regression.registry import family_of, model_of
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
@@ -90,6 +97,8 @@ class HospitalData:
         nothing.
     imputed : mapping of str to float
         Means that missing cells got, by the table's columns.
+    min_cell : int
+        Fewest rows without a part in the coefficients whose number is told, if there are any.
     """
 
     dataset: Dataset
@@ -98,13 +107,22 @@ class HospitalData:
     limbs: Limbs = field(default_factory=lambda: Limbs(24, 24))
     held_out: Callable[[], Dataset | None] = lambda: None
     imputed: Mapping[str, float] = field(default_factory=dict)
+    min_cell: int = MIN_CELL
 
+
+_logger = logging.getLogger(__name__)
 
 _Answer = Callable[[RecordDict, HospitalData], RecordDict]
 #: Why a hospital does not save a model.
 OTHER_RESULT = (
     "model-path in the node configuration must name a new file, and a model or its figures are "
     "there: move them to another folder, since no model is replaced"
+)
+
+#: Said in the hospital's own log.
+NO_INTERCEPT = (
+    "this hospital's outcomes are all of one class, or all counts of 0, so it has no finite "
+    "intercept: it has contributed nothing to the coefficients, and its model predicts nothing"
 )
 
 
@@ -189,7 +207,7 @@ def _train(content: RecordDict, hospital: HospitalData) -> RecordDict:
         metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
     arrays = model_arrays(*parameters.split(gradient, len(dataset.feature_names)))
     if terms.hessian:
-        arrays = derivative_arrays(examples, terms, hospital.limbs, dataset)
+        arrays = derivative_arrays(examples, terms, hospital.limbs, dataset, hospital.min_cell)
     return update_content(arrays, metrics)
 
 
@@ -205,8 +223,7 @@ def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
         nobody = evaluation.Counts.of_nobody(hospital.dataset.class_count).to_vector()
         return update_content(named_arrays(counts=nobody), MetricRecord({NUM_EXAMPLES: 0}))
     test, _ = _prepared(own, content, reference=hospital.dataset)
-    # Whoever chooses model and scale may make them overflow.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with _far_off():
         counts = evaluation.count(test, _model_for(test, content))
     if not np.isfinite(counts.to_vector()).all():
         raise PrivateReasonError("losses and probabilities of held-out data must be finite")
@@ -220,7 +237,13 @@ def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
 def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     dataset = hospital.dataset
     terms, scaling = _units(dataset, content)
-    theta = _model_for(dataset, content)
+    theta, own = _model_for(dataset, content), True
+    if terms.site_intercepts:
+        with _far_off():
+            found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta)
+        theta, own = (theta, False) if found is None else (found, True)
+        if not own:
+            _logger.warning("%s", NO_INTERCEPT)
     if hospital.model_path is not None:
         model = model_of(
             theta,
@@ -233,6 +256,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             class_weights=terms.class_weights,
             method=terms.method,
             schema=dataset.schema,
+            has_intercept=own,
         )
         _keep(hospital.model_path, replace(model, imputed=hospital.imputed).to_json())
     return RecordDict()
@@ -328,9 +352,11 @@ def _sides_of_model(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the numbers of examples against the message's model, and on it."""
     dataset, terms = _prepared(hospital.dataset, content)
     candidate = _model_for(dataset, content)
-    examples = _examples(dataset, replace(terms, class_weights=()), candidate)
-    with np.errstate(over="ignore", invalid="ignore"):
-        counts = separation.sides(examples, candidate)
+    with _far_off():
+        if terms.site_intercepts:
+            counts = own_intercepts.sides(dataset, candidate)
+        else:
+            counts = separation.sides(likelihood.examples_of(dataset, candidate), candidate)
     metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
     arrays = named_arrays(sides=counts / dataset.examples)
     return update_content(arrays, metrics)
@@ -376,9 +402,15 @@ def _examples(
             f"class weights must be {dataset.class_count} numbers greater than 0, "
             f"got {len(weights)} of which {int(np.count_nonzero(weights > 0))} are"
         )
-    # Whoever chooses model and scale may make them overflow.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with _far_off():
+        if terms.site_intercepts:
+            return own_intercepts.profiled(dataset, theta)
         return likelihood.examples_of(dataset, theta, weights)
+
+
+def _far_off() -> np.errstate:
+    """Ignore that numbers overflow: whoever chooses model and scale may make them."""
+    return np.errstate(over="ignore", invalid="ignore")
 
 
 def _metrics(examples: likelihood.Examples) -> MetricRecord:

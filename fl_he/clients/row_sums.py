@@ -13,8 +13,10 @@ import numpy as np
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
+from fl_he.learning.optimizers.base import SiteCounts
 from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.own_intercepts import informs
 from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables import moments
 from fl_he.learning.tables.columns import cells, described
@@ -135,16 +137,34 @@ def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) 
 
 
 def derivative_arrays(
-    examples: likelihood.Examples, terms: LearningTerms, limbs: Limbs, dataset: Dataset
+    examples: likelihood.Examples,
+    terms: LearningTerms,
+    limbs: Limbs,
+    dataset: Dataset,
+    min_cell: int,
 ) -> ArrayRecord:
-    """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples."""
+    """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples.
+
+    With intercepts of sites, the site's `SiteCounts` follow; ``min_cell`` is for them.
+    """
     own = derivative_limbs(limbs, terms, dataset)
     if terms.scaling == "none":
         mean = np.zeros(dataset.features.shape[1])
         squares = moments.squared_deviations(dataset.features, mean)
         _require_digits(squares, dataset.features, mean, dataset, own)
-    digits = own.split(*derivative_parts(examples, dataset, own))
+    parts = derivative_parts(examples, dataset, own)
+    if terms.site_intercepts:
+        counts = _site_counts(dataset, min_cell).to_vector()
+        parts = np.column_stack([parts, [counts, np.zeros(len(counts))]])
+    digits = own.split(*parts)
     return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
+
+
+def _site_counts(dataset: Dataset, min_cell: int) -> SiteCounts:
+    if informs(dataset):
+        return SiteCounts(1, 0, 0)
+    few = dataset.examples < min_cell
+    return SiteCounts(0, 0 if few else dataset.examples, int(few))
 
 
 def derivative_limbs(limbs: Limbs, terms: LearningTerms, dataset: Dataset) -> Limbs:

@@ -57,6 +57,7 @@ def check(config: Config) -> None:
             _privacy,
             _ranges,
             _likelihood,
+            _site_intercepts,
             _simulation,
         ),
     )
@@ -209,6 +210,52 @@ def _likelihood(config: Config) -> Iterator[str]:
         )
     if len(set(profile)) < len(profile):
         yield f"inference.profile must name no column twice, got {', '.join(profile)}"
+
+
+def _site_intercepts(config: Config) -> Iterator[str]:
+    """Refuse settings with which a hospital cannot have an intercept of its own."""
+    if not config.site_intercepts:
+        return
+    units = (Scaling.federated, Scaling.ranges, Scaling.none)
+    classes = BUILT_IN.get(config.data.name, len(config.data.classes))
+    refused = (
+        (
+            *("test_size", config.test_size > 0, "0"),
+            "hospitals' intercepts are of all of their patients, and others have none",
+        ),
+        ("capc.enabled", config.capc.enabled, "false", "CaPC trains no model"),
+        (
+            *("privacy", config.privacy.name != "none", "none"),
+            "the sums of the intercepts are not in the budget",
+        ),
+        (
+            *("penalty", config.penalty is Penalty.firth, "l2"),
+            "Firth's penalty is of one intercept",
+        ),
+        (
+            *("inference.profile", bool(config.inference.profile), "left out"),
+            "profile likelihoods are of one intercept",
+        ),
+        (
+            *("class_weight", config.class_weight is not ClassWeight.equal, "equal"),
+            "the shares of the classes differ between hospitals",
+        ),
+        (
+            *("optimizer", config.optimizer.name not in (AUTO, "newton"), "auto or newton"),
+            "the information of all patients is needed",
+        ),
+        (
+            *("scaling", config.scaling not in units, "federated, ranges or none"),
+            "each hospital's own units are nobody else's",
+        ),
+        (
+            *("data.classes", classes > 2, "left out"),
+            "the outcome must have two classes, or be a number",
+        ),
+    )
+    for setting, wrong, right, why in refused:
+        if wrong:
+            yield f"{setting} must be {right} with site_intercepts=true: {why}"
 
 
 def two_classes_only(config: Config, classes: int) -> str:

@@ -122,6 +122,10 @@ class Config:
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn; None for no penalty. The intercept is
         never penalised.
+    site_intercepts : bool
+        Whether each hospital has an intercept of its own, which never leaves it, so that the
+        coefficients are those of fixed effects of the hospitals (``optimizer=newton`` and
+        ``test_size=0`` only; of two classes, or of family gaussian, poisson or gamma).
     evaluate : bool
         Whether the hospitals count, encrypted, what the final model predicts right on data that
         they hold out: one more sum at the end. Company X alone sees its fine bins, and gives out
@@ -184,6 +188,7 @@ class Config:
     class_weight: ClassWeight = ClassWeight.equal
     penalty: Penalty = Penalty.l2
     C: Positive | None = 1.0
+    site_intercepts: bool = False
     evaluate: bool = False
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
     stratify: bool = True

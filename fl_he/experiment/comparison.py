@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -27,11 +27,14 @@ from fl_he.learning.regression import glm_fit, likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
 from fl_he.learning.regression.cox import concordance
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.own_intercepts import informs, with_own_intercept
 from fl_he.learning.regression.registry import class_probabilities, family_for, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES, SITE_FIGURES, SURVIVAL
 
+#: Size of a column of a site, whose coefficient the L2 penalty all but spares.
+_UNPENALISED = 1e4
 #: A model's parameters, as fl_he.learning.regression.parameters lays them out.
 Parameters = NDArray[np.float64]
 
@@ -174,7 +177,10 @@ class Comparison:
         for number, name in enumerate(self._data.names):
             held_out = self._data.test_share(number)
             rows = self._data.hospitals[number] if held_out is None else held_out
-            found = self._site_figures(rows, model)
+            own = with_own_intercept(rows, model) if self._config.site_intercepts else model
+            found: dict[str, float] = dict.fromkeys(SITE_FIGURES, math.nan)
+            if own is not None:
+                found = self._site_figures(rows, own)
             entries.append(
                 {
                     "hospital": name,
@@ -250,11 +256,33 @@ class Comparison:
             features=train.features[:, kept],
             feature_names=tuple(names[j] for j in kept),
         )
+        if self._config.site_intercepts:
+            fitted, used = self._fitted(self._with_sites(part))
+            return parameters.join(
+                _placed(fitted[: len(kept)], kept, len(names)), np.zeros(1)
+            ), used
         fitted, used = self._fitted(part)
         places = parameters.row_places(len(fitted) // (len(kept) + 1), len(names))
         whole = np.zeros(places.size)
         whole[np.sort(places[:, [*kept, -1]].ravel())] = fitted
         return whole, used
+
+    def _with_sites(self, train: Dataset) -> Dataset:
+        """Return the training rows with a column for each site that has a finite intercept.
+
+        The first such site has none, as the fit has an intercept. Rows of other sites are left out.
+        """
+        hospitals = () if self._data is None else self._data.hospitals
+        informing = [number for number, one in enumerate(hospitals) if informs(one)]
+        of_site = np.repeat(np.arange(len(hospitals)), [one.examples for one in hospitals])
+        size = 1.0 if self._config.C is None else _UNPENALISED
+        columns = size * (of_site[:, None] == np.array(informing[1:], dtype=np.intp))
+        named = replace(
+            train,
+            features=np.column_stack([train.features, columns]),
+            feature_names=(*train.feature_names, *(f"hospital {one}" for one in informing[1:])),
+        )
+        return named.take(np.flatnonzero(np.isin(of_site, informing)))
 
     def _figures(self, model: Parameters) -> dict[str, float | None]:
         if self._test is None:
@@ -272,5 +300,14 @@ class Comparison:
             "examples": examples,
             **self._figures(model),
             "coefficients": (coefficients[0] if binary else coefficients).tolist(),
-            "intercept": float(intercepts[0]) if binary else intercepts.tolist(),
+            "intercept": self._intercept(intercepts) if binary else intercepts.tolist(),
         }
+
+    def _intercept(self, intercepts: Parameters) -> float | None:
+        return None if self._config.site_intercepts else float(intercepts[0])
+
+
+def _placed(values: Parameters, places: Sequence[int], size: int) -> Parameters:
+    whole = np.zeros(size)
+    whole[[*places]] = values
+    return whole

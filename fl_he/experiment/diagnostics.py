@@ -22,6 +22,7 @@ from fl_he.run_files.convergence import (
     CONSTANT,
     NO_FINITE,
     NO_UNIQUE,
+    WITHIN_SITES,
     carried_by,
     combination,
     separating,
@@ -71,7 +72,8 @@ class Diagnostics:
     def left_out(self) -> dict[str, str]:
         """Reasons why features have no coefficient, by their names."""
         training, names = self._training, self._names
-        reasons = {names[j]: CONSTANT for j in training.constant or ()}
+        constant = WITHIN_SITES if training.task.site_intercepts else CONSTANT
+        reasons = {names[j]: constant for j in training.constant or ()}
         if training.task.C is None:
             for name, earlier in (self._aliased or {}).items():
                 reasons[name] = f"it is {combination(earlier)}: {carried_by(earlier)}"

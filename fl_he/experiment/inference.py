@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from typing import Any
 
@@ -25,6 +26,7 @@ from fl_he.learning.regression.glm_fit import goodness_of_fit
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.learning.tables.table_file import INTERCEPT, some
 from fl_he.run_files.checkpoint import Checkpoint
+from fl_he.run_files.convergence import OF_EACH_SITE
 from fl_he.strategies.roster import Roster
 
 _MOST_NAMED = 40
@@ -121,7 +123,10 @@ class Inference:
             rest=rest,
             deviations=config.scaling is Scaling.federated,
             left_out=left_out,
-            undetermined=None if limits is None else limits.undetermined,
+            undetermined={
+                **({} if limits is None else limits.undetermined),
+                **({(0, INTERCEPT): OF_EACH_SITE} if config.site_intercepts else {}),
+            },
             **self._of_number(training),
         )
         if reason is None and found.covariance is None:
@@ -154,6 +159,7 @@ class Inference:
             "events": self._events(training, known),
             "ratio": found.ratio or None,
             "freedom": found.freedom,
+            "site_intercepts": None if training.sites is None else asdict(training.sites),
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else self._rows(found),
             "fit": fit,
@@ -180,11 +186,10 @@ class Inference:
         """Return what estimates of an outcome that is a number have beside those of classes."""
         if not isinstance(family := self._family, GlmFamily):
             return {}
-        freedom = training.examples - len(training.free)
-        if not family.has_dispersion or freedom < 1:
+        if not family.has_dispersion or training.freedom < 1:
             return {"ratio": family.ratio}
         dispersion = training.dispersion
-        return {"ratio": family.ratio, "dispersion": dispersion, "freedom": freedom}
+        return {"ratio": family.ratio, "dispersion": dispersion, "freedom": training.freedom}
 
     def _fit(
         self,
@@ -194,14 +199,20 @@ class Inference:
         counts: NDArray[np.float64] | None,
     ) -> dict[str, Any]:
         examples, family = training.examples, self._family
+        mean_loss, of = state.null_loss or (math.nan, 0.0)
+        losses = training.loss, mean_loss if of == examples else None
         if not isinstance(family, GlmFamily):
-            return inference.goodness_of_fit(-training.loss * examples, counts, found)
-        null, of = state.null_loss or (math.nan, 0.0)
-        losses = training.loss, null if of == examples else None
+            null = None if losses[1] is None else -losses[1] * examples
+            if not self._config.site_intercepts:
+                null = None if counts is None else inference.null_log_likelihood(counts)
+            return inference.goodness_of_fit(
+                -training.loss * examples, null, found, intercepts=training.intercepts
+            )
         return goodness_of_fit(
             *(family, training.moments, losses),
             examples=examples,
             df=len(training.free) - 1,
+            intercepts=training.intercepts,
             pearson=training.pearson,
         )
 
@@ -256,9 +267,8 @@ class Inference:
     def _without_variance(self, training: Training) -> str | None:
         """Return why the variance of an outcome that is a number is not known, if it is not."""
         if isinstance(self._family, GlmFamily) and self._family.has_dispersion:
-            freedom = training.examples - len(training.free)
             tiny = (_EXACT * self._family.unit(training.moments)) ** 2
-            if freedom < 1:
+            if training.freedom < 1:
                 return "there are no more patients than coefficients, so nothing tells the variance"
             if training.dispersion <= tiny:
                 return "the model predicts every outcome but for rounding"

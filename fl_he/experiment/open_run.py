@@ -264,7 +264,7 @@ class OpenRun(TrainingRun):
         if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
             return {}
         family, features, slope = self._family, self._features, point.gradient
-        if not isinstance(family, ClassFamily):
+        if not isinstance(family, ClassFamily) or self._config.site_intercepts:
             return {"null_loss": [point.loss, float(point.examples)]}
         if point.penalty_gradient is not None:
             slope = slope - point.penalty_gradient
@@ -296,6 +296,7 @@ class OpenRun(TrainingRun):
             class_weights=training.class_weights,
             method=training.method(private=bool(self._privacy)),
             schema=self._schema,
+            has_intercept=not self._config.site_intercepts,
         )
         imputed = dict(zip(roster.imputed, training.imputed, strict=True))
         model = replace(model, imputed=imputed)

@@ -184,4 +184,5 @@ def _asked(config: Config, ranges: Ranges | None) -> dict[str, Any]:
         "penalty": config.penalty.value,
         "tolerance": config.tolerance,
         "privacy": privacy_of(config),
+        "site_intercepts": config.site_intercepts,
     }

@@ -29,7 +29,7 @@ from fl_he.learning.privacy.gradients import (
 from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
-from fl_he.learning.regression.registry import family_for
+from fl_he.learning.regression.registry import WITH_SITES, family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
 from fl_he.wire.learning_terms import TrainingTerms, privacy_members
@@ -141,6 +141,7 @@ def train_config(
         firth=config.penalty is Penalty.firth,
         profile=tuple(list(features).index(name) for name in config.inference.profile),
         imputed=tuple(imputed),
+        site_intercepts=config.site_intercepts,
     ).to_config()
     terms.update(privacy_members(privacy_of(config)))
     return terms
@@ -164,16 +165,26 @@ def chosen_optimizer(
     ConfigError
         If the settings do not go with the family.
     """
+    family = family or family_for(classes)
+    if config.site_intercepts and not family.site_intercepts:
+        raise ConfigError(
+            f"site_intercepts must be false with family {family.name}: it must be "
+            f"{' or '.join(WITH_SITES)}"
+        )
     if isinstance(family, GlmFamily):
         return _of_number(config, features, family)
-    if config.penalty is Penalty.firth or config.inference.profile:
-        setting = "penalty=firth" if config.penalty is Penalty.firth else "inference.profile"
+    needing = {
+        "site_intercepts=true": config.site_intercepts,
+        "penalty=firth": config.penalty is Penalty.firth,
+        "inference.profile": bool(config.inference.profile),
+    }
+    if setting := next((name for name, given in needing.items() if given), None):
         return {"name": "newton", "reason": f"{setting} needs the information of all patients"}
     if config.optimizer.name != AUTO:
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
     if config.privacy.name == PRIVACY:
         return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
-    parameters = (family or family_for(classes)).count(features, classes)
+    parameters = family.count(features, classes)
     values = parameters * (parameters + 1) // 2
     if values <= _MOST_HESSIAN:
         return {"name": "newton", "reason": f"the Hessian has {values:,} values"}

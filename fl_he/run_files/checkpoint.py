@@ -68,7 +68,8 @@ class Checkpoint:
         The training after the last finished round, see :mod:`fl_he.learning.optimizers.state`;
         ``None`` in a sealed chain, where the coordinator has no model.
     null_loss : list of float or None
-        Of an outcome that is a number: mean loss of the mean alone, and of how many examples.
+        Of an outcome that is a number, or with intercepts of sites: mean loss of intercepts alone,
+        and of how many examples.
     class_counts : list of float or None
         Patients of each class in the first total, without class weights and privacy.
     rounds : list of dict

@@ -128,6 +128,7 @@ _INFERENCE = {
     "events?": Number | None,
     "ratio?": str | None,
     "freedom?": Number | None,
+    "site_intercepts?": optional(_kind(_numbers("contributing", "silent", "withheld"))),
     "penalty?": str,
     **_figures("penalty_shift?"),
     "profile?": optional(

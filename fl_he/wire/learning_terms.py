@@ -21,7 +21,7 @@ from fl_he.learning.errors import PrivacyError
 from fl_he.learning.optimizers import OPTIMIZERS
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.learning.regression.registry import NUMERIC
+from fl_he.learning.regression.registry import NUMERIC, WITH_SITES, family_named
 from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
@@ -57,6 +57,8 @@ class LearningTerms(Message):
         Beside the final model: how it was estimated, one of `METHODS`.
     imputed : tuple of float
         Means that missing cells get, in the order of the schema's columns.
+    site_intercepts : bool
+        Whether each hospital takes the intercept that is best for its own rows.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -67,6 +69,7 @@ class LearningTerms(Message):
     training: Annotated[str | None, choice(*ENDS), SPARSE] = None
     method: Annotated[str | None, choice(*METHODS), SPARSE] = None
     imputed: _Numbers = ()
+    site_intercepts: Annotated[bool, SPARSE] = False
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -99,6 +102,7 @@ class TrainingTerms(Message):
     imputed : tuple of str
     family : str
         Of an outcome that is a number; else empty.
+    site_intercepts : bool
     """
 
     features: Natural
@@ -119,6 +123,7 @@ class TrainingTerms(Message):
     profile: Annotated[tuple[Whole, ...], SPARSE] = ()
     imputed: Annotated[tuple[str, ...], SPARSE] = ()
     family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
+    site_intercepts: Annotated[bool, SPARSE] = False
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -150,6 +155,21 @@ class TrainingTerms(Message):
             raise ProtocolError(
                 "Firth's penalty and profile likelihoods must be of two classes, by Newton's "
                 "method without another penalty or class weights"
+            )
+        family = family_named(self.family, self.classes)
+        if self.site_intercepts and (
+            not family.site_intercepts
+            or self.optimizer != "newton"
+            or self.scaling == "local"
+            or self.balanced
+            or self.firth
+            or self.profile
+            or self.low
+        ):
+            raise ProtocolError(
+                f"intercepts of sites must be of family {' or '.join(WITH_SITES)}, by Newton's "
+                "method in units that all hospitals share, without class weights, Firth's penalty, "
+                "profile likelihoods and privacy"
             )
         if len({*self.profile}) < len(self.profile) or any(
             column >= self.features for column in self.profile

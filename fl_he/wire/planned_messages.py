@@ -197,6 +197,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         firth=plan.penalty == "firth",
         profile=asked.profile if plan.profile else (),
         imputed=plan.imputed,
+        site_intercepts=plan.site_intercepts,
     )
     if asked != planned:
         names = [field.name for field in fields(asked)]

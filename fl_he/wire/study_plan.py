@@ -34,7 +34,7 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
-from fl_he.learning.regression.registry import FAMILIES, NUMERIC
+from fl_he.learning.regression.registry import FAMILIES, NUMERIC, WITH_SITES
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
 from fl_he.wire.encrypted_sum import Purpose
@@ -139,6 +139,8 @@ class StudyPlan(Documented):
         Digest of the schema by which the hospitals read their tables; ``None``: by none.
     imputed : tuple of str
         The schema's columns whose missing cells get the mean of all hospitals' cells.
+    site_intercepts : bool
+        Whether each hospital has an intercept of its own.
 
     Raises
     ------
@@ -167,6 +169,7 @@ class StudyPlan(Documented):
     min_contributors: Natural
     schema: Annotated[str | None, left_out(optional(kind_of(Fingerprint)), None)] = None
     imputed: Annotated[tuple[_Name, ...], left_out(kind_of(tuple[_Name, ...]), ())] = ()
+    site_intercepts: Annotated[bool, left_out(kind_of(bool), False)] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -322,6 +325,18 @@ def _check_sums(plan: StudyPlan) -> None:
         raise ProtocolError(
             f"bins of a study plan must be 0 for no evaluation or {BINS}, got {plan.bins}"
         )
+    if plan.site_intercepts and (
+        plan.family not in WITH_SITES
+        or plan.optimizers != ("newton",)
+        or (plan.class_weights, plan.penalty, plan.privacy) != ("none", "l2", None)
+        or plan.profile
+        or plan.bins
+    ):
+        raise ProtocolError(
+            f"a study plan with site_intercepts must have family {' or '.join(WITH_SITES)}, "
+            "optimizers ['newton'], class_weights none, penalty l2, profile false, bins 0 and no "
+            "privacy"
+        )
     setting = "penalty firth" if plan.penalty == "firth" else "profile"
     if (plan.penalty == "firth" or plan.profile) and (
         plan.C != (None,)
@@ -400,6 +415,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         f"features: {_listed(map(repr, plan.features))}",
         *([] if plan.schema is None else [f"schema: {plan.schema}"]),
         *([f"mean of missing cells: {_listed(map(repr, plan.imputed))}"] if plan.imputed else []),
+        *(["intercepts: one for each hospital"] if plan.site_intercepts else []),
         f"scaling: {plan.scaling}{ranges}",
         f"class weights: {plan.class_weights}",
         f"penalty: {'firth' if plan.penalty == 'firth' else l2}",

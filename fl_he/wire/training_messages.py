@@ -160,6 +160,7 @@ def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
         class_weights=training.class_weights,
         hessian=hessian,
         imputed=training.imputed,
+        site_intercepts=training.task.site_intercepts,
     )
 
 

@@ -87,6 +87,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "class_weight": "equal",
     "penalty": "l2",
     "C": 1.0,
+    "site_intercepts": False,
     "evaluate": False,
     "test_size": 0.25,
     "stratify": True,

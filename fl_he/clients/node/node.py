@@ -23,7 +23,7 @@ from fl_he.clients.node.enrolment import (
     read_enrolment,
     read_plans,
 )
-from fl_he.clients.node.settings import DEPLOYED_ONLY, without_role
+from fl_he.clients.node.settings import DEPLOYED_ONLY, least_cell, without_role
 from fl_he.clients.node.table_memory import TableMemory
 from fl_he.clients.run_keys import RunKeys
 from fl_he.clients.state_store import StateStore, StateText
@@ -211,6 +211,7 @@ class Node(ABC):
             None if terms is None else Clipping(terms.clip, packing.fraction_bits),
             Limbs(packing.fraction_bits, packing.integer_bits),
             lambda: self.test_table,
+            min_cell=least_cell(self.context, self.policy.min_cell),
         )
 
     @cached_property

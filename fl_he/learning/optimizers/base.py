@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, fields, replace
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +24,36 @@ from fl_he.learning.tables.arrays import Array, finite_array
 
 #: Share of the largest eigenvalue below which an eigenvalue has lost half of its digits.
 _FEW_DIGITS = 1e-8
+
+
+@dataclass(frozen=True, slots=True)
+class SiteCounts:
+    """How many sites have a finite intercept of their own, and rows of those that have none.
+
+    Attributes
+    ----------
+    contributing
+        Sites with a finite intercept.
+    silent
+        Rows of all other sites, but for those of ``withheld``.
+    withheld
+        Other sites of so few rows that they do not tell their number.
+    """
+
+    contributing: int
+    silent: int
+    withheld: int
+
+    def to_vector(self) -> Array:
+        """Return the counts in their order, shape (3,)."""
+        return np.array(astuple(self), dtype=np.float64)
+
+    @classmethod
+    def of_vector(cls, counts: Array) -> SiteCounts:
+        """Read what `to_vector` returned, or a sum of such; raises DataError."""
+        if counts.shape != (len(fields(cls)),) or not (counts >= 0.0).all():
+            raise DataError("sites with a finite intercept must be counted, and they are not")
+        return cls(*np.rint(counts).astype(int).tolist())
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +80,8 @@ class Point:
         Pearson's chi-square of all examples, of an outcome that is a number; else not a number.
     dispersion
         By which the information is smaller than ``examples * hessian``.
+    sites
+        `SiteCounts` where each site has an intercept of its own; else ``None``.
     """
 
     theta: Array
@@ -61,6 +93,7 @@ class Point:
     rest: Array | None = None
     pearson: float = math.nan
     dispersion: float = 1.0
+    sites: SiteCounts | None = None
 
     @property
     def gradient_norm(self) -> float:

@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.optimizers.base import Point, read_vectors
+from fl_he.learning.optimizers.base import Point, SiteCounts, read_vectors
 from fl_he.learning.optimizers.damped import Newton
 from fl_he.learning.regression.firth import adjustment_sum, inverse, root, whitening
 from fl_he.learning.regression.likelihood import (
@@ -33,6 +33,8 @@ from fl_he.learning.tables.data import Dataset
 _LEAST_CURVATURE = 0.3
 #: Of a fit of one table: steps at most, and how far it may be from the optimum.
 _MOST_STEPS, _FITTED = 200, 1e-9
+#: Numbers of `SiteCounts`.
+_COUNTS = len(fields(SiteCounts))
 #: A secant is not learnt from if its correction is no larger beside its vectors.
 _LEAST_CORRECTION = 1e-8
 
@@ -44,7 +46,7 @@ def information_of(point: Point) -> Array:
     return point.examples * point.hessian
 
 
-def point_of(theta: Array, parts: Array, examples: int) -> Point:
+def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) -> Point:
     """Return what sums of derivatives of second order tell of a model, without any penalty.
 
     Parameters
@@ -55,12 +57,17 @@ def point_of(theta: Array, parts: Array, examples: int) -> Point:
         Sums of :func:`fl_he.learning.regression.likelihood.derivative_parts`, shape (2, k).
     examples
         How many they are of.
+    sites
+        Whether the sums end with `SiteCounts`.
 
     Raises
     ------
     DataError
         If they are of other parameters.
     """
+    counts = None
+    if sites:
+        counts, parts = SiteCounts.of_vector(parts[0, -_COUNTS:]), parts[:, :-_COUNTS]
     start = 1 + len(theta)
     end = start + len(theta) * start // 2
     (sums, rest), more = parts[:, :end], parts[0, end:]
@@ -68,7 +75,7 @@ def point_of(theta: Array, parts: Array, examples: int) -> Point:
         raise DataError(f"derivatives must be of {len(theta)} parameters, got others")
     pearson = float(more[0]) if len(more) else math.nan
     loss, gradient, hessian = mean_derivatives(sums, len(theta), examples)
-    point = Point(theta, loss, gradient, examples, hessian, pearson=pearson)
+    point = Point(theta, loss, gradient, examples, hessian, pearson=pearson, sites=counts)
     # The difference of two numbers that are equal but for their last digits is exact.
     lost = from_upper_triangle(sums[start:], len(theta)) - information_of(point)
     return replace(point, rest=lost + from_upper_triangle(rest[start:], len(theta)))

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers import optimizer_of
-from fl_he.learning.optimizers.base import Optimizer, Point, read, read_places, read_vectors
+from fl_he.learning.optimizers.base import (
+    Optimizer,
+    Point,
+    SiteCounts,
+    read,
+    read_places,
+    read_vectors,
+)
 from fl_he.learning.optimizers.profile import Search
 from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.separating import Watch
@@ -86,6 +93,8 @@ class State:
         What the rounding of ``examples * hessian`` leaves out, if it is known.
     pearson : float
         Pearson's chi-square there, of an outcome that is a number; else not a number.
+    sites : SiteCounts or None
+        There, where each hospital has an intercept of its own.
     point : Point or None
         All of the evaluation from which the last total had a step follow; not written down.
     pending : tuple of Point
@@ -113,6 +122,7 @@ class State:
         self.hessian: Array | None = None
         self.rest: Array | None = None
         self.pearson = math.nan
+        self.sites: SiteCounts | None = None
         self.point: Point | None = None
         self.pending: tuple[Point, ...] = ()
         self.search: Search | None = None
@@ -167,8 +177,17 @@ class State:
         """
         if not isinstance(self.family, GlmFamily) or not self.family.has_dispersion:
             return 1.0
-        freedom = self.examples - len(self.free)
-        return self.pearson / freedom if freedom > 0 else math.nan
+        return self.pearson / self.freedom if self.freedom > 0 else math.nan
+
+    @property
+    def intercepts(self) -> int:
+        """Number of the intercepts of a row of coefficients: one, or one for each site."""
+        return 1 if self.sites is None else self.sites.contributing
+
+    @property
+    def freedom(self) -> int:
+        """Examples less parameters, of one row of coefficients."""
+        return self.examples - (len(self.free) - 1 + self.intercepts)
 
     @property
     def converged(self) -> bool:
@@ -266,8 +285,8 @@ class State:
         """Most characters of `to_json` while there is no search; the task alone decides it."""
         count, triangle = len(self.theta), len(self.theta) * (len(self.theta) + 1) // 2
         # units, class weights, the model, constant features and a candidate direction; means of
-        # cells, and moments of the outcome
-        known = len(self.task.imputed) + len(fields(OutcomeMoments))
+        # cells, moments of the outcome, and counts of sites
+        known = len(self.task.imputed) + len(fields(OutcomeMoments)) + len(fields(SiteCounts))
         numbers = 6 * count + known + self.optimizer.most_numbers(count)
         places = 0
         if self.second_order:
@@ -303,6 +322,7 @@ class State:
             "loss": self.loss if math.isfinite(self.loss) else None,
             "examples": self.examples,
             "pearson": self.pearson if math.isfinite(self.pearson) else None,
+            "sites": None if self.sites is None else self.sites.to_vector().tolist(),
             "hessian": _triangle(self.hessian),
             "rest": _triangle(self.rest),
             "pending": [
@@ -347,6 +367,9 @@ class State:
         for name in ("loss", "pearson"):
             if members.get(name) is not None:
                 setattr(training, name, read(members, name))
+        if members.get("sites") is not None:
+            sites = finite_array(members["sites"], "the training's sites", dimensions=1)
+            training.sites = SiteCounts.of_vector(sites)
         training.optimizer.restore(_mapping(members, "optimizer"))
         training._restore_columns(members)
         rows = len(training.theta) // (task.features + 1)

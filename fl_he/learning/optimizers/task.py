@@ -48,6 +48,8 @@ class Task:
         Numbers of the features whose profile likelihood intervals are searched.
     imputed : tuple of str
         Names of the tables' columns whose missing cells get the mean of all hospitals' cells.
+    site_intercepts : bool
+        Whether each hospital has an intercept of its own, and the model none.
     """
 
     features: int
@@ -69,6 +71,7 @@ class Task:
     family: str = ""
     profile: tuple[int, ...] = ()
     imputed: tuple[str, ...] = ()
+    site_intercepts: bool = False
 
 
 @dataclass(frozen=True, slots=True)

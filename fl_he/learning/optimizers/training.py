@@ -229,7 +229,8 @@ class Training(State):
             if outcome.shape != (len(fields(OutcomeMoments)),):
                 raise DataError(f"moments of the outcome must be others, got {outcome.shape}")
             self.outcome = tuple(outcome.tolist())
-            self.theta = self.family.start(task.features, self.moments)
+            start = self.family.start(task.features, self.moments)
+            self.theta = self.theta if task.site_intercepts else start
         if asked.sums:
             sums = self._joined(means, "sums", examples, task.features)
             self.mean = tuple((sums / examples).tolist())
@@ -257,7 +258,13 @@ class Training(State):
         """Return what a total tells of the model, without any penalty."""
         if self.second_order:
             digits = _named(means, "derivatives")
-            point = point_of(self.theta, self._parts(digits, examples), examples)
+            sums, sites = self._parts(digits, examples), self.task.site_intercepts
+            point = point_of(self.theta, sums, examples, sites=sites)
+            if point.sites is not None and not point.sites.contributing:
+                raise DataError(
+                    "no hospital has an intercept of its own: each has outcomes of one class, or "
+                    "counts of 0, alone; train without site_intercepts"
+                )
             if self.is_glm is math.isnan(point.pearson):
                 raise DataError("derivatives must be of the task's family, and they are not")
             return replace(point, dispersion=self._scale(point))
@@ -326,13 +333,15 @@ class Training(State):
         seen = point if len(self.parameters[1]) == 1 else replace(point, rest=None)
         distance, stepped = self.optimizer.distance(seen), self.optimizer.step(seen)
         moves, task = self._moves, self.task
-        if isinstance(self.family, GlmFamily) and not self.family.has_intercept:
+        family = self.family
+        if task.site_intercepts or (isinstance(family, GlmFamily) and not family.has_intercept):
             moves[-1] = False  # whose gradient is 0, but for the step's rounding
         theta = np.where(moves, stepped, self.theta)
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
         self.point, self.examples, self.pearson = point, point.examples, point.pearson
+        self.sites = point.sites
         self.hessian, self.rest = (point.hessian, point.rest) if task.C is None else (None, None)
         self.steps += 1
 

@@ -20,6 +20,7 @@ products        products of matrices with more digits than float64 has
 likelihood      loss, gradient and Hessian on one hospital's examples
 dependencies    constant and aliased columns, from the first round's information
 separation      classes that a model separates: a candidate, and its proof by counts
+own_intercepts  an intercept for each site, which the likelihood takes out
 firth           Firth's penalty, on one hospital's examples and of the total
 evaluation      how well a model predicts, from counts
 disclosure      figures of an evaluation without small cells

@@ -36,10 +36,14 @@ class Family(ABC):
         In settings and files.
     trained : type
         Class of the trained models, which knows their JSON file.
+    site_intercepts : bool
+        Whether each site may have an intercept of its own: see
+        :mod:`fl_he.learning.regression.own_intercepts`.
     """
 
     name: ClassVar[str]
     trained: ClassVar[type[TrainedModel]]
+    site_intercepts: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self, classes: int) -> int:

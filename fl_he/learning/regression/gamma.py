@@ -39,6 +39,7 @@ class GammaModel(GlmModel):
 class _Gamma(GlmFamily):
     name = "gamma"
     trained = GammaModel
+    site_intercepts = True
     has_dispersion = True
     ratio = "mean_ratio"
 

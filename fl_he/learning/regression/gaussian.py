@@ -37,6 +37,7 @@ class GaussianModel(GlmModel):
 class _Gaussian(GlmFamily):
     name = "gaussian"
     trained = GaussianModel
+    site_intercepts = True
     has_dispersion = True
     ratio = ""
 

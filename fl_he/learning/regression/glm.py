@@ -20,8 +20,9 @@ from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.trained import (
     TrainedModel,
+    known_intercept,
+    read_intercept,
     read_names,
-    read_number,
     read_numbers,
     read_optional_text,
 )
@@ -40,7 +41,8 @@ class GlmModel(TrainedModel):
     coefficients
         Shape (d,), for features after the scaling and the outcome in its own unit.
     intercept
-        A finite number.
+        A finite number; NaN if each site has an intercept of its own, and the model is of all
+        sites.
     outcome
         Name of the outcome; ``None`` where nobody said.
     """
@@ -52,7 +54,7 @@ class GlmModel(TrainedModel):
         "mean": read_numbers,
         "scale": read_numbers,
         "coefficients": read_numbers,
-        "intercept": read_number,
+        "intercept": read_intercept,
     }
     #: Heading of the predictions.
     PREDICTED: ClassVar[str] = "expected"
@@ -63,18 +65,19 @@ class GlmModel(TrainedModel):
     def __post_init__(self) -> None:
         self.check_features()
         coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
-        intercept = finite_array(self.intercept, "intercept", dimensions=0)
         if not len(self.feature_names) == len(self.mean) == len(coefficients):
             raise DataError(
                 "feature_names, mean and coefficients must be of equal length, "
                 f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
             )
-        set_fields(self, coefficients=coefficients, intercept=float(intercept))
+        if not math.isnan(self.intercept):
+            finite_array(self.intercept, "intercept", dimensions=0)
+        set_fields(self, coefficients=coefficients, intercept=float(self.intercept))
 
     @property
     def theta(self) -> Array:
         """See TrainedModel."""
-        return parameters.join(self.coefficients, np.array([self.intercept]))
+        return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
 
     def predictions(
         self, raw_features: Array, rows: RowNumbers | None = None

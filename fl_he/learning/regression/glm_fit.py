@@ -21,6 +21,7 @@ def goodness_of_fit(
     examples: int,
     df: int,
     pearson: float,
+    intercepts: int = 1,
 ) -> dict[str, Any]:
     """Return how well a model of a number fits beside the mean alone.
 
@@ -37,6 +38,8 @@ def goodness_of_fit(
         Number of the coefficients, without the intercept.
     pearson
         Pearson's chi-square at the estimates.
+    intercepts
+        How many there are; of several the null figures are those of the intercepts alone.
 
     Returns
     -------
@@ -56,7 +59,8 @@ def goodness_of_fit(
         None if one is None else max(0.0, 2.0 * examples * (one - moments.saturated))
         for one in losses
     )
-    count, freedom = df + family.has_intercept + family.has_dispersion, examples - df - 1
+    own = intercepts if family.has_intercept else 0
+    count, freedom = df + own + family.has_dispersion, examples - df - intercepts
     figures = {
         "log_likelihood": log_likelihood,
         "parameters": count,

@@ -356,8 +356,16 @@ def class_counts(
     return counts
 
 
+def null_log_likelihood(counts: Array) -> float | None:
+    """Return the log likelihood of intercepts alone, by the numbers of examples of each class.
+
+    ``None`` if a class has none.
+    """
+    return float(counts @ np.log(counts / counts.sum())) if (counts > 0).all() else None
+
+
 def goodness_of_fit(
-    log_likelihood: float, counts: Array | None, estimates: Estimates
+    log_likelihood: float, null: float | None, estimates: Estimates, *, intercepts: int = 1
 ) -> dict[str, Any]:
     """Return how well a model fits beside a model of intercepts alone.
 
@@ -365,10 +373,12 @@ def goodness_of_fit(
     ----------
     log_likelihood
         Of the model at its estimates.
-    counts
-        Examples of each class; ``None``: not known.
+    null
+        Of intercepts alone; ``None``: not known.
     estimates
         The model's, for the number of its parameters.
+    intercepts
+        How many each contrast has.
 
     Returns
     -------
@@ -377,17 +387,15 @@ def goodness_of_fit(
         so -2 log likelihood), ``null_log_likelihood`` and ``null_deviance`` (intercepts alone),
         ``likelihood_ratio`` (``chi2``, ``df``, ``p_value``: against intercepts alone) and
         ``mcfadden_r2`` (McFadden 1974, 1 - log likelihood / null log likelihood). The last four are
-        ``None`` without counts.
+        ``None`` without ``null``.
     """
     contrasts = len(estimates.contrasts)
     df = contrasts * (len(estimates.features) - len(estimates.left_out))
-    null = None
-    if counts is not None and (counts > 0).all():
-        null = float(counts @ np.log(counts / counts.sum()))
+    count = df + contrasts * intercepts
     return {
         "log_likelihood": log_likelihood,
-        "parameters": df + contrasts,
-        "aic": 2 * (df + contrasts) - 2 * log_likelihood,
+        "parameters": count,
+        "aic": 2 * count - 2 * log_likelihood,
         "deviance": -2 * log_likelihood,
         "null_log_likelihood": null,
         "null_deviance": None if null is None else -2 * null,

@@ -22,8 +22,9 @@ from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.trained import (
     TrainedModel,
+    known_intercept,
+    read_intercept,
     read_names,
-    read_number,
     read_numbers,
     read_optional_text,
 )
@@ -45,7 +46,8 @@ class LogisticModel(TrainedModel):
     coefficients
         Shape (d,), in standardised units: for features after the scaling.
     intercept
-        A finite number.
+        A finite number; NaN if each site has an intercept of its own, and the model is of all
+        sites.
     positive
         What label 1 stands for: a class, such as ``"benign"``, or a condition, such as
         ``"Chance of Admit >= 0.7"``; ``None`` where nobody said.
@@ -70,7 +72,7 @@ class LogisticModel(TrainedModel):
         "mean": read_numbers,
         "scale": read_numbers,
         "coefficients": read_numbers,
-        "intercept": read_number,
+        "intercept": read_intercept,
     }
 
     coefficients: Array
@@ -80,7 +82,6 @@ class LogisticModel(TrainedModel):
     def __post_init__(self) -> None:
         self.check_features()
         coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
-        intercept = finite_array(self.intercept, "intercept", dimensions=0)
         if not len(self.feature_names) == len(self.mean) == len(coefficients):
             raise DataError(
                 "feature_names, mean and coefficients must be of equal length, "
@@ -88,12 +89,14 @@ class LogisticModel(TrainedModel):
             )
         if self.positive is not None and not self.positive.strip():
             raise DataError(f"positive must say what label 1 is, got {self.positive!r}")
-        set_fields(self, coefficients=coefficients, intercept=float(intercept))
+        if not math.isnan(self.intercept):
+            finite_array(self.intercept, "intercept", dimensions=0)
+        set_fields(self, coefficients=coefficients, intercept=float(self.intercept))
 
     @property
     def theta(self) -> Array:
         """See TrainedModel."""
-        return parameters.join(self.coefficients, np.array([self.intercept]))
+        return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
 
     @property
     def labels(self) -> NDArray[Any]:
@@ -117,6 +120,7 @@ class LogisticModel(TrainedModel):
 class _Logistic(ClassFamily):
     name = "logistic"
     trained = LogisticModel
+    site_intercepts = True
 
     def rows(self, classes: int) -> int:
         return 1 if classes == 2 else 0

@@ -36,6 +36,7 @@ class PoissonModel(GlmModel):
 class _Poisson(GlmFamily):
     name = "poisson"
     trained = PoissonModel
+    site_intercepts = True
     has_dispersion = False
     ratio = "rate_ratio"
     may_separate = True

@@ -6,6 +6,7 @@ A new family is a file like `poisson`, and its place in `FAMILIES`.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,6 +33,8 @@ _ALL: tuple[Family, ...] = (
 FAMILIES = {family.name: family for family in _ALL}
 #: Names of those whose outcome is a number.
 NUMERIC = tuple(family.name for family in _ALL if isinstance(family, GlmFamily))
+#: Names of those of which each site may have an intercept of its own.
+WITH_SITES = tuple(family.name for family in _ALL if family.site_intercepts)
 
 
 def family_for(classes: int) -> ClassFamily:
@@ -69,6 +72,7 @@ def model_of(
     class_weights: Sequence[float] = (),
     method: str | None = None,
     schema: str | None = None,
+    has_intercept: bool = True,
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -92,12 +96,17 @@ def model_of(
         How the parameters were estimated, one of `trained.METHODS`; ``None`` if nobody can tell.
     schema
         Digest of the schema by which the tables were read; ``None`` without, or if nobody can tell.
+    has_intercept
+        Whether the model has one: with intercepts of sites those of the sites alone have.
 
     Raises
     ------
     DataError
         If they do not fit each other.
     """
+    members = family.members(*parameters.split(theta, len(feature_names)), meaning, classes)
+    if not has_intercept:
+        members["intercept"] = math.nan
     return family.trained(
         feature_names=feature_names,
         mean=scaling.mean,
@@ -106,7 +115,7 @@ def model_of(
         class_weight=BALANCED if class_weights else EQUAL,
         method=method,
         schema=schema,
-        **family.members(*parameters.split(theta, len(feature_names)), meaning, classes),
+        **members,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
@@ -164,7 +165,7 @@ class TrainedModel(ABC):
             "version": self.VERSION,
             "how_to_use": self.HOW_TO_USE,
             **{name: getattr(self, name) for name in _ABOUT},
-            **{name: getattr(self, name) for name in self.MEMBERS},
+            **{name: _without_nan(getattr(self, name)) for name in self.MEMBERS},
         }
         return json.dumps(content, indent=2, allow_nan=False, default=np.ndarray.tolist) + "\n"
 
@@ -278,6 +279,23 @@ def read_number(value: object, key: str) -> float:
     return float(read_numbers([value], key)[0])
 
 
+def read_intercept(value: object, key: str) -> float:
+    """Return one number, NaN for null; raises DataError."""
+    if value is None:
+        return math.nan
+    return float(finite_array(read_number(value, key), key, dimensions=0))
+
+
+def known_intercept(intercept: float) -> float:
+    """Return a model's intercept; raises DataError if the model has none."""
+    if math.isnan(intercept):
+        raise DataError(
+            "the model has no intercept, so it predicts nothing: with site_intercepts=true each "
+            "hospital of the training has an intercept of its own, in its own model file"
+        )
+    return intercept
+
+
 def read_numbers(values: object, key: str) -> Array:
     """Return a list of numbers; refuses what numpy takes for one: true, null, "1"."""
     if not isinstance(values, list) or any(type(value) not in (int, float) for value in values):
@@ -296,6 +314,10 @@ def read_rows(rows: object, key: str) -> Array:
     if len({len(row) for row in numbers}) != 1:
         raise DataError(f"model's {key} must be lists of one length")
     return np.array(numbers)
+
+
+def _without_nan(value: object) -> object:
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _read_means(means: object) -> Mapping[str, float]:

@@ -19,6 +19,7 @@ from fl_he.report.tables.coefficients import (
     profile_sheet,
     ratio_name,
     rows_note,
+    site_note,
     wald_note,
     withheld,
 )
@@ -68,7 +69,7 @@ def coefficients(metrics: Metrics) -> Section:
         what=_what(metrics, name),
         ratio=name and f", and the {name} its exponential",
         per_sd=per_sd and f"{sentence(per_sd)} ",
-        at_zero=_OF_TIME if of_time(metrics) else _AT_ZERO,
+        at_zero=_OF_TIME if of_time(metrics) else site_note(inference) or _AT_ZERO,
     )
     blocks += [*sheets, *map(Note, left_out_notes(inference))]
     facts = fit_facts(inference)

@@ -115,6 +115,12 @@ def opened(metrics: Metrics) -> list[str]:
     ]
     if optimizer_name(metrics) == "newton":
         sums.append("each round: the Hessian, so second moments of the features")
+    if config.get("site_intercepts"):
+        sums.append(
+            "each round: how many hospitals have a finite intercept, and how many patients the "
+            "others have together, without the others of fewer than min_cell patients. Loss, "
+            "gradient and Hessian are at each hospital's best intercept, which does not leave it"
+        )
     sums += _likelihood_sums(metrics)
     about_the_mean = optimizer_name(metrics) == "newton" and config.get("scaling") != "local"
     if config.get("scaling") == "federated" or about_the_mean:

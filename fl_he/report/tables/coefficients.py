@@ -80,6 +80,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
+    blocks += map(Text, filter(None, [site_note(inference)]))
     if has_estimates(inference):
         blocks.append(Text(wald_note(inference)))
         blocks += map(Text, filter(None, [lower_maximum_note(inference)]))
@@ -121,10 +122,36 @@ def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
     said = deviation_note(metrics, sheets)
     what = (ratio_name(metrics["inference"]) or "estimate").capitalize()
     at_zero = "mean outcome" if of_number(metrics) else "odds"
-    caption = f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}"
-    if of_time(metrics):
-        return caption
-    return f"{caption}; {_INTERCEPT}: the {at_zero} where all features are 0"
+    about = f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}"
+    if of_time(metrics) or has_site_intercepts(metrics["inference"]):
+        return about
+    return f"{about}; {_INTERCEPT}: the {at_zero} where all features are 0"
+
+
+def has_site_intercepts(inference: Mapping[str, Any]) -> bool:
+    """Return whether each hospital has an intercept of its own."""
+    return inference.get("site_intercepts") is not None
+
+
+def site_note(inference: Mapping[str, Any]) -> str | None:
+    """Say what hospitals with intercepts of their own contribute; ``None`` without such."""
+    if (sites := inference.get("site_intercepts")) is None:
+        return None
+    said = (
+        f"Each of {count(sites['contributing'])} hospitals has an intercept of its own, so the "
+        "coefficients compare patients of the same hospital."
+    )
+    if not sites["silent"] and not sites["withheld"]:
+        return said
+    return said + " " + _silent_words(sites)
+
+
+def _silent_words(sites: Mapping[str, int]) -> str:
+    """Say how many patients have no part in the coefficients."""
+    why = "of hospitals with outcomes of one class, or counts of 0, alone contribute nothing"
+    if not sites["withheld"]:
+        return f"{count(sites['silent'])} patients {why}."
+    return f"Some patients {why}; their number is withheld, as a hospital has few."
 
 
 def ratio_name(inference: Mapping[str, Any]) -> str:
@@ -207,20 +234,23 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         return {}
     firth = has_firth(inference)
     null = fit["penalised_null_log_likelihood" if firth else "null_log_likelihood"]
-    without = "no feature" if is_partial(inference) else "intercept only"
-    beside = "" if null is None else f" ({without}: {fixed(null, 3)})"
+    alone, against = _alone(inference)
+    beside = "" if null is None else f" ({alone}: {fixed(null, 3)})"
     unknown = "not known, as not the same hospitals were in the first and in the last total"
     test = fit["likelihood_ratio"]
+    tested = unknown if test is None else _test_text(test, against)
     if firth:
         return {
             "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{beside}",
             "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
-            "penalised likelihood-ratio test": unknown if test is None else _test_text(test),
+            "penalised likelihood-ratio test": unknown
+            if test is None
+            else _test_text(test, against),
         }
     if is_partial(inference):
         return {
             "log partial likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
-            "likelihood-ratio test": unknown if test is None else _test_text(test, "no feature"),
+            "likelihood-ratio test": tested,
             "AIC": fixed(fit["aic"], 3),
         }
     explained = {"McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4)}
@@ -228,12 +258,21 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         explained = _number_facts(inference)
     return {
         "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
-        "likelihood-ratio test": unknown if test is None else _test_text(test),
+        "likelihood-ratio test": tested,
         "AIC": fixed(fit["aic"], 3),
         "deviance": fixed(fit["deviance"], 3)
-        + ("" if null is None else f" (intercept only: {fixed(fit['null_deviance'], 3)})"),
+        + ("" if null is None else f" ({alone}: {fixed(fit['null_deviance'], 3)})"),
         **explained,
     }
+
+
+def _alone(inference: Mapping[str, Any]) -> tuple[str, str]:
+    """Return words for the model without features, in a table and in a sentence."""
+    if is_partial(inference):
+        return "no feature", "no feature"
+    if has_site_intercepts(inference):
+        return "hospitals' intercepts only", "the hospitals' intercepts only"
+    return "intercept only", "the intercept only"
 
 
 def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
@@ -378,7 +417,7 @@ def _partly_tested(columns: Sequence[str], gone: Sequence[str]) -> str:
     )
 
 
-def _test_text(test: Mapping[str, Any], against: str = "the intercept only") -> str:
+def _test_text(test: Mapping[str, Any], against: str) -> str:
     sign = "" if (test["p_value"] or 0) < 0.001 else "= "
     return (
         f"chi-square {fixed(test['chi2'], 2)}, df {count(test['df'])}, "
