@@ -21,6 +21,7 @@ from fl_he.learning.tables.data import Dataset, first_schema_difference, load_ta
 from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import family_with_ties
 from fl_he.learning.tables.table import read_labels
+from fl_he.learning.tables.table_file import some
 
 if TYPE_CHECKING:
     from fl_he.learning.tables.schema.description import Schema
@@ -166,7 +167,14 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
                 f"partition.column {column!r} must hold names of hospitals, got one that "
                 f"{problem} in row {row}{rows.note}"
             )
-    return {name: table.take(np.flatnonzero(of_rows == name)) for name in names}
+    places = {name: np.flatnonzero(of_rows == name) for name in names}
+    if empty := [name for name, rows in places.items() if not len(rows)]:
+        raise DataError(
+            f"each site of partition.column {column!r} must have rows without missing cells, got "
+            f"none of {some(empty, _MOST_LISTED)}: fill cells in, or leave such a site's rows out "
+            "of the file"
+        )
+    return {name: table.take(rows) for name, rows in places.items()}
 
 
 def _names_of(files: Sequence[str]) -> list[str]:

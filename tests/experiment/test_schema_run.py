@@ -223,6 +223,17 @@ def test_a_column_of_sites_is_read_in_the_declared_form(tmp_path: Path) -> None:
             fitted(tmp_path, "semicolon.csv", schema, *settings)
 
 
+def test_a_site_whose_rows_are_all_left_out_is_named(tmp_path: Path) -> None:
+    site = np.where(np.arange(900) < 5, "tiny", np.where(np.arange(900) < 400, "north", "south"))
+    crp = pl.when(pl.int_range(900) < 5).then(None).otherwise("crp").alias("crp")
+    write(tmp_path, "all.csv", NUMERIC.with_columns(crp, site=pl.Series(site)))
+    schema = PLAIN.replace("crp: {", "crp: {missing: drop-row, ")
+    with pytest.raises(
+        DataError, match=r"'site' must have rows .*, got none of 'tiny': fill cells"
+    ):
+        fitted(tmp_path, "all.csv", schema, "partition=column", "partition.column=site")
+
+
 def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -> None:
     write(tmp_path, "raw.csv", PATIENTS)
     fitted(tmp_path, "raw.csv", RAW)

@@ -348,7 +348,13 @@ class Schema(_Described):
         used = [name for name, column in self.columns.items() if column.type != "drop"]
         if self.terms is None:
             return tuple((Factor(name),) for name in used)
-        terms = parse_formula(self.terms, used)
+        others = dict.fromkeys(self.columns.keys() - {*used}, "is of type drop")
+        others |= dict.fromkeys(
+            filter(None, (self.outcome.column, self.outcome.event)), "is the outcome's column"
+        )
+        for name in used:
+            others |= dict.fromkeys(self.columns[name].aliases, f"is an alias of {shown(name)}")
+        terms = parse_formula(self.terms, used, others)
         faults = list[Fault]()
         for factor in dict.fromkeys(factor for term in terms for factor in term):
             column = self.columns[factor.column]

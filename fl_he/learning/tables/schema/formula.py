@@ -10,7 +10,7 @@ from __future__ import annotations
 import difflib
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import NoReturn
@@ -66,7 +66,9 @@ class Factor:
 Term = tuple[Factor, ...]
 
 
-def parse_formula(text: str, columns: Sequence[str]) -> tuple[Term, ...]:
+def parse_formula(
+    text: str, columns: Sequence[str], others: Mapping[str, str] | None = None
+) -> tuple[Term, ...]:
     """Return the terms of a formula, those with fewer factors first, as in R.
 
     Parameters
@@ -75,6 +77,8 @@ def parse_formula(text: str, columns: Sequence[str]) -> tuple[Term, ...]:
         Such as ``"age * sex + log(crp)"``. A name that is no word stands in backticks.
     columns
         Names that there are.
+    others
+        Names that no formula can have, each with the reason.
 
     Raises
     ------
@@ -89,7 +93,7 @@ def parse_formula(text: str, columns: Sequence[str]) -> tuple[Term, ...]:
     """
     if len(text) > MOST_TEXT:
         raise DataError(f"terms must have at most {MOST_TEXT} characters, got {len(text)}")
-    parser = _Parser(text, columns)
+    parser = _Parser(text, columns, others or {})
     terms = parser.sum(0)
     if parser.sign != "":
         parser.refuse("a formula must continue with + : * or ^, or end")
@@ -100,8 +104,8 @@ def parse_formula(text: str, columns: Sequence[str]) -> tuple[Term, ...]:
 class _Parser:
     """Recursive descent; each method returns the terms of what it has read."""
 
-    def __init__(self, text: str, columns: Sequence[str]) -> None:
-        self._text, self._columns = text, dict.fromkeys(columns)
+    def __init__(self, text: str, columns: Sequence[str], others: Mapping[str, str]) -> None:
+        self._text, self._columns, self._others = text, dict.fromkeys(columns), others
         self._end = self._products = 0
         self.next()
 
@@ -120,10 +124,10 @@ class _Parser:
         found = _BLANKS.match(self._text, self._end)
         return found.end() if found else self._end
 
-    def refuse(self, rule: str, hint: str = "") -> NoReturn:
-        """Raise DataError at the token that was read last."""
+    def refuse(self, rule: str, hint: str = "", got: str = "") -> NoReturn:
+        """Raise DataError at the token that was read last; ``got``: another word than the token."""
         rest = self._text[self._start : self._start + 20]
-        got = shown(rest.split()[0]) if rest.split() else "its end"
+        got = got or (shown(rest.split()[0]) if rest.split() else "its end")
         raise DataError(f"terms: {rule}, got {got} at position {self._start + 1}{hint}")
 
     def expect(self, sign: str) -> None:
@@ -189,6 +193,8 @@ class _Parser:
             near = difflib.get_close_matches(name, self._columns, n=1)
             hint = f"; did you mean {shown(near[0])}?" if near else ""
             hint = self._in_backticks(name) or hint
+            if name in self._others:
+                hint = f", which {self._others[name]}"
             self.refuse("a name must be one of the schema's columns", hint)
         self.next()
         return Factor(name)
@@ -225,10 +231,14 @@ class _Parser:
         while self.sign == ",":
             self.next()
             knots.append(self._number())
-        increasing = all(low < high for low, high in pairwise(knots))
-        if not (_FEWEST_KNOTS <= len(knots) <= _MOST_KNOTS and increasing):
+        got = "" if _FEWEST_KNOTS <= len(knots) <= _MOST_KNOTS else f"{len(knots)}"
+        not_above = [(low, high) for low, high in pairwise(knots) if not low < high]
+        for low, high in not_above[:1]:
+            got = got or f"{high:g} after {low:g}"
+        if got:
             self._start = start
-            self.refuse(f"knots must be {_FEWEST_KNOTS} to {_MOST_KNOTS} increasing numbers")
+            rule = f"knots must be {_FEWEST_KNOTS} to {_MOST_KNOTS} increasing numbers"
+            self.refuse(rule, got=got)
         self.expect("]")
         return tuple(knots)
 

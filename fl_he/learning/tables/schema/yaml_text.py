@@ -48,10 +48,11 @@ def parse_yaml(text: str, what: str = "a schema") -> Any:
         raise
     except (yaml.YAMLError, ValueError, OverflowError) as error:
         place = getattr(error, "problem_mark", None)
-        where = f" in line {place.line + 1}" if place is not None else ""
+        where = f" in or before line {place.line + 1}" if place is not None else ""
         refusal = (
-            f"{what} must be YAML, got text that is not{where}: a text with a colon and a blank, "
-            "or that begins with a backtick, needs quotes, such as terms: 'age : sex'"
+            f"{what} must be YAML, got text that is not{where}: brackets, braces and quotes must "
+            "be closed, and a text with a colon and a blank, or that begins with a backtick, needs "
+            "quotes, such as terms: 'age : sex'"
         )
     if refusal or document.documents != 1:
         raise DataError(refusal or f"{what} must be one document, got {document.documents}")

@@ -147,6 +147,14 @@ def test_a_near_name_is_suggested() -> None:
         parse_formula("a + aged", COLUMNS)
 
 
+@pytest.mark.parametrize(
+    ("knots", "got"), [("1, 2", "2"), ("1, 30, 20, 20", "20 after 30"), ("1, 2, 2", "2 after 2")]
+)
+def test_knots_are_told_by_their_number_or_their_order(knots: str, got: str) -> None:
+    with pytest.raises(DataError, match=f"increasing numbers, got {got} at position 18$"):
+        parse_formula(f"spline(a, knots=[{knots}])", COLUMNS)
+
+
 @pytest.mark.parametrize("name", ["BMI (kg/m²)", "first dialysis", "1st dialysis", "log dose"])
 def test_a_name_that_is_no_word_is_shown_in_backticks(name: str) -> None:
     with pytest.raises(DataError, match=re.escape(f"write the column as `{name}`, in backticks")):
