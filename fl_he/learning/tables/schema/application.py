@@ -291,7 +291,7 @@ class _Table:
         yield from self._faults
         for reader in self._readers.values():
             yield from reader.faults(drop=self._labelled, fixed=self._fixed)
-        yield from self._labels.faults
+        yield from self._labels.faults(fixed=self._fixed)
         for factor in _design(self._schema).factors:
             read = self._readers.get(factor.column)
             if factor.functions and read is not None and self.rows.size:

@@ -72,14 +72,17 @@ class OutcomeLabels:
         """Rows without a label that are left out, shape (m,)."""
         return np.concatenate([np.empty(0, dtype=bool), *self._blank])
 
-    @property
-    def faults(self) -> Sequence[Fault]:
-        """Faults that were found when the labels were read."""
+    def faults(self, *, fixed: bool) -> Sequence[Fault]:
+        """Return the faults that were found when the labels were read.
+
+        ``fixed``: the schema must stay as it is.
+        """
         found = list[Fault]()
         for labels in (self._labels, self._events):
             faults = labels.faults
             if faults and labels.missing:
-                remedy = "fill them in, or declare missing: drop-row of outcome"
+                declare = "" if fixed else ", or declare missing: drop-row of outcome"
+                remedy = f"fill them in{declare}"
                 faults = [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
             found += faults
         return found
