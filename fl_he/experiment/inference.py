@@ -257,8 +257,8 @@ class Inference:
         if found:
             return (
                 f"{'; '.join(found)}; experiment=inference{''.join(found.values())}"
-                f"{_undone(config)} fits all rows without a penalty, and has them unless the "
-                "classes are separated"
+                f"{_undone(config)} fits all rows without a penalty, and has them wherever the "
+                "estimates are finite"
             )
         if limits is None and not training.converged:
             return "training ended before it converged"

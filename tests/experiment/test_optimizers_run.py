@@ -304,7 +304,7 @@ def test_standard_errors_that_nobody_knows_are_null(tmp_path: Path) -> None:
     (said,) = text(sentence, 400)
     assert said.endswith(
         "they need the Hessian of all patients; experiment=inference optimizer=newton fits "
-        "all rows without a penalty, and has them unless the classes are separated."
+        "all rows without a penalty, and has them wherever the estimates are finite."
     )
 
 

@@ -320,7 +320,7 @@ def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
             _ends([row["lower"], row["upper"]], row, _written_as(row, digits)),
             _ends(
                 [row["odds_ratio_lower"], row["odds_ratio_upper"]],
-                *(row, lambda ratio: _positive(ratio, digits)),
+                *(row, lambda ratio: _beside_one(ratio, _positive(ratio, digits))),
             ),
         )
         for row in rows
@@ -333,7 +333,7 @@ def _written_as(row: Mapping[str, Any], digits: int) -> Callable[[float], str]:
     """Return how both bounds of an interval are written: with an exponent if the width is tiny."""
     ends = [value for value in (row["lower"], row["upper"]) if value is not None]
     width = max(ends) - min(ends) if len(ends) > 1 else sum(ends)
-    return lambda value: _logarithm(value, width, digits)
+    return lambda value: _end(value, width, digits)
 
 
 def profile_notes(inference: Mapping[str, Any]) -> list[str]:
@@ -467,11 +467,13 @@ def _cells(row: Mapping[str, Any], digits: int, shown: Mapping[str, int]) -> Seq
         return (row["name"], NOT_AVAILABLE)
     cells = [row["name"]]
     cells += [_estimate(row, key, digits) for key in ("estimate", "standard_error")]
-    ends = [_estimate(row, key, digits) for key in ("lower", "upper")]
+    error = row["standard_error"]
+    ends = [_end(row[key], error, digits) for key in ("lower", "upper")]
     cells += [_interval(ends), fixed(row["z"], 2), p_value(row["p_value"])]
     for key, decimals in shown.items():
         names = (("", "estimate"), ("_lower", "lower"), ("_upper", "upper"))
         middle, *ends = (_ratio(row, f"{key}{end}", of, decimals) for end, of in names)
+        ends = list(map(_beside_one, (row[f"{key}_lower"], row[f"{key}_upper"]), ends))
         bare = not middle or {middle, *ends} == {_TOO_LARGE}
         cells.append(middle if bare else f"{middle} ({_interval(ends)})")
     return cells
@@ -493,6 +495,19 @@ def _logarithm(value: float | None, error: float | None, digits: int) -> str:
     if value and error and abs(error) < 10.0 ** (1 - digits):
         return f"{value:.2e}"
     return fixed(value, digits)
+
+
+def _end(value: float | None, error: float | None, digits: int) -> str:
+    """Write an end of an interval of the log odds, whose side of 0 shows."""
+    text = _logarithm(value, error, digits)
+    return f"{value:.1e}" if value and not float(text) else text
+
+
+def _beside_one(value: float | None, text: str) -> str:
+    """Return the text of an end of an interval of ratios, with the side of 1 if it reads 1."""
+    if value is None or value == 1.0 or text.strip("10.") or not text.startswith("1."):
+        return text
+    return f"{'<' if value < 1.0 else '>'}{text}"
 
 
 def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str:

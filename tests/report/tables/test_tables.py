@@ -11,7 +11,7 @@ from rich.console import RenderableType
 
 from fl_he.report.blocks import Note
 from fl_he.report.files import write_run
-from fl_he.report.tables.coefficients import coefficient_sheets, coefficient_table
+from fl_he.report.tables.coefficients import coefficient_sheets, coefficient_table, profile_sheet
 from fl_he.report.tables.comparison import (
     comparison_table,
     difference_note,
@@ -326,6 +326,13 @@ AGE = coefficient(
     **{"odds_ratio": 0.969091, "odds_ratio_lower": 0.955074, "odds_ratio_upper": 0.983313},
     **{"odds_ratio_sd": 0.69, "odds_ratio_sd_lower": 0.58, "odds_ratio_sd_upper": 0.82},
 )
+#: An interval that 0 is hardly in.
+HARDLY = coefficient(
+    "hardly",
+    **{"estimate": 0.147, "standard_error": 0.075, "z": 1.96, "p_value": 0.05},
+    **{"lower": -3.017e-7, "upper": 0.294},
+    **{"odds_ratio": 1.158, "odds_ratio_lower": 0.9999997, "odds_ratio_upper": 1.341},
+)
 CELLS = coefficient(
     "cells",
     **{"estimate": 3e-9, "standard_error": 2e-10, "z": 15.0, "p_value": 0.0},
@@ -343,6 +350,19 @@ WHOLE = {
     **{"aic": 854.654009, "deviance": 844.65401, "null_deviance": 895.151, "mcfadden_r2": 0.0564},
     "likelihood_ratio": {"chi2": 50.5, "df": 4, "p_value": 0.25},
 }
+
+
+def test_an_end_of_an_interval_shows_on_which_side_of_no_effect_it_is() -> None:
+    (sheet,) = coefficient_sheets(inferred(HARDLY))
+    assert sheet.rows[0].cells[3] == "-3.0e-07 to 0.294"
+    assert sheet.rows[0].cells[6] == "1.158 (<1.000 to 1.341)"
+    bounds = {"name": "hardly", "lower_reason": None, "upper_reason": None}
+    bounds |= {key: HARDLY[key] for key in ("lower", "upper")}
+    bounds |= {f"odds_ratio_{end}": HARDLY[f"odds_ratio_{end}"] for end in ("lower", "upper")}
+    profile = {"iterations": 3, "seconds": 1.0, "withheld": None, "intervals": [bounds]}
+    found = profile_sheet(inferred(HARDLY, profile=profile)["inference"])
+    assert found is not None
+    assert found.rows[0].cells[1:] == ("-3.0e-07 to 0.294", "<1.000 to 1.341")
 
 
 def test_coefficients_have_fixed_decimals_by_column(tmp_path: Path) -> None:
