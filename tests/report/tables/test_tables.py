@@ -354,7 +354,7 @@ WHOLE = {
 
 def test_an_end_of_an_interval_shows_on_which_side_of_no_effect_it_is() -> None:
     (sheet,) = coefficient_sheets(inferred(HARDLY))
-    assert sheet.rows[0].cells[3] == "-3.0e-07 to 0.294"
+    assert sheet.rows[0].cells[3] == "-3.0e-07 to 0.2940"
     assert sheet.rows[0].cells[6] == "1.158 (<1.000 to 1.341)"
     bounds = {"name": "hardly", "lower_reason": None, "upper_reason": None}
     bounds |= {key: HARDLY[key] for key in ("lower", "upper")}
