@@ -116,11 +116,35 @@ def test_sides_count_events_behind_others_at_risk(family: GlmFamily) -> None:
     direction = np.array([1.0, 0.0])
     examples = likelihood.examples_of(dataset, direction)
     assert separation.sides(examples, direction).tolist() == [0.0, 3.0]
-    features = margins.copy()
-    features[2] = 1.5  # tied with a larger margin
-    against = Dataset(features, labels, ("a",), family=family.name)
-    examples = likelihood.examples_of(against, direction)
-    assert separation.sides(examples, direction).tolist() == [1.0, 2.0]
+    for tied in (1, 2):  # with a larger margin, which comes before or after
+        features = margins.copy()
+        features[tied] = 1.5
+        against = Dataset(features, labels, ("a",), family=family.name)
+        examples = likelihood.examples_of(against, direction)
+        assert separation.sides(examples, direction).tolist() == [1.0, 2.0]
+
+
+@by_family
+def test_sums_go_on_where_the_reference_of_exponentials_changes(family: GlmFamily) -> None:
+    margins = np.array([301.0, 299.0, 0.0, 700.0, 699.5])
+    dataset = Dataset(margins[:, None], np.arange(5.0, 0.0, -1.0), ("a",), family=family.name)
+    order = np.argsort(-dataset.labels)
+    examples = likelihood.examples_of(dataset, np.array([1.0, 0.0]))
+    rising = np.logaddexp.accumulate(margins[order])
+    np.testing.assert_allclose(examples.losses[order], rising - margins[order], atol=1e-10)
+    shares = np.tril(np.exp(margins[order] - rising[:, None]))
+    expected = shares.sum(axis=0) - 1.0
+    np.testing.assert_allclose(examples.residuals[order, 0], expected, atol=1e-10)
+    other = Dataset(
+        np.array([[0.0], [299.0], [301.0], [600.0]]),
+        np.arange(4.0, 0.0, -1.0),
+        ("a",),
+        family=family.name,
+    )
+    found = likelihood.examples_of(other, np.array([1.0, 0.0]))
+    share = np.exp(-2.0) / (1.0 + np.exp(-2.0))
+    np.testing.assert_allclose(found.losses[:3], [0.0, 0.0, np.log1p(np.exp(-2.0))], atol=1e-12)
+    np.testing.assert_allclose(found.residuals[:3, 0], [0.0, share, -share], atol=1e-12)
 
 
 @by_family
