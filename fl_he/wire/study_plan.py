@@ -402,6 +402,8 @@ def plain_words(plan: StudyPlan) -> list[str]:
         meaning = f" (1 from {outcome.threshold:g} on)"
     elif outcome.classes:
         meaning = f" ({_listed(map(repr, outcome.classes))})"
+    elif outcome.event:
+        meaning = f" (a time, with the event in {outcome.event!r})"
     ranges = ""
     if plan.ranges:
         pairs = zip(plan.features, plan.ranges, strict=True)

@@ -17,6 +17,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.plan import drafted
 from fl_he.learning.regression.registry import load_model
 from fl_he.wire.records import ProtocolError
+from fl_he.wire.study_plan import plain_words
 
 NEWTON = ("optimizer=newton", "C=null", "rounds=20")
 TABLES = survival_tables(21)
@@ -39,6 +40,9 @@ def test_hospitals_come_to_the_stratified_estimates_in_a_sealed_chain(tmp_path: 
     )
     plan = drafted(drafting, most_sessions=3, max_step=10.0, max_coefficient=None)
     assert (plan.outcome.family, plan.outcome.event) == ("cox-breslow", "event")
+    assert plain_words(plan)[0] == (
+        "model: cox-breslow, 'months' (a time, with the event in 'event') by 2 features"
+    )
     nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
     sealed = ("topology=chain", "sealed=true", f"plan={tmp_path}/plan-0.json")
     config = experiment(*NEWTON, *sealed, folder=tmp_path / "run")
