@@ -34,6 +34,8 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.schema": None,
     "data.reading": [],
     "data.family": None,
+    "data.event": None,
+    "data.ties": None,
     "data.reference": None,
     "inference.groups": [],
     "inference.profile": [],

@@ -192,6 +192,7 @@ def test_predictions_are_relative_risks_and_the_export_is_refused(tmp_path: Path
         ("inference.profile=[age]", "inference.profile must be left out with family cox"),
         ("class_weight=balanced", "class_weight must be equal with family cox"),
         ("optimizer=gd", "optimizer must be auto or newton with family cox"),
+        ("site_intercepts=true", "site_intercepts must be false with family cox"),
     ],
 )
 def test_settings_of_classes_are_refused_by_name(tmp_path: Path, setting: str, words: str) -> None:
