@@ -6,10 +6,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.clients.node.node import KeyHolderPolicy
+from fl_he.learning.optimizers.between import FEWEST_CLUSTERS
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
+from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, FIRST_VALUE, METRIC_SLOTS
+from fl_he.wire.update_layout import (
+    CONTRIBUTORS,
+    EXAMPLES,
+    FIRST_VALUE,
+    METRIC_SLOTS,
+    UpdateLayout,
+)
 
 
 def with_metric_means(
@@ -53,6 +61,38 @@ def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
         if total[EXAMPLES] != counts.examples:
             raise ProtocolError("counts must be of all held-out examples, and they are not")
         return figures(counts, policy.min_cell)
+
+
+def given_out(
+    purpose: Purpose, total: NDArray[np.float64], layout: UpdateLayout, minimum: int
+) -> NDArray[np.float64]:
+    """Return what may leave of a total of a training; see `some_or_none` and `of_sites`."""
+    if purpose == "separation":
+        return some_or_none(total)
+    return of_sites(total, layout, minimum) if purpose == "sites" else total
+
+
+def of_sites(total: NDArray[np.float64], layout: UpdateLayout, minimum: int) -> NDArray[np.float64]:
+    """Return a comparison of hospitals without sums of too few of them.
+
+    If fewer hospitals than `minimum` have a fit of their own, nothing of these fits leaves, and if
+    any has, not their number, in whose place stands -1. Of fewer than `FEWEST_CLUSTERS` hospitals
+    no product of gradients leaves.
+    """
+    kept = total.copy()
+    kept[CONTRIBUTORS] = contributors = abs(total[CONTRIBUTORS])
+    places, start = dict[str, slice](), FIRST_VALUE
+    for slot in layout.arrays:
+        places[slot.name] = slice(start, start + slot.size)
+        start += slot.size
+    number = places["counts"].start
+    fits = float(np.rint(kept[number]))
+    if not fits >= minimum:
+        kept[places["own"]] = 0.0
+        kept[number] = -1.0 if fits else 0.0
+    if contributors < FEWEST_CLUSTERS:
+        kept[places["scores"]] = 0.0
+    return kept
 
 
 def some_or_none(total: NDArray[np.float64]) -> NDArray[np.float64]:

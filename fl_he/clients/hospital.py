@@ -34,6 +34,7 @@ from fl_he.clients.row_sums import (
     derivative_parts,
     moment_sums,
     parameters_of,
+    site_arrays,
 )
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import (
@@ -59,6 +60,7 @@ from fl_he.wire.encrypted_sum import (
     NUM_EXAMPLES,
     PROFILE,
     SEPARATION,
+    SITES,
 )
 from fl_he.wire.learning_terms import (
     LearningTerms,
@@ -362,6 +364,13 @@ def _sides_of_model(content: RecordDict, hospital: HospitalData) -> RecordDict:
     return update_content(arrays, metrics)
 
 
+def _compare(content: RecordDict, hospital: HospitalData) -> RecordDict:
+    """Return what the hospital adds to a comparison of the hospitals at the message's model."""
+    dataset, terms = _prepared(hospital.dataset, content)
+    arrays = site_arrays(dataset, _model_for(dataset, content), terms, hospital.limbs)
+    return update_content(arrays, MetricRecord({NUM_EXAMPLES: dataset.examples}))
+
+
 def _adjustments_of_models(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the derivatives of Firth's penalty at each model of a message."""
     dataset, terms = _prepared(hospital.dataset, content)
@@ -435,6 +444,7 @@ ANSWERS: dict[str, _Answer] = {
     PROFILE: _derivatives_of_models,
     FIRTH: _adjustments_of_models,
     SEPARATION: _sides_of_model,
+    SITES: _compare,
     MessageType.EVALUATE: _evaluate,
     FIGURES: _count,
     FINISH: _finish,

@@ -11,7 +11,8 @@ that fails there has used up its round, and the answer says no more than that it
 decryption shows must not depend on what is asked next.
 
 Counts on held-out data are opened once in a session, and do not leave: see
-:mod:`fl_he.learning.regression.disclosure`. Nor do counts of examples on the sides of a model, once
+:mod:`fl_he.learning.regression.disclosure`. Sums that compare hospitals leave as far as
+:mod:`fl_he.clients.given_out` says. Nor do counts of examples on the sides of a model, once
 in a session and after its last round of training: what leaves is whether each is 0. Hospitals mark
 both within the ciphertext, so that they pass for no other sum, and no other sum for them.
 
@@ -189,6 +190,8 @@ class KeyHolder:
         if node.role is not Role.KEY_HOLDER:
             raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
+        if request.purpose == "sites":
+            raise ProtocolError("a comparison of hospitals must come with the totals before it")
         start = perf_counter()
         opener = Opener.of(node, self._policy(node.context), request.session)
         opened = opener.open(request)

@@ -13,6 +13,7 @@ import numpy as np
 from flwr.app import ArrayRecord
 from numpy.typing import NDArray
 
+from fl_he.learning.optimizers import between
 from fl_he.learning.optimizers.base import SiteCounts
 from fl_he.learning.regression import firth, likelihood
 from fl_he.learning.regression.glm import GlmFamily
@@ -158,6 +159,26 @@ def derivative_arrays(
         parts = np.column_stack([parts, [counts, np.zeros(len(counts))]])
     digits = own.split(*parts)
     return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
+
+
+def site_arrays(
+    dataset: Dataset, theta: NDArray[np.float64], terms: LearningTerms, limbs: Limbs
+) -> ArrayRecord:
+    """Return what a hospital adds to a comparison of the hospitals, to be weighted by examples."""
+    own = derivative_limbs(limbs, terms, dataset)
+    with np.errstate(over="ignore", invalid="ignore"):
+        counts, sums, scores = between.site_sums(
+            *(dataset, theta, terms.left_out),
+            site_intercepts=terms.site_intercepts,
+            limit=own.limit,
+        )
+    if _too_large(scores, own):
+        raise PrivateReasonError(
+            f"products of a hospital's derivatives must be below {own.limit:.0e}, got larger ones: "
+            "save the columns in larger units"
+        )
+    arrays = {"counts": counts, "own": own.split(sums), "scores": own.split(scores)}
+    return named_arrays(**{name: one / dataset.examples for name, one in arrays.items()})
 
 
 def _site_counts(dataset: Dataset, min_cell: int) -> SiteCounts:

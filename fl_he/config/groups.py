@@ -132,10 +132,15 @@ class InferenceConfig:
         Columns whose coefficients get profile likelihood intervals in addition to Wald's:
         ``"inference.profile=[age,stage_2]"``. All of them take one sum an iteration together
         (two with ``penalty=firth``), and at most ``rounds`` iterations.
+    sites : bool
+        Whether the hospitals are compared: Cochran's Q and I2 of each coefficient, and standard
+        errors that are robust to clusters of patients of one hospital, from ten hospitals on. One
+        more sum at the end.
     """
 
     groups: list[list[str]] = field(default_factory=list)
     profile: list[str] = field(default_factory=list)
+    sites: bool = False
 
 
 class Engine(StrEnum):

@@ -29,6 +29,7 @@ from fl_he.errors import written
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
+FIRTH = "penalty=firth"
 #: The optimizers that need noisy gradients alone.
 PRIVATE_OPTIMIZERS = (AUTO, "gd", "nesterov")
 #: The scalings under which one row has no influence on the others, or one that is accounted for.
@@ -164,9 +165,10 @@ def _likelihood(config: Config) -> Iterator[str]:
     inference = config.inference
     profile = inference.profile
     asked = {
-        "penalty=firth": config.penalty is Penalty.firth,
+        FIRTH: config.penalty is Penalty.firth,
         "inference.profile": bool(profile),
         "inference.groups": bool(inference.groups),
+        "inference.sites": inference.sites,
     }
     setting = next((name for name, given in asked.items() if given), None)
     if setting is None:
@@ -179,9 +181,10 @@ def _likelihood(config: Config) -> Iterator[str]:
         return
     if config.C is not None:
         end = {
-            "penalty=firth": "Firth's penalty has no strength",
+            FIRTH: "Firth's penalty has no strength",
             "inference.profile": "an L2 penalty has no such intervals",
             "inference.groups": "no standard error is given with an L2 penalty",
+            "inference.sites": "no standard error is given with an L2 penalty",
         }
         yield f"C must be null with {setting}, got {config.C:g}: {end[setting]}"
     if config.privacy.name != "none":
@@ -189,9 +192,9 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"privacy must be none with {setting}, got {config.privacy.name}: its sums are not in "
             "the budget"
         )
-    if config.sealed and (profile or inference.groups):
-        setting = "inference.profile" if profile else "inference.groups"
-        yield f"sealed must be false with {setting}, got true: the coordinator needs the totals"
+    totals = next((name for name, given in asked.items() if given and name != FIRTH), None)
+    if config.sealed and totals:
+        yield f"sealed must be false with {totals}, got true: the coordinator needs the totals"
     if config.class_weight is not ClassWeight.equal:
         yield (
             f"class_weight must be equal with {setting}, got {config.class_weight}: weighted "
@@ -202,12 +205,13 @@ def _likelihood(config: Config) -> Iterator[str]:
             f"optimizer must be auto or newton with {setting}, got {config.optimizer.name}: the "
             "information of all patients is needed"
         )
-    if (profile or inference.groups) and config.scaling is Scaling.local:
-        setting = "inference.profile" if profile else "inference.groups"
+    if totals and config.scaling is Scaling.local:
         yield (
-            f"scaling must be federated, ranges or none with {setting}, got local: each hospital's "
+            f"scaling must be federated, ranges or none with {totals}, got local: each hospital's "
             "own units are nobody else's"
         )
+    if inference.sites and config.penalty is Penalty.firth:
+        yield "penalty must be l2 with inference.sites, got firth: its sums are of one penalty"
     if len(set(profile)) < len(profile):
         yield f"inference.profile must name no column twice, got {', '.join(profile)}"
 

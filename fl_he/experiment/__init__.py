@@ -14,6 +14,7 @@ comparison         each hospital alone and the pooled data, where they are known
 diagnostics        columns without a coefficient of their own, and separated classes
 inference          coefficients with standard errors and tests, or why they are withheld
 profile            profile likelihood intervals, or why bounds were not found
+sites              how the hospitals differ, or why that is withheld
 run_folder         refuse a folder that holds another run; give back an empty one
 jobs               Hydra's jobs: one run, or each of a sweep
 tracking           figures for MLflow and TensorBoard

@@ -27,6 +27,7 @@ from fl_he.experiment.private_settings import (
     with_private_settings,
 )
 from fl_he.experiment.profile import ProfileIntervals
+from fl_he.experiment.sites import site_figures
 from fl_he.experiment.terms import chosen_optimizer, privacy_figures, train_config
 from fl_he.experiment.training_run import TrainingRun
 from fl_he.learning.errors import DataError
@@ -278,6 +279,7 @@ class OpenRun(TrainingRun):
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
+        self._compare_sites()
         self._prove_separation()
         comparison, roster, state = self._comparison, self._roster, self._state
         training, diagnostics, scaling = self._training, self._diagnostics, self._scaling
@@ -314,6 +316,7 @@ class OpenRun(TrainingRun):
                 "diagnostics": diagnostics.figures(self._unique, converged=reached),
                 "inference": {
                     **self._inference.figures(state, training, scaling, left_out, limits),
+                    "sites": site_figures(training, roster.features, scaling),
                     "profile": self._profile.figures(
                         *(training, state.profile_seconds, scaling, left_out),
                         diagnostics.separated,
@@ -325,6 +328,17 @@ class OpenRun(TrainingRun):
             None if self._config.scaling is Scaling.local else model.to_json(),
             without_noise=comparison.without_noise() if self._privacy else None,
         )
+
+    def _compare_sites(self) -> None:
+        """Have the hospitals compared, if that was asked for and training has converged."""
+        if self._training.may_ask("sites"):
+            try:
+                self._sum("sites", 1)
+            except ResumableError:
+                raise
+            except ProtocolError as error:
+                _logger.warning("nobody could compare the hospitals: %s", error)
+            self._keep(**self._progress(), unopened=None)
 
     def _prove_separation(self) -> None:
         """Have company X say whether the classes are separated, if they may be."""

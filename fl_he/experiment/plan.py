@@ -78,6 +78,7 @@ def drafted(
         ),
         C=(config.C,),
         profile=bool(config.inference.profile),
+        sites=config.inference.sites,
         optimizers=(optimizer,),
         lr=(config.optimizer.lr,) if optimizer in WITH_RATE else (),
         bins=BINS if config.evaluate else 0,
@@ -140,6 +141,7 @@ def _differences(
         ("optimizer.lr", lr, plan.lr if lr is not None else (None,)),
         ("C", config.C, plan.C),
         ("inference.profile", bool(config.inference.profile), (False, plan.profile)),
+        ("inference.sites", config.inference.sites, (False, plan.sites)),
         ("evaluate", config.evaluate, (False, plan.bins > 0)),
     )
     for name, value, allowed in lists:

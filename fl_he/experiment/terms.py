@@ -142,6 +142,7 @@ def train_config(
         profile=tuple(list(features).index(name) for name in config.inference.profile),
         imputed=tuple(imputed),
         site_intercepts=config.site_intercepts,
+        sites=config.inference.sites,
     ).to_config()
     terms.update(privacy_members(privacy_of(config)))
     return terms
@@ -166,17 +167,22 @@ def chosen_optimizer(
         If the settings do not go with the family.
     """
     family = family or family_for(classes)
-    if config.site_intercepts and not family.site_intercepts:
-        raise ConfigError(
-            f"site_intercepts must be false with family {family.name}: it must be "
-            f"{' or '.join(WITH_SITES)}"
-        )
+    for name, asked in (
+        ("site_intercepts", config.site_intercepts),
+        ("inference.sites", config.inference.sites),
+    ):
+        if asked and not family.site_intercepts:
+            raise ConfigError(
+                f"{name} must be false with family {family.name}: the family must be "
+                f"{' or '.join(WITH_SITES)}"
+            )
     if isinstance(family, GlmFamily):
         return _of_number(config, features, family)
     needing = {
         "site_intercepts=true": config.site_intercepts,
         "penalty=firth": config.penalty is Penalty.firth,
         "inference.profile": bool(config.inference.profile),
+        "inference.sites=true": config.inference.sites,
     }
     if setting := next((name for name, given in needing.items() if given), None):
         return {"name": "newton", "reason": f"{setting} needs the information of all patients"}

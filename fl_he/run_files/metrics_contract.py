@@ -114,6 +114,14 @@ _CLASSES = _kind({"intercept": [Number | None], "coefficients": [[Number | None]
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
 _ROUNDS = _kind([{**_figures(*_ROUND), "round": Number, "hops?": [_HOP]}])
 _TEST = _figures("chi2", "df", "p_value")
+_HETEROGENEITY = _figures("q", "df", "p_value", "i2", "estimate", "standard_error")
+_ROBUST = _figures("standard_error", "t", "p_value", "lower", "upper")
+_SITES = {
+    **_figures("fits", "clusters"),
+    **dict.fromkeys(("withheld", "robust_withheld"), str | None),
+    "heterogeneity": [{**_HETEROGENEITY, "name": str}],
+    "robust": [{**_ROBUST, "name": str}],
+}
 _INFERENCE = {
     "level": Number,
     "penalised": bool,
@@ -128,6 +136,7 @@ _INFERENCE = {
     "events?": Number | None,
     "ratio?": str | None,
     "freedom?": Number | None,
+    "sites?": optional(_kind(_SITES)),
     "site_intercepts?": optional(_kind(_numbers("contributing", "silent", "withheld"))),
     "penalty?": str,
     **_figures("penalty_shift?"),

@@ -39,6 +39,8 @@ PROFILE = "train.profile"
 FIRTH = "train.firth"
 #: Train action after the last round: on which side of a model the examples are.
 SEPARATION = "train.separation"
+#: Train action after the last round: how the hospitals differ.
+SITES = "train.sites"
 #: Counts on held-out data.
 FIGURES = "evaluate.figures"
 DESCRIBE = "query.describe"
@@ -58,11 +60,17 @@ PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
 #: counts on held-out data; derivatives of Firth's penalty; derivatives on profile likelihoods;
-#: counts of examples on the sides of a model.
-Purpose = Literal["train", "evaluate", "prepare", "figures", "firth", "profile", "separation"]
+#: counts of examples on the sides of a model; differences between the hospitals.
+Purpose = Literal[
+    "train", "evaluate", "prepare", "figures", "firth", "profile", "separation", "sites"
+]
 #: Purposes of sums that company X opens and does not give out, by the action that hospitals answer.
 #: The constant in such replies is -1, and 1 in all others: a sum passes for no other kind.
-RESTRICTED: Mapping[str, Purpose] = {FIGURES: "figures", SEPARATION: "separation"}
+RESTRICTED: Mapping[str, Purpose] = {
+    FIGURES: "figures",
+    SEPARATION: "separation",
+    SITES: "sites",
+}
 
 _SUM_RECORD = "fl-he.sum"
 _PLAIN_RECORD = "fl-he.plain"

@@ -59,6 +59,8 @@ class LearningTerms(Message):
         Means that missing cells get, in the order of the schema's columns.
     site_intercepts : bool
         Whether each hospital takes the intercept that is best for its own rows.
+    left_out : tuple of int
+        Where hospitals are compared: numbers of the features without a coefficient.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -70,6 +72,7 @@ class LearningTerms(Message):
     method: Annotated[str | None, choice(*METHODS), SPARSE] = None
     imputed: _Numbers = ()
     site_intercepts: Annotated[bool, SPARSE] = False
+    left_out: Annotated[tuple[Whole, ...], SPARSE] = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -102,7 +105,7 @@ class TrainingTerms(Message):
     imputed : tuple of str
     family : str
         Of an outcome that is a number; else empty.
-    site_intercepts : bool
+    site_intercepts, sites : bool
     """
 
     features: Natural
@@ -124,6 +127,7 @@ class TrainingTerms(Message):
     imputed: Annotated[tuple[str, ...], SPARSE] = ()
     family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
     site_intercepts: Annotated[bool, SPARSE] = False
+    sites: Annotated[bool, SPARSE] = False
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -170,6 +174,19 @@ class TrainingTerms(Message):
                 f"intercepts of sites must be of family {' or '.join(WITH_SITES)}, by Newton's "
                 "method in units that all hospitals share, without class weights, Firth's penalty, "
                 "profile likelihoods and privacy"
+            )
+        if self.sites and (
+            not family.site_intercepts
+            or (self.optimizer, self.C) != ("newton", None)
+            or self.scaling == "local"
+            or self.balanced
+            or self.firth
+            or self.low
+        ):
+            raise ProtocolError(
+                f"hospitals must be compared by a model of family {' or '.join(WITH_SITES)}, by "
+                "Newton's method in units that all hospitals share, without a penalty, class "
+                "weights and privacy"
             )
         if len({*self.profile}) < len(self.profile) or any(
             column >= self.features for column in self.profile

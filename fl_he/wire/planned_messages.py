@@ -198,6 +198,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         profile=asked.profile if plan.profile else (),
         imputed=plan.imputed,
         site_intercepts=plan.site_intercepts,
+        sites=asked.sites and plan.sites,
     )
     if asked != planned:
         names = [field.name for field in fields(asked)]

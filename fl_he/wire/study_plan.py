@@ -141,6 +141,8 @@ class StudyPlan(Documented):
         The schema's columns whose missing cells get the mean of all hospitals' cells.
     site_intercepts : bool
         Whether each hospital has an intercept of its own.
+    sites : bool
+        Whether hospitals may be compared.
 
     Raises
     ------
@@ -170,6 +172,7 @@ class StudyPlan(Documented):
     schema: Annotated[str | None, left_out(optional(kind_of(Fingerprint)), None)] = None
     imputed: Annotated[tuple[_Name, ...], left_out(kind_of(tuple[_Name, ...]), ())] = ()
     site_intercepts: Annotated[bool, left_out(kind_of(bool), False)] = False
+    sites: Annotated[bool, left_out(kind_of(bool), False)] = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -228,6 +231,7 @@ class StudyPlan(Documented):
             "firth": (self.penalty == "firth") * (1 + self.profile) * self.most_rounds,
             "profile": self.profile * self.most_rounds,
             "separation": int(unpenalised),
+            "sites": int(self.sites),
         }[purpose]
 
     @property
@@ -337,6 +341,15 @@ def _check_sums(plan: StudyPlan) -> None:
             "optimizers ['newton'], class_weights none, penalty l2, profile false, bins 0 and no "
             "privacy"
         )
+    if plan.sites and (
+        plan.family not in WITH_SITES
+        or (plan.C, plan.optimizers) != ((None,), ("newton",))
+        or (plan.class_weights, plan.penalty, plan.privacy) != ("none", "l2", None)
+    ):
+        raise ProtocolError(
+            f"a study plan with sites must have family {' or '.join(WITH_SITES)}, C [null], "
+            "optimizers ['newton'], class_weights none, penalty l2 and no privacy"
+        )
     setting = "penalty firth" if plan.penalty == "firth" else "profile"
     if (plan.penalty == "firth" or plan.profile) and (
         plan.C != (None,)
@@ -422,6 +435,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         f"class weights: {plan.class_weights}",
         f"penalty: {'firth' if plan.penalty == 'firth' else l2}",
         f"profile likelihoods: {'yes' if plan.profile else 'no'}",
+        *(["comparison of the hospitals: yes"] if plan.sites else []),
         f"optimizer: {_listed(plan.optimizers)}{rates}{stop}",
         f"evaluation: {f'{plan.bins} bins' if plan.bins else 'none'}",
         "differential privacy: "

@@ -24,6 +24,7 @@ from fl_he.wire.encrypted_sum import (
     NUM_EXAMPLES,
     PROFILE,
     SEPARATION,
+    SITES,
     Purpose,
 )
 from fl_he.wire.learning_terms import PRIVACY_KEYS, LearningTerms, MomentsRequest
@@ -42,12 +43,15 @@ ACTIONS: Mapping[Purpose, str] = {
     "firth": FIRTH,
     "profile": PROFILE,
     "separation": SEPARATION,
+    "sites": SITES,
     "figures": FIGURES,
 }
 #: Purposes of a training's sums, by the action that hospitals answer.
 PURPOSES: Mapping[str, Purpose] = {action: purpose for purpose, action in ACTIONS.items()}
 #: Purposes of the totals that change what is asked next.
-MODEL_LINKS: frozenset[Purpose] = frozenset({"prepare", "train", "firth", "profile", "separation"})
+MODEL_LINKS: frozenset[Purpose] = frozenset(
+    {"prepare", "train", "firth", "profile", "separation", "sites"}
+)
 
 
 def question_of(
@@ -75,7 +79,10 @@ def question_of(
         config_of(content, CONFIG).update(privacy)
         return ACTIONS[purpose], content
     is_train = purpose == "train"
-    terms = _terms(training, hessian=is_train and training.second_order).to_config()
+    told = _terms(training, hessian=is_train and training.second_order)
+    if purpose == "sites":
+        told = replace(told, left_out=tuple(training.left_out))
+    terms = told.to_config()
     if purpose in ("firth", "profile"):
         return ACTIONS[purpose], models_content(asked.thetas, terms, asked.roots)
     if is_train:

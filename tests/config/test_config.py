@@ -39,6 +39,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.reference": None,
     "inference.groups": [],
     "inference.profile": [],
+    "inference.sites": False,
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "partition.column": None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from deployed_nodes import enrolled_nodes
 from experiments import experiment
+from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from sites import COLUMNS, fixed_effects, site_tables, write_sites
 
@@ -26,14 +29,21 @@ NEWTON = ("optimizer=newton", "C=null", "rounds=20", "test_size=0")
 TABLES = [site_tables(21)[number] for number in (0, 1, 3)]
 
 
-def plan_for(folder: Path) -> StudyPlan:
-    _, *outcome = write_sites(folder, TABLES, "logistic")
+def plan_for(folder: Path, *more: str, tables: list[pd.DataFrame] = TABLES) -> StudyPlan:
+    _, *outcome = write_sites(folder, tables, "logistic")
     config = experiment(
         *("data=csv", f"data.path={folder}/site1.csv", *outcome),
-        *(*NEWTON, "hospitals=3", "site_intercepts=true"),
+        *(*NEWTON, "hospitals=3", "site_intercepts=true", *more),
         folder=folder / "none",
     )
     return drafted(config, most_sessions=3, max_step=10.0, max_coefficient=None)
+
+
+def nodes_of(folder: Path, plan: StudyPlan) -> list[UserConfig]:
+    nodes = enrolled_nodes(folder, plan)
+    for number, node in enumerate(nodes[:3], 1):
+        node |= {"data": f"{folder}/site{number}.csv", "target": "died", "positive": "yes"}
+    return nodes
 
 
 @pytest.mark.parametrize("topology", [("topology=fold",), ("topology=chain", "sealed=true")])
@@ -42,9 +52,7 @@ def test_each_hospital_keeps_an_intercept_of_its_own(
 ) -> None:
     plan = plan_for(tmp_path)
     assert "intercepts: one for each hospital" in plain_words(plan)
-    nodes = enrolled_nodes(tmp_path, plan)
-    for number, node in enumerate(nodes[:3], 1):
-        node |= {"data": f"{tmp_path}/site{number}.csv", "target": "died", "positive": "yes"}
+    nodes = nodes_of(tmp_path, plan)
     config = experiment(
         *(*NEWTON, f"plan={tmp_path}/plan-0.json", "site_intercepts=true", *topology),
         folder=tmp_path / "run",
@@ -81,4 +89,39 @@ def test_a_run_is_held_to_the_intercepts_of_the_plan(tmp_path: Path) -> None:
     config = experiment(*NEWTON, f"plan={tmp_path}/plan-0.json", folder=tmp_path / "run")
     grid = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=7)
     with pytest.raises(ConfigError, match="site_intercepts must be true, got false"):
+        server_app.train(grid, config, tmp_path / "run")
+
+
+def test_hospitals_are_compared_where_the_plan_allows_it(tmp_path: Path) -> None:
+    tables = site_tables(22, (120, 90, 80))
+    plan = plan_for(tmp_path, "inference.sites=true", tables=tables)
+    assert "comparison of the hospitals: yes" in plain_words(plan)
+    nodes, settings = nodes_of(tmp_path, plan), (*NEWTON, "site_intercepts=true")
+    config = experiment(
+        *(*settings, f"plan={tmp_path}/plan-0.json", "inference.sites=true"),
+        folder=tmp_path / "run",
+    )
+    grid = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=7)
+    metrics = server_app.train(grid, config, tmp_path / "run")
+    sites = metrics["inference"]["sites"]
+    assert (sites["fits"], sites["clusters"], sites["robust"]) == (3, 3, [])
+    fits = [fixed_effects([table], "logistic") for table in tables]
+    for row in sites["heterogeneity"]:
+        weights = np.array([fit.bse[row["name"]] ** -2 for fit in fits])
+        effects = np.array([fit.params[row["name"]] for fit in fits])
+        assert row["estimate"] == pytest.approx(weights @ effects / weights.sum(), rel=1e-6)
+    kept = json.loads((tmp_path / "run" / "checkpoint.json").read_text())["training"]["between"]
+    assert kept["scores"] is None
+
+
+def test_no_comparison_is_made_without_the_plan(tmp_path: Path) -> None:
+    plan = plan_for(tmp_path)
+    assert plan.most("sites") == 0
+    nodes, settings = nodes_of(tmp_path, plan), (*NEWTON, "site_intercepts=true")
+    config = experiment(
+        *(*settings, f"plan={tmp_path}/plan-0.json", "inference.sites=true"),
+        folder=tmp_path / "run",
+    )
+    grid = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=7)
+    with pytest.raises(ConfigError, match=r"inference\.sites must be false, got true"):
         server_app.train(grid, config, tmp_path / "run")

@@ -28,16 +28,16 @@ _FAMILIES = {
 _SIZES = (400, 150, 20, 12)
 
 
-def site_tables(seed: int) -> list[pd.DataFrame]:
-    """Return a table for each of four hospitals.
+def site_tables(seed: int, sizes: tuple[int, ...] = _SIZES) -> list[pd.DataFrame]:
+    """Return a table for each hospital.
 
-    At the last no patient dies, and none has a visit.
+    At the fourth no patient dies, and none has a visit.
     """
     rng = np.random.default_rng(seed)
     tables = []
-    for number, rows in enumerate(_SIZES):
-        level = (-1.0, 0.5, 0.0, 0.3)[number]
-        age, male = rng.normal(62 + 4 * number, 12, rows).round(), rng.integers(0, 2, rows)
+    for number, rows in enumerate(sizes):
+        level = (-1.0, 0.5, 0.0, 0.3)[number % 4]
+        age, male = rng.normal(62 + 4 * (number % 4), 12, rows).round(), rng.integers(0, 2, rows)
         effect = 0.02 * (age - 62) - 0.3 * male
         died = rng.random(rows) < 1 / (1 + np.exp(-(effect + level)))
         visits = rng.poisson(np.exp(effect + level))
@@ -73,19 +73,29 @@ def write_sites(
 
 
 def fixed_effects(
-    tables: list[pd.DataFrame], family: str, columns: tuple[str, ...] = COLUMNS, **fit: Any
+    tables: list[pd.DataFrame],
+    family: str,
+    columns: tuple[str, ...] = COLUMNS,
+    *,
+    dummies: bool = True,
+    **fit: Any,
 ) -> Any:
-    """Return statsmodels' fit with a column for each hospital that has a finite intercept."""
+    """Return statsmodels' fit with a column for each hospital that has a finite intercept.
+
+    Without ``dummies`` it has one intercept, and the rows of all hospitals.
+    """
     outcome, _ = SITE_FAMILIES[family]
     parts = [table.assign(site=f"site {number}") for number, table in enumerate(tables, 1)]
     if family == "logistic":
         parts = [part.assign(died=(part["died"] == "yes") * 1.0) for part in parts]
-        parts = [part for part in parts if 0.0 < part["died"].mean() < 1.0]
-    if family == "poisson":
+        parts = [part for part in parts if not dummies or 0.0 < part["died"].mean() < 1.0]
+    if family == "poisson" and dummies:
         parts = [part for part in parts if part[outcome].any()]
     pooled = pd.concat(parts)
-    dummies = pd.get_dummies(pooled["site"]).astype(float)
-    design = pd.concat([pooled[[*columns]].astype(float), dummies], axis=1)
+    levels = pd.DataFrame({"const": 1.0}, index=pooled.index)
+    if dummies:
+        levels = pd.get_dummies(pooled["site"]).astype(float)
+    design = pd.concat([pooled[[*columns]].astype(float), levels], axis=1)
     model = sm.GLM(pooled[outcome], design, family=_FAMILIES[family])
     use_t = family in ("gaussian", "gamma")
     return model.fit(**{"tol": 1e-14, "maxiter": 200, "use_t": use_t} | fit)

@@ -20,7 +20,7 @@ from flwr.app import ConfigRecord, Message, RecordDict
 
 from fl_he.clients.blank_replies import blank_hospital, blank_reply
 from fl_he.clients.encryption import EncryptionMod
-from fl_he.clients.given_out import some_or_none
+from fl_he.clients.given_out import given_out
 from fl_he.clients.key_holder import Policy
 from fl_he.clients.ledger import NOTHING
 from fl_he.clients.node.node import Node
@@ -165,9 +165,8 @@ class OpenChain:
         opened = opener.open(request, follows=model, after=after, asked=asked)
         if opened is None:
             return MisfitReply().to_content()
-        total = opened.total
-        if request.purpose == "separation":
-            total = some_or_none(total)
+        minimum = opener.policy.min_contributors
+        total = given_out(request.purpose, opened.total, layout, minimum)
         mean = layout.mean(total, np.empty(0))
         course.step(mean, config, request.purpose, opener.policy.min_cell)
         opener.note_trained(request, opened)

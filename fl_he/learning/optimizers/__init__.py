@@ -11,6 +11,7 @@ task        the task of a training, and the sums that hospitals are asked for
 rivals      climbs to other maxima of the penalised likelihood at a bound
 profile     bounds of profile likelihood intervals
 separating  watch for a direction that separates the classes
+between     differences between sites: sums, heterogeneity, robust standard errors
 state       all that totals have changed of a training, as it is written down
 training    a whole training as a function of totals, from the sums before the first step on
 """

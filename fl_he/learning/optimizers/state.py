@@ -21,6 +21,7 @@ from fl_he.learning.optimizers.base import (
     read_places,
     read_vectors,
 )
+from fl_he.learning.optimizers.between import SiteSums
 from fl_he.learning.optimizers.profile import Search
 from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.separating import Watch
@@ -95,6 +96,8 @@ class State:
         Pearson's chi-square there, of an outcome that is a number; else not a number.
     sites : SiteCounts or None
         There, where each hospital has an intercept of its own.
+    between : SiteSums or None
+        Differences between the hospitals at the final model, once a total has told them.
     point : Point or None
         All of the evaluation from which the last total had a step follow; not written down.
     pending : tuple of Point
@@ -123,6 +126,7 @@ class State:
         self.rest: Array | None = None
         self.pearson = math.nan
         self.sites: SiteCounts | None = None
+        self.between: SiteSums | None = None
         self.point: Point | None = None
         self.pending: tuple[Point, ...] = ()
         self.search: Search | None = None
@@ -224,12 +228,17 @@ class State:
         return parameters.split(self.theta, self.task.features)
 
     @property
-    def taking_part(self) -> list[int]:
-        """Numbers of the features that have a coefficient of their own.
+    def left_out(self) -> list[int]:
+        """Numbers of the features that have no coefficient of their own.
 
         With a penalty aliased ones have.
         """
-        left_out = {*(self.constant or ()), *((self.task.C is None and self.aliased) or ())}
+        return sorted({*(self.constant or ()), *((self.task.C is None and self.aliased) or ())})
+
+    @property
+    def taking_part(self) -> list[int]:
+        """Numbers of the features that have a coefficient of their own."""
+        left_out = set(self.left_out)
         return [j for j in range(self.task.features) if j not in left_out]
 
     @property
@@ -323,6 +332,7 @@ class State:
             "examples": self.examples,
             "pearson": self.pearson if math.isfinite(self.pearson) else None,
             "sites": None if self.sites is None else self.sites.to_vector().tolist(),
+            "between": None if self.between is None else self.between.to_members(),
             "hessian": _triangle(self.hessian),
             "rest": _triangle(self.rest),
             "pending": [
@@ -370,6 +380,10 @@ class State:
         if members.get("sites") is not None:
             sites = finite_array(members["sites"], "the training's sites", dimensions=1)
             training.sites = SiteCounts.of_vector(sites)
+        if members.get("between") is not None:
+            training.between = SiteSums.from_members(
+                _mapping(members, "between"), task.features, len(training.theta)
+            )
         training.optimizer.restore(_mapping(members, "optimizer"))
         training._restore_columns(members)
         rows = len(training.theta) // (task.features + 1)

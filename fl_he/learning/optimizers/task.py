@@ -50,6 +50,8 @@ class Task:
         Names of the tables' columns whose missing cells get the mean of all hospitals' cells.
     site_intercepts : bool
         Whether each hospital has an intercept of its own, and the model none.
+    sites : bool
+        Whether the hospitals are compared once training has converged.
     """
 
     features: int
@@ -72,6 +74,7 @@ class Task:
     profile: tuple[int, ...] = ()
     imputed: tuple[str, ...] = ()
     site_intercepts: bool = False
+    sites: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ train       derivatives at the model, from which a step follows
 firth       derivatives of Firth's penalty where a sum before has told the information
 profile     derivatives at the bounds of profile likelihood intervals, after the last step
 separation  examples on either side of a direction that may separate the classes
+sites       differences between the hospitals
 figures     what the model predicts right
 
-The last two are asked of the final model and change nothing of it.
+The last three are asked of the final model and change nothing of it.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, penalised
+from fl_he.learning.optimizers.between import SiteSums
 from fl_he.learning.optimizers.profile import Estimate, Search
 from fl_he.learning.optimizers.scoring import information_of, point_of, with_firth
 from fl_he.learning.optimizers.state import State
@@ -39,7 +41,7 @@ from fl_he.learning.tables.moments import balanced_weights
 from fl_he.learning.tables.scaling import from_moments, is_constant
 
 PREPARE, TRAIN, FIRTH, PROFILE = "prepare", "train", "firth", "profile"
-SEPARATION, FIGURES = "separation", "figures"
+SEPARATION, SITES, FIGURES = "separation", "sites", "figures"
 
 #: Of a mean of hospitals' sums, each of which is correctly rounded, and of what is subtracted.
 _ROUNDINGS = 4
@@ -81,6 +83,8 @@ class Training(State):
             return search is not None and search.goes_on
         if purpose == SEPARATION:
             return self.watch.proof is None and self._direction() is not None
+        if purpose == SITES:
+            return self.task.sites and self.converged and self.between is None
         return purpose == FIGURES
 
     def question(self, purpose: str) -> Question:
@@ -151,6 +155,8 @@ class Training(State):
             self._penalise(rows[:, 0], examples)
         elif purpose == SEPARATION:
             self.watch.prove(len(self.taking_part), _named(means, "sides"))
+        elif purpose == SITES:
+            self.between = self._site_sums(means, examples)
         elif (search := self.searching()) is not None:
             rows = self._rows(means, "derivatives", len(search.models), examples)
             self._follow(search, rows, examples)
@@ -253,6 +259,11 @@ class Training(State):
     def _parts(self, digits: Array, examples: int) -> Array:
         limbs = self.task.limbs.of_derivatives(scaled=self.standardised and not self.is_glm)
         return np.array(limbs.join_parts(digits * examples))
+
+    def _site_sums(self, means: Mapping[str, Array], examples: int) -> SiteSums:
+        counts = np.rint(_named(means, "counts", (2,)) * examples).astype(int).tolist()
+        own, scores = (self._parts(_named(means, name), examples) for name in ("own", "scores"))
+        return SiteSums.of_parts(counts, own, scores, self.task.features, len(self.theta))
 
     def _evaluation(self, means: Mapping[str, Array], examples: int, loss: float) -> Point:
         """Return what a total tells of the model, without any penalty."""

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
 from fl_he.report.figures import features_of, of_number, of_time, sentence, short
+from fl_he.report.tables.between import site_notes, site_sheets
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
     deviation_note,
@@ -84,6 +85,7 @@ def coefficients(metrics: Metrics) -> Section:
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(profile)
     blocks += map(Note, profile_notes(inference))
+    blocks += [*site_sheets(inference), *map(Note, site_notes(inference))]
     return Section(_TITLE, blocks)
 
 

@@ -150,6 +150,13 @@ def opened(metrics: Metrics) -> list[str]:
             "once, to company X alone: how many patients a model puts on the wrong side, and how "
             "many on its border. Company X tells the coordinator only whether each count is 0"
         )
+    if ((metrics.get("inference") or {}).get("sites") or {}).get("clusters") is not None:
+        sums.append(
+            "once, to company X: of the hospitals' own estimates the sums of weights and weighted "
+            "estimates, and the sum of outer products of the hospitals' gradients. Company X tells "
+            "them the coordinator and the hospitals if enough hospitals are in each: "
+            "min_contributors with estimates of their own, and ten for the products"
+        )
     if config.get("evaluate"):
         sums.append(_evaluated(metrics))
     return sums

@@ -21,6 +21,7 @@ from fl_he.report.figures import (
     p_value,
     places,
 )
+from fl_he.report.tables.between import site_notes, site_sheets
 from fl_he.report.tables.fitted import DividedTable
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
@@ -79,6 +80,8 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
+    blocks += map(DividedTable, site_sheets(inference))
+    blocks += map(Text, site_notes(inference))
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     blocks += map(Text, filter(None, [site_note(inference)]))
     if has_estimates(inference):
@@ -243,9 +246,7 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
         return {
             "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{beside}",
             "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
-            "penalised likelihood-ratio test": unknown
-            if test is None
-            else _test_text(test, against),
+            "penalised likelihood-ratio test": tested,
         }
     if is_partial(inference):
         return {
