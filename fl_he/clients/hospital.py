@@ -241,8 +241,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     terms, scaling = _units(dataset, content)
     theta, own = _model_for(dataset, content), True
     if terms.site_intercepts:
-        with _far_off():
-            found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta)
+        found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta)
         theta, own = (theta, False) if found is None else (found, True)
         if not own:
             _logger.warning("%s", NO_INTERCEPT)

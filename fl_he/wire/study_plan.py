@@ -329,27 +329,20 @@ def _check_sums(plan: StudyPlan) -> None:
         raise ProtocolError(
             f"bins of a study plan must be 0 for no evaluation or {BINS}, got {plan.bins}"
         )
-    if plan.site_intercepts and (
-        plan.family not in WITH_SITES
-        or plan.optimizers != ("newton",)
-        or (plan.class_weights, plan.penalty, plan.privacy) != ("none", "l2", None)
-        or plan.profile
-        or plan.bins
+    newton = plan.family in WITH_SITES and plan.optimizers == ("newton",)
+    newton &= (plan.class_weights, plan.penalty, plan.privacy) == ("none", "l2", None)
+    for name, asked, right, words in (
+        (
+            *("site_intercepts", plan.site_intercepts, not (plan.profile or plan.bins)),
+            "bins 0, profile false",
+        ),
+        ("sites", plan.sites, plan.C == (None,), "C [null]"),
     ):
-        raise ProtocolError(
-            f"a study plan with site_intercepts must have family {' or '.join(WITH_SITES)}, "
-            "optimizers ['newton'], class_weights none, penalty l2, profile false, bins 0 and no "
-            "privacy"
-        )
-    if plan.sites and (
-        plan.family not in WITH_SITES
-        or (plan.C, plan.optimizers) != ((None,), ("newton",))
-        or (plan.class_weights, plan.penalty, plan.privacy) != ("none", "l2", None)
-    ):
-        raise ProtocolError(
-            f"a study plan with sites must have family {' or '.join(WITH_SITES)}, C [null], "
-            "optimizers ['newton'], class_weights none, penalty l2 and no privacy"
-        )
+        if asked and not (newton and right):
+            raise ProtocolError(
+                f"a study plan with {name} must have family {' or '.join(WITH_SITES)}, optimizers "
+                f"['newton'], class_weights none, penalty l2, {words} and no privacy"
+            )
     setting = "penalty firth" if plan.penalty == "firth" else "profile"
     if (plan.penalty == "firth" or plan.profile) and (
         plan.C != (None,)

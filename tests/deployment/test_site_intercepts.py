@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -22,6 +24,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.plan import drafted
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.registry import load_model
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan, plain_words
 
 NEWTON = ("optimizer=newton", "C=null", "rounds=20", "test_size=0")
@@ -125,3 +128,18 @@ def test_no_comparison_is_made_without_the_plan(tmp_path: Path) -> None:
     grid = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=7)
     with pytest.raises(ConfigError, match=r"inference\.sites must be false, got true"):
         server_app.train(grid, config, tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"profile": True}, "a study plan with site_intercepts must have family logistic or"),
+        ({"penalty": "firth"}, "a study plan with site_intercepts must have family logistic or"),
+        ({"site_intercepts": False, "sites": True, "C": (1.0,)}, "a study plan with sites must"),
+    ],
+)
+def test_a_plan_has_no_such_sums_of_other_models(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ProtocolError, match=words):
+        replace(plan_for(tmp_path), **changes)
