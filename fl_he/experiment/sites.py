@@ -60,7 +60,9 @@ def site_figures(
 def _too_few_fits(fits: int | None) -> str:
     if fits is None:
         return "fewer hospitals than min_contributors have finite estimates of their own"
-    return f"{fits or 'no'} hospital{'s have' if fits != 1 else ' has'} finite estimates of its own"
+    if not fits:
+        return "no hospital has finite estimates of its own"
+    return "only one hospital has finite estimates of its own"
 
 
 def _robust(training: Training, features: Sequence[str], scaling: Scaling) -> list[dict[str, Any]]:
