@@ -22,7 +22,6 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression.glm import GlmFamily, GlmModel, OutcomeMoments
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.table_file import RowNumbers
 from fl_he.run_files.metrics_contract import BRESLOW, COX
 
 #: Margins may be so far above the one that exponentials refer to.
@@ -41,10 +40,6 @@ class CoxModel(GlmModel):
     )
     PREDICTED: ClassVar[str] = "relative_risk"
 
-    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """Return the relative risks, shape (m,)."""
-        return EFRON_COX.means(self.margins(raw_features, rows))[:, 0]
-
 
 class _Cox(GlmFamily):
     trained = CoxModel
@@ -54,11 +49,6 @@ class _Cox(GlmFamily):
     may_separate = True
     #: Share of its own tied events that an event is compared with, by the order of Efron or not.
     _by_efron: ClassVar[bool]
-
-    def means(self, margins: Array) -> Array:
-        """Return the relative risk of each row."""
-        with np.errstate(over="ignore"):
-            return np.exp(margins)
 
     def losses(self, margins: Array, labels: Array) -> Array:
         """Return the mean over tied events of the logarithm of the sums at risk, less the margin.

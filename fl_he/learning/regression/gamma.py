@@ -15,7 +15,6 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression.glm import GlmFamily, GlmModel, OutcomeMoments, fitted_with_log_link
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.table_file import RowNumbers
 
 #: Shapes of the distribution between which the likeliest one is searched.
 _SHAPES = 1e-12, 1e15
@@ -31,10 +30,6 @@ class GammaModel(GlmModel):
         "mean[i]) / scale[i]), x in the order of feature_names"
     )
 
-    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """See TrainedModel."""
-        return GAMMA.means(self.margins(raw_features, rows))[:, 0]
-
 
 class _Gamma(GlmFamily):
     name = "gamma"
@@ -42,10 +37,6 @@ class _Gamma(GlmFamily):
     site_intercepts = True
     has_dispersion = True
     ratio = "mean_ratio"
-
-    def means(self, margins: Array) -> Array:
-        with np.errstate(over="ignore"):
-            return np.exp(margins)
 
     def losses(self, margins: Array, labels: Array) -> Array:
         """Return ``y / mu + log(mu)``."""

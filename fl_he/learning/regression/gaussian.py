@@ -16,7 +16,6 @@ from fl_he.learning.regression import parameters
 from fl_he.learning.regression.glm import GlmFamily, GlmModel, OutcomeMoments
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.table_file import RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +27,7 @@ class GaussianModel(GlmModel):
         "expected outcome = intercept + sum over features i of coefficients[i] * (x[i] - mean[i]) "
         "/ scale[i], x in the order of feature_names"
     )
-
-    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """See TrainedModel."""
-        return GAUSSIAN.means(self.margins(raw_features, rows))[:, 0]
+    LOG_LINK = False
 
 
 class _Gaussian(GlmFamily):
@@ -41,16 +37,10 @@ class _Gaussian(GlmFamily):
     has_dispersion = True
     ratio = ""
 
-    def means(self, margins: Array) -> Array:
-        return margins
-
     def losses(self, margins: Array, labels: Array) -> Array:
         """Return ``(y - mu)^2 / 2``."""
         losses: Array = np.square(labels - margins[:, 0]) / 2.0
         return losses
-
-    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
-        return means - labels[:, None]
 
     def curvature(
         self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int

@@ -58,6 +58,7 @@ class GlmModel(TrainedModel):
     }
     #: Heading of the predictions.
     PREDICTED: ClassVar[str] = "expected"
+    LOG_LINK: ClassVar[bool] = True
     coefficients: Array
     intercept: float
     outcome: str | None = None
@@ -78,6 +79,10 @@ class GlmModel(TrainedModel):
     def theta(self) -> Array:
         """See TrainedModel."""
         return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
+
+    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
+        """See TrainedModel; shape (m,)."""
+        return _means(self.margins(raw_features, rows)[:, 0], log_link=self.LOG_LINK)
 
     def predictions(
         self, raw_features: Array, rows: RowNumbers | None = None
@@ -155,6 +160,14 @@ class GlmFamily(Family):
             "outcome": meaning,
         }
 
+    def means(self, margins: Array) -> Array:
+        """See Family."""
+        return _means(margins, log_link=bool(self.ratio))
+
+    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
+        """See Family; of the link that is the distribution's own."""
+        return means - labels[:, None]
+
     def start(self, features: int, moments: OutcomeMoments) -> Array:
         """Return the model that predicts the mean, from which training starts.
 
@@ -219,6 +232,11 @@ class GlmFamily(Family):
     @abstractmethod
     def log_likelihood(self, loss: float, moments: OutcomeMoments) -> float:
         """Return the mean log likelihood of a mean loss, at the likeliest dispersion."""
+
+
+def _means(margins: Array, *, log_link: bool) -> Array:
+    with np.errstate(over="ignore"):
+        return np.exp(margins) if log_link else margins
 
 
 def fitted_with_log_link(regressor: Any, dataset: Dataset, C: float) -> Iterator[Array]:

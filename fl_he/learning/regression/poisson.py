@@ -15,7 +15,6 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression.glm import GlmFamily, GlmModel, OutcomeMoments, fitted_with_log_link
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
-from fl_he.learning.tables.table_file import RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,10 +27,6 @@ class PoissonModel(GlmModel):
         "mean[i]) / scale[i]), x in the order of feature_names"
     )
 
-    def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """See TrainedModel."""
-        return POISSON.means(self.margins(raw_features, rows))[:, 0]
-
 
 class _Poisson(GlmFamily):
     name = "poisson"
@@ -41,18 +36,11 @@ class _Poisson(GlmFamily):
     ratio = "rate_ratio"
     may_separate = True
 
-    def means(self, margins: Array) -> Array:
-        with np.errstate(over="ignore"):
-            return np.exp(margins)
-
     def losses(self, margins: Array, labels: Array) -> Array:
         """Return ``mu - y log(mu)``."""
         with np.errstate(over="ignore"):
             losses: Array = np.exp(margins[:, 0]) - labels * margins[:, 0]
         return losses
-
-    def residuals(self, margins: Array, means: Array, labels: Array) -> Array:
-        return means - labels[:, None]
 
     def curvature(
         self, weights: Array, margins: Array, means: Array, labels: Array, *, a: int, b: int

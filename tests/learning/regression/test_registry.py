@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
 import statsmodels.api as sm
 from scipy.optimize import minimize_scalar
 
+from fl_he.config.groups import FAMILIES as SETTINGS
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import ClassFamily, Family
@@ -19,6 +21,7 @@ from fl_he.learning.regression.logistic import LOGISTIC
 from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.registry import (
     FAMILIES,
+    NUMERIC,
     class_probabilities,
     family_for,
     family_named,
@@ -28,7 +31,9 @@ from fl_he.learning.regression.registry import (
 from fl_he.learning.regression.softmax import SOFTMAX
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.labels import OUTCOMES
 from fl_he.learning.tables.scaling import Scaling
+from fl_he.learning.tables.schema.description import Outcome as SchemaOutcome
 
 #: Of a model of each family.
 CLASSES: dict[Family, int] = dict.fromkeys(FAMILIES.values(), 0) | {LOGISTIC: 2, SOFTMAX: 4}
@@ -172,6 +177,13 @@ def test_the_mean_log_likelihood_is_the_largest_over_dispersions(family: GlmFami
         largest = theirs.loglike_obs(labels, means[:, 0]).mean()
     assert found == pytest.approx(largest, rel=1e-9)
     assert moments.deviation == pytest.approx(labels.std())
+
+
+def test_every_list_of_families_of_numbers_is_the_same() -> None:
+    assert tuple(OUTCOMES) == NUMERIC
+    named = tuple(name for name in NUMERIC if not name.endswith("-breslow"))
+    assert named == SETTINGS
+    assert get_args(get_args(get_type_hints(SchemaOutcome)["family"])[0]) == named
 
 
 def test_the_deviation_of_a_constant_outcome_is_one() -> None:
