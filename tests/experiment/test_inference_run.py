@@ -257,8 +257,8 @@ def test_more_than_two_classes_are_compared_with_a_reference(
         (
             ("C=0.5", "class_weight=balanced", "optimizer=lbfgs"),
             "they need the Hessian of all patients; experiment=inference class_weight=equal "
-            "C=null optimizer=newton fits all rows without a penalty, and has them unless the "
-            "classes are separated",
+            "C=null optimizer=newton fits all rows without a penalty, and has them wherever the "
+            "estimates are finite",
         ),
         (("C=1",), "often; experiment=inference C=null fits all rows without a penalty"),
         *slow(
