@@ -37,12 +37,13 @@ def steady(value: Any) -> Any:
     return list(map(steady, value)) if isinstance(value, list | tuple) else value
 
 
+@pytest.mark.slow
 @pytest.mark.waits
 @pytest.mark.parametrize(
     "overrides",
     [
         ("hospitals=4", "rounds=2", "optimizer=newton", "C=1", "evaluate=true"),
-        pytest.param(("experiment=capc_breast_cancer", "capc.queries=2"), marks=pytest.mark.slow),
+        ("experiment=capc_breast_cancer", "capc.queries=2"),
     ],
     ids=["open", "capc"],
 )

@@ -161,7 +161,7 @@ def test_of_two_honest_hospitals_the_coalition_sees_the_sum(
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-@pytest.mark.parametrize("collusion", ["resistant", "none"])
+@pytest.mark.parametrize("collusion", ["resistant", *slow(("none",))])
 @pytest.mark.parametrize("hospitals", [3, *slow((5,), (10,))])
 def test_sealed_chain(tmp_path: Path, scheme: str, collusion: str, hospitals: int) -> None:
     """The coalition is given all running sums, more than its hospitals open."""

@@ -163,6 +163,7 @@ def test_a_file_that_has_lost_lines_is_refused(folder: Path, more: tuple[str, ..
     assert (folder / FILE).read_bytes() == before
 
 
+@pytest.mark.slow
 def test_without_its_ledger_nothing_is_shown(folder: Path) -> None:
     (folder / LEDGER).rename(folder / IDENTITY)  # `state` names it
     assert fl_he(folder, "ledger", IDENTITY) == (0, SHOWN, "")

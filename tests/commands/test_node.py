@@ -31,6 +31,7 @@ def test_an_option_that_nobody_knows_is_refused(tmp_path: Path) -> None:
     assert "fl-he node: error: unrecognized arguments: --superlnk x:1" in errors
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("settings", "warned"),
     [

@@ -91,6 +91,7 @@ def test_company_x_sees_sessions_and_sets(tmp_path: Path) -> None:
     assert section(output, "study plans")[1].split() == [PLAN.digest[:16], "1", "of", "2"]
 
 
+@pytest.mark.slow
 def test_company_x_sees_what_has_become_of_keys(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -149,6 +150,7 @@ def test_a_hospital_sees_trainings_and_budget(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_answering_party_sees_the_votes_that_are_left(tmp_path: Path) -> None:
     changes = {"sigma_gnmax": 0.5, "sigma_threshold": 0.5, "epsilon": 80.0}
     nodes = capc_nodes(tmp_path, np.array([[20.0, 1.0]]), **changes)
@@ -166,6 +168,7 @@ def test_an_answering_party_sees_the_votes_that_are_left(tmp_path: Path) -> None
     assert "\nvotes\n" not in status(tmp_path, nodes[-1])[1]
 
 
+@pytest.mark.slow
 def test_a_hospital_sees_who_must_collude_to_learn_its_updates(tmp_path: Path) -> None:
     nodes = clinics(tmp_path, PLAN)
     title = "pairwise masks"
@@ -186,6 +189,7 @@ def test_a_hospital_sees_who_must_collude_to_learn_its_updates(tmp_path: Path) -
     assert title not in status(tmp_path, nodes[-1])[1].splitlines()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("names", "others"),
     [
@@ -211,6 +215,7 @@ def test_an_answering_party_sees_who_must_collude_to_learn_its_votes(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("enrolled", [True, False])
 def test_nothing_is_made_before_the_first_session(tmp_path: Path, enrolled: bool) -> None:
     nodes = enrolled_nodes(tmp_path, PLAN) if enrolled else deployed_nodes(tmp_path)
@@ -257,6 +262,7 @@ def test_no_secret_is_printed(tmp_path: Path) -> None:
         assert "sick" not in output
 
 
+@pytest.mark.slow
 def test_a_damaged_file_ends_its_section_only(tmp_path: Path) -> None:
     nodes = clinics(tmp_path, PLAN)
     LyingCoordinator(nodes, PLAN).step(1)
@@ -273,6 +279,7 @@ def test_a_damaged_file_ends_its_section_only(tmp_path: Path) -> None:
     assert section(output, "study plans")[1].split() == [PLAN.digest[:16], "1", "of", "2"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("given", "words"),
     [
@@ -290,6 +297,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, given: str, words: st
     assert words in errors
 
 
+@pytest.mark.slow
 def test_it_takes_all_options_of_the_node(tmp_path: Path) -> None:
     node = enrolled_nodes(tmp_path)[-1]
     more = ("--superlink", "x:1", "--insecure", "--node-config", settings(node), "--port", "9")

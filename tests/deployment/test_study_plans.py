@@ -310,6 +310,7 @@ def test_a_coordinator_that_asks_no_node_what_it_is_meets_the_same_checks(tmp_pa
     assert "min-contributors in the node configuration" in coordinator.open()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_resumed_run_goes_on_in_its_session(tmp_path: Path, scheme: str) -> None:
     """Company X vanishes before the third total; a session counts once however often it resumes."""

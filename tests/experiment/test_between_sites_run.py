@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 import statsmodels.api as sm
 from experiments import experiment
+from quick import release, slow
 from scipy.stats import chi2
 from sites import COLUMNS, SITE_FAMILIES, fixed_effects, site_tables, write_sites
 
 from fl_he import simulation
 from fl_he.config.constraints import ConfigError
 
-SEEDS = [1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 5))]
+SEEDS = [1, *slow((2,)), *release(*((seed,) for seed in range(3, 5)))]
 #: Twelve hospitals, one of them without events.
 SIZES = (90, 60, 40, 30, 80, 50, 60, 70, 40, 50, 90, 60)
 
@@ -87,6 +88,7 @@ def test_robust_errors_are_those_of_statsmodels(
     assert "Own estimates of" in page
 
 
+@pytest.mark.slow
 def test_robust_errors_of_gamma_are_those_of_the_expected_information(tmp_path: Path) -> None:
     tables = site_tables(1, SIZES)
     sites, pooled = run(tmp_path, tables, "gamma"), pd.concat(tables)

@@ -65,6 +65,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return coefficients(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("topology", ["fold", "chain"])
 def test_a_run_that_waits_has_the_same_coefficients(

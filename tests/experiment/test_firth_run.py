@@ -191,6 +191,7 @@ def sums_sent(*grids: LocalGrid) -> list[Message]:
     return [message for message in sent if message.metadata.message_type == DECRYPT]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("purpose", "which", "lost"),
     [
@@ -311,6 +312,7 @@ def test_a_run_that_did_not_converge_has_no_profile_intervals(tmp_path: Path) ->
     assert profile["intervals"] == []
 
 
+@pytest.mark.slow
 def test_a_constant_column_is_in_none_of_it(tmp_path: Path) -> None:
     features, labels = table("quasi")
     wider = np.column_stack([features[:, 0], np.full(50, 7.0), features[:, 1]])

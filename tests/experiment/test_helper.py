@@ -28,6 +28,7 @@ def test_without_a_helper_a_function_is_called_here() -> None:
         assert helped(os.getpid) == os.getpid()
 
 
+@pytest.mark.slow
 def test_a_helper_calls_functions_in_one_other_process(helper: Helper) -> None:
     process = helped(os.getpid)
     helper.start()
@@ -50,6 +51,7 @@ def test_a_run_goes_on_where_no_process_can_be_started(monkeypatch: pytest.Monke
         assert helped(os.getpid) == os.getpid()
 
 
+@pytest.mark.slow
 def test_what_fails_in_the_helper_is_done_here(helper: Helper) -> None:
     with pytest.raises(ValueError, match="'x'"):
         helped(int, "x")

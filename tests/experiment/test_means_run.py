@@ -86,13 +86,14 @@ def test_a_saved_model_fills_missing_cells_in_alike(tmp_path: Path) -> None:
     assert "means must be those of the columns with missing: mean, 'admitted', 'age', " in err
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
         ("optimizer=gd", "scaling=local", "rounds=3", "C=1.0"),
         ("optimizer=lbfgs", "scaling=none", "rounds=3", "C=1.0"),
         ("optimizer=newton", "class_weight=balanced", "C=1.0"),
-        ("penalty=firth", "inference.profile=[bmi]"),
+        pytest.param(("penalty=firth", "inference.profile=[bmi]"), marks=pytest.mark.slow),
         ("optimizer=newton", "evaluate=true", "test_size=0.2", "scaling=none"),
     ],
 )

@@ -125,6 +125,7 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str, scheme:
     np.testing.assert_allclose([*saved.coefficients, saved.intercept], [*w, b], atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", slow_but(SCHEMES, MASKS))
 @pytest.mark.parametrize("kind", ["fold", "sealed"])
 def test_company_x_is_asked_only_where_the_set_changes(

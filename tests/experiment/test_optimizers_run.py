@@ -119,6 +119,7 @@ class KilledError(Exception):
     """Stands for the end of the coordinator's process."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "optimizer",
     ["newton", *(pytest.param(o, marks=pytest.mark.slow) for o in ("nesterov", "lbfgs"))],

@@ -384,6 +384,7 @@ def test_more_rounds_than_were_budgeted_are_refused(deployment: Deployment) -> N
     assert deployment.totals() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_resumed_run_is_told_the_same_again(deployment: Deployment, scheme: str) -> None:
     """Company X is away when the second sum is opened; the hospitals have released theirs."""

@@ -234,6 +234,7 @@ def test_a_site_whose_rows_are_all_left_out_is_named(tmp_path: Path) -> None:
         fitted(tmp_path, "all.csv", schema, "partition=column", "partition.column=site")
 
 
+@pytest.mark.slow
 def test_a_saved_model_predicts_a_raw_table_by_the_runs_schema(tmp_path: Path) -> None:
     write(tmp_path, "raw.csv", PATIENTS)
     fitted(tmp_path, "raw.csv", RAW)

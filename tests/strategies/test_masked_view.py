@@ -98,6 +98,7 @@ def test_fold(tmp_path: Path, runs: int) -> None:
     assert same_streams(singles) == []
 
 
+@pytest.mark.slow
 @FEW_OR_MORE_RUNS
 def test_chain(tmp_path: Path, runs: int) -> None:
     """Running sums, which the coordinator hands on and the next hospital sees."""

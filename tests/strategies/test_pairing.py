@@ -50,6 +50,7 @@ def lose(grid: LocalGrid, action: str, node: int = 1001, times: int = 1) -> None
     grid.tamper = tamper
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", slow_but(SCHEMES, MASKS))
 @pytest.mark.parametrize("topology", slow_but(["fold", "chain"], "chain"))
 @pytest.mark.parametrize("action", [SEEDS, PAIR, "train.moments", "train", "evaluate.figures"])

@@ -97,6 +97,7 @@ def test_a_signal_ends_all_and_is_no_failure(node: RunningNode, name: str) -> No
     assert not processes_with(node.mark)
 
 
+@pytest.mark.slow
 def test_hours_go_by_without_a_message(node: RunningNode) -> None:
     before = node.children()[1].pid
     hours = node.log.read_text().count("an hour")

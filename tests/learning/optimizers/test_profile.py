@@ -59,6 +59,7 @@ def test_firthmodels_misses_the_higher_of_two_maxima() -> None:
 HIGHER = {(8, 2): (-21.657, -51.151), (16, 1): (6.142, 38.058), (19, 7): (10.849, 27.387)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("seed", "place"), [(16, 1), *slow((8, 2), (19, 7))])
 def test_a_bound_is_where_the_highest_of_several_maxima_has_dropped(seed: int, place: int) -> None:
     features, labels = hard_table(seed)
@@ -77,6 +78,7 @@ def test_a_bound_is_where_the_highest_of_several_maxima_has_dropped(seed: int, p
     assert at_first > level + 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [[1], *slow(([0, 1, 2, 3],))])
 def test_a_search_goes_on_from_what_it_remembered_and_divides_what_is_too_much(
     columns: list[int],
@@ -145,6 +147,7 @@ def test_bounds_without_a_penalty_are_where_the_profiled_likelihood_has_dropped(
         assert bound.side * (bound.theta[bound.column] - estimate.theta[bound.column]) > 0
 
 
+@pytest.mark.slow
 def test_units_change_nothing_but_the_unit() -> None:
     features, labels = table("quasi")
     scale = np.array([1e9, 1e-9])

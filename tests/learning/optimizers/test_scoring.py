@@ -70,6 +70,7 @@ def test_units_change_nothing_but_the_unit(unit: float) -> None:
     assert same == pytest.approx(steps, abs=1)
 
 
+@pytest.mark.slow
 def test_what_the_steps_tell_of_the_penalty_saves_most_iterations() -> None:
     """Fisher scoring alone takes ten times as many."""
     features, labels = load_breast_cancer(return_X_y=True)

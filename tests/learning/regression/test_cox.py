@@ -169,7 +169,7 @@ def test_concordance_counts_pairs_whose_order_is_known() -> None:
     assert concordance(margins, dataset.labels) == (right, known)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_intervals_cover_the_true_value_of_three_hospitals_in_95_percent() -> None:
     rng, truth, covered = np.random.default_rng(7), np.array([0.4, -0.5]), np.zeros(2)
     for _ in range(400):

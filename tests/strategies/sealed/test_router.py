@@ -458,6 +458,7 @@ def test_the_last_totals_come_with_the_request_to_save(federation: Federation) -
     assert [len(News.from_content(message.content).totals) for message in finish] == [1] * 4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("acts", [False, True])
 @pytest.mark.parametrize("place", [0, 3])
 def test_a_hospital_is_waited_for_with_what_it_was_asked(
