@@ -15,25 +15,23 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.trained import (
-    TrainedModel,
-    known_intercept,
+    RowModel,
     read_intercept,
     read_names,
     read_numbers,
     read_optional_text,
 )
-from fl_he.learning.tables.arrays import Array, finite_array, set_fields
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import column_sums
 from fl_he.learning.tables.table_file import RowNumbers
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class GlmModel(TrainedModel):
+class GlmModel(RowModel):
     """A generalised linear model and the scaling of its features; see TrainedModel.
 
     Parameters
@@ -41,7 +39,7 @@ class GlmModel(TrainedModel):
     coefficients
         Shape (d,), for features after the scaling and the outcome in its own unit.
     intercept
-        A finite number; NaN if each site has an intercept of its own, and the model is of all
+        A finite number; NaN if each site has its own intercept, and the model is of all
         sites.
     outcome
         Name of the outcome; ``None`` where nobody said.
@@ -59,26 +57,7 @@ class GlmModel(TrainedModel):
     #: Heading of the predictions.
     PREDICTED: ClassVar[str] = "expected"
     LOG_LINK: ClassVar[bool] = True
-    coefficients: Array
-    intercept: float
     outcome: str | None = None
-
-    def __post_init__(self) -> None:
-        self.check_features()
-        coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
-        if not len(self.feature_names) == len(self.mean) == len(coefficients):
-            raise DataError(
-                "feature_names, mean and coefficients must be of equal length, "
-                f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
-            )
-        if not math.isnan(self.intercept):
-            finite_array(self.intercept, "intercept", dimensions=0)
-        set_fields(self, coefficients=coefficients, intercept=float(self.intercept))
-
-    @property
-    def theta(self) -> Array:
-        """See TrainedModel."""
-        return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
 
     def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """See TrainedModel; shape (m,)."""

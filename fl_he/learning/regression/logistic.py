@@ -18,17 +18,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.trained import (
-    TrainedModel,
-    known_intercept,
+    RowModel,
     read_intercept,
     read_names,
     read_numbers,
     read_optional_text,
 )
-from fl_he.learning.tables.arrays import Array, finite_array, set_fields
+from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.table_file import RowNumbers
 
@@ -38,7 +36,7 @@ _NEWTON, _LBFGS, _NEWTON_CG = "newton-cholesky", "lbfgs", "newton-cg"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LogisticModel(TrainedModel):
+class LogisticModel(RowModel):
     """A logistic model and the scaling of its features; see TrainedModel.
 
     Parameters
@@ -46,7 +44,7 @@ class LogisticModel(TrainedModel):
     coefficients
         Shape (d,), in standardised units: for features after the scaling.
     intercept
-        A finite number; NaN if each site has an intercept of its own, and the model is of all
+        A finite number; NaN if each site has its own intercept, and the model is of all
         sites.
     positive
         What label 1 stands for: a class, such as ``"benign"``, or a condition, such as
@@ -75,28 +73,12 @@ class LogisticModel(TrainedModel):
         "intercept": read_intercept,
     }
 
-    coefficients: Array
-    intercept: float
     positive: str | None = None
 
     def __post_init__(self) -> None:
-        self.check_features()
-        coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
-        if not len(self.feature_names) == len(self.mean) == len(coefficients):
-            raise DataError(
-                "feature_names, mean and coefficients must be of equal length, "
-                f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
-            )
+        RowModel.__post_init__(self)  # not super(), which a class with slots has not
         if self.positive is not None and not self.positive.strip():
             raise DataError(f"positive must say what label 1 is, got {self.positive!r}")
-        if not math.isnan(self.intercept):
-            finite_array(self.intercept, "intercept", dimensions=0)
-        set_fields(self, coefficients=coefficients, intercept=float(self.intercept))
-
-    @property
-    def theta(self) -> Array:
-        """See TrainedModel."""
-        return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
 
     @property
     def labels(self) -> NDArray[Any]:

@@ -236,6 +236,39 @@ class TrainedModel(ABC):
         )
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RowModel(TrainedModel):
+    """A model with one row of coefficients; see TrainedModel.
+
+    Parameters
+    ----------
+    coefficients
+        Shape (d,), for features after the scaling.
+    intercept
+        A finite number, or NaN where each hospital has its own.
+    """
+
+    coefficients: Array
+    intercept: float
+
+    def __post_init__(self) -> None:
+        self.check_features()
+        coefficients = finite_array(self.coefficients, "coefficients", dimensions=1)
+        if not len(self.feature_names) == len(self.mean) == len(coefficients):
+            raise DataError(
+                "feature_names, mean and coefficients must be of equal length, "
+                f"got {len(self.feature_names)}, {len(self.mean)} and {len(coefficients)}"
+            )
+        if not math.isnan(self.intercept):
+            finite_array(self.intercept, "intercept", dimensions=0)
+        set_fields(self, coefficients=coefficients, intercept=float(self.intercept))
+
+    @property
+    def theta(self) -> Array:
+        """See TrainedModel."""
+        return parameters.join(self.coefficients, np.array([known_intercept(self.intercept)]))
+
+
 def write_model(path: str | Path, text: str) -> None:
     """Write a model's text to a file, all or nothing; missing folders are made.
 
@@ -291,7 +324,7 @@ def known_intercept(intercept: float) -> float:
     if math.isnan(intercept):
         raise DataError(
             "the model has no intercept, so it predicts nothing: with site_intercepts=true each "
-            "hospital of the training has an intercept of its own, in its own model file"
+            "hospital of the training has its own intercept, in its own model file"
         )
     return intercept
 
