@@ -217,7 +217,7 @@ def _likelihood(config: Config) -> Iterator[str]:
 
 
 def _site_intercepts(config: Config) -> Iterator[str]:
-    """Refuse settings with which a hospital cannot have an intercept of its own."""
+    """Refuse settings with which a hospital cannot have its own intercept."""
     if not config.site_intercepts:
         return
     units = (Scaling.federated, Scaling.ranges, Scaling.none)

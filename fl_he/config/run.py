@@ -123,7 +123,7 @@ class Config:
         Inverse strength of the L2 penalty as in scikit-learn; None for no penalty. The intercept is
         never penalised.
     site_intercepts : bool
-        Whether each hospital has an intercept of its own, which never leaves it, so that the
+        Whether each hospital has its own intercept, which never leaves it, so that the
         coefficients are those of fixed effects of the hospitals (``optimizer=newton`` and
         ``test_size=0`` only; of two classes, or of family gaussian, poisson or gamma).
     evaluate : bool

@@ -11,9 +11,9 @@ from fl_he.run_files.metrics_contract import SURVIVAL
 
 #: Said of columns and classes: the whole table may differ.
 CONSTANT = "it does not vary in the training data"
-WITHIN_SITES = "it does not vary within any hospital, and each has an intercept of its own"
+WITHIN_SITES = "it does not vary within any hospital, and each has its own intercept"
 #: Said of the intercept, where each hospital has one.
-OF_EACH_SITE = "each hospital has one of its own, which does not leave it"
+OF_EACH_SITE = "each hospital has its own, which does not leave it"
 _SUBJECTS = {
     "poisson": "counts of 0 and counts above 0 in the training data",
     **dict.fromkeys(SURVIVAL, "events and the patients at risk in the training data"),

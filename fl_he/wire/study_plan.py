@@ -140,7 +140,7 @@ class StudyPlan(Documented):
     imputed : tuple of str
         The schema's columns whose missing cells get the mean of all hospitals' cells.
     site_intercepts : bool
-        Whether each hospital has an intercept of its own.
+        Whether each hospital has its own intercept.
     sites : bool
         Whether hospitals may be compared.
 

@@ -81,7 +81,7 @@ class Point:
     dispersion
         By which the information is smaller than ``examples * hessian``.
     sites
-        `SiteCounts` where each site has an intercept of its own; else ``None``.
+        `SiteCounts` where each site has its own intercept; else ``None``.
     """
 
     theta: Array

@@ -136,7 +136,7 @@ def site_sums(
     left_out
         Features without a coefficient.
     site_intercepts
-        Whether each site has an intercept of its own.
+        Whether each site has its own intercept.
     limit
         A fit counts if its sums are below it in size.
 

@@ -95,7 +95,7 @@ class State:
     pearson : float
         Pearson's chi-square there, of an outcome that is a number; else not a number.
     sites : SiteCounts or None
-        There, where each hospital has an intercept of its own.
+        There, where each hospital has its own intercept.
     between : SiteSums or None
         Differences between the hospitals at the final model, once a total has told them.
     point : Point or None

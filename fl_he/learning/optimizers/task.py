@@ -49,7 +49,7 @@ class Task:
     imputed : tuple of str
         Names of the tables' columns whose missing cells get the mean of all hospitals' cells.
     site_intercepts : bool
-        Whether each hospital has an intercept of its own, and the model none.
+        Whether each hospital has its own intercept, and the model none.
     sites : bool
         Whether the hospitals are compared once training has converged.
     """

@@ -273,7 +273,7 @@ class Training(State):
             point = point_of(self.theta, sums, examples, sites=sites)
             if point.sites is not None and not point.sites.contributing:
                 raise DataError(
-                    "no hospital has an intercept of its own: each has outcomes of one class, or "
+                    "no hospital has its own intercept: each has outcomes of one class, or "
                     "counts of 0, alone; train without site_intercepts"
                 )
             if self.is_glm is math.isnan(point.pearson):

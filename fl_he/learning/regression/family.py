@@ -37,7 +37,7 @@ class Family(ABC):
     trained : type
         Class of the trained models, which knows their JSON file.
     site_intercepts : bool
-        Whether each site may have an intercept of its own: see
+        Whether each site may have its own intercept: see
         :mod:`fl_he.learning.regression.own_intercepts`.
     """
 

@@ -33,7 +33,7 @@ _ALL: tuple[Family, ...] = (
 FAMILIES = {family.name: family for family in _ALL}
 #: Names of those whose outcome is a number.
 NUMERIC = tuple(family.name for family in _ALL if isinstance(family, GlmFamily))
-#: Names of those of which each site may have an intercept of its own.
+#: Names of those of which each site may have its own intercept.
 WITH_SITES = tuple(family.name for family in _ALL if family.site_intercepts)
 
 

@@ -132,7 +132,7 @@ def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
 
 
 def has_site_intercepts(inference: Mapping[str, Any]) -> bool:
-    """Return whether each hospital has an intercept of its own."""
+    """Return whether each hospital has its own intercept."""
     return inference.get("site_intercepts") is not None
 
 
@@ -141,7 +141,7 @@ def site_note(inference: Mapping[str, Any]) -> str | None:
     if (sites := inference.get("site_intercepts")) is None:
         return None
     said = (
-        f"Each of {count(sites['contributing'])} hospitals has an intercept of its own, so the "
+        f"Each of {count(sites['contributing'])} hospitals has its own intercept, so the "
         "coefficients compare patients of the same hospital."
     )
     if not sites["silent"] and not sites["withheld"]:
