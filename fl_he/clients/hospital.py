@@ -13,14 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
-from flwr.app import (
-    ArrayRecord,
-    Context,
-    Message,
-    MessageType,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, Context, Message, MessageType, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
@@ -45,6 +38,8 @@ from fl_he.learning.regression import (
     separation,
 )
 from fl_he.learning.regression.disclosure import MIN_CELL, figures
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.registry import family_of, model_of
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
@@ -62,10 +57,7 @@ from fl_he.wire.encrypted_sum import (
     SEPARATION,
     SITES,
 )
-from fl_he.wire.learning_terms import (
-    LearningTerms,
-    MomentsRequest,
-)
+from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import (
     ADJUSTMENTS,
     DERIVATIVES,
@@ -77,7 +69,7 @@ from fl_he.wire.model import (
     read_roots,
     update_content,
 )
-from fl_he.wire.records import PrivateReasonError, ProtocolError
+from fl_he.wire.records import PrivateReasonError, ProtocolError, refused_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +231,7 @@ def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
 def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     dataset = hospital.dataset
     terms, scaling = _units(dataset, content)
-    theta, own = _model_for(dataset, content), True
+    theta, own, family = _model_for(dataset, content), True, _family(dataset, terms)
     if terms.site_intercepts:
         found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta)
         theta, own = (theta, False) if found is None else (found, True)
@@ -252,7 +244,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             scaling,
             dataset.positive,
             dataset.classes,
-            family=family_of(dataset),
+            family=family,
             training=terms.training,
             class_weights=terms.class_weights,
             method=terms.method,
@@ -357,7 +349,7 @@ def _sides_of_model(content: RecordDict, hospital: HospitalData) -> RecordDict:
         if terms.site_intercepts:
             counts = own_intercepts.sides(dataset, candidate)
         else:
-            counts = separation.sides(likelihood.examples_of(dataset, candidate), candidate)
+            counts = separation.sides(_examples(dataset, terms, candidate), candidate)
     metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})
     arrays = named_arrays(sides=counts / dataset.examples)
     return update_content(arrays, metrics)
@@ -413,7 +405,13 @@ def _examples(
     with _far_off():
         if terms.site_intercepts:
             return own_intercepts.profiled(dataset, theta)
-        return likelihood.examples_of(dataset, theta, weights)
+        return likelihood.examples_of(dataset, theta, weights, _family(dataset, terms))
+
+
+def _family(dataset: Dataset, terms: LearningTerms) -> Family:
+    """Return the family of the dataset's models, with the alpha that a message tells."""
+    with refused_as("a message:"):
+        return told_alpha(family_of(dataset), terms.overdispersion)
 
 
 def _far_off() -> np.errstate:

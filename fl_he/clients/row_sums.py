@@ -146,7 +146,8 @@ def derivative_arrays(
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples.
 
-    With intercepts of sites, the site's `SiteCounts` follow; ``min_cell`` is for them.
+    With intercepts of sites, the site's `SiteCounts` follow; ``min_cell`` is for them. With an
+    alpha those of the model without features follow.
     """
     own = derivative_limbs(limbs, terms, dataset)
     if terms.scaling == "none":
@@ -157,6 +158,9 @@ def derivative_arrays(
     if terms.site_intercepts:
         counts = _site_counts(dataset, min_cell).to_vector()
         parts = np.column_stack([parts, [counts, np.zeros(len(counts))]])
+    if examples.family.has_alpha:
+        null = likelihood.without_features(dataset, terms.overdispersion)
+        parts = np.column_stack([parts, likelihood.derivative_parts(null)])
     digits = own.split(*parts)
     return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
 

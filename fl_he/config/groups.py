@@ -36,7 +36,7 @@ PRIVACY = "gaussian"
 #: The settings that a simulation with privacy chooses unless somebody gives them.
 CHOSEN = ("rounds", "optimizer.lr", "privacy.clip")
 #: Families of models of a target that is a number.
-FAMILIES = ("gaussian", "poisson", "gamma", "cox")
+FAMILIES = ("gaussian", "poisson", "negative_binomial", "gamma", "cox")
 #: Ways to treat tied events of a Cox model.
 TIES = ("efron", "breslow")
 #: Bits of the largest modulus that the crypto layer takes.
@@ -77,8 +77,9 @@ class DataConfig:
         Labels of more than two classes, in their order: ``"data.classes=[a,b,c]"``; excludes both.
     family : str or None
         Family of models of a target that is a number: ``gaussian`` (linear regression),
-        ``poisson`` (counts), ``gamma`` (positive numbers, with a logarithmic link) or ``cox``
-        (times to an event, stratified by hospital); None: the target is a class.
+        ``poisson`` (counts), ``negative_binomial`` (counts that vary more), ``gamma`` (positive
+        numbers, with a logarithmic link) or ``cox`` (times to an event, stratified by hospital);
+        None: the target is a class.
     event : str or None
         With family cox: the column that says by 0 and 1 whether the event was seen.
     ties : str or None

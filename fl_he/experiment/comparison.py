@@ -27,11 +27,18 @@ from fl_he.learning.regression import glm_fit, likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
 from fl_he.learning.regression.cox import concordance
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.own_intercepts import informs, with_own_intercept
 from fl_he.learning.regression.registry import class_probabilities, family_for, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
-from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES, SITE_FIGURES, SURVIVAL
+from fl_he.run_files.metrics_contract import (
+    CONCORDANCE,
+    FIGURES,
+    NEGATIVE_BINOMIAL,
+    SITE_FIGURES,
+    SURVIVAL,
+)
 
 #: Size of a column of a site, whose coefficient the L2 penalty all but spares.
 _UNPENALISED = 1e4
@@ -74,16 +81,20 @@ class Comparison:
         self._test = None if raw.held_out is None else scaled(raw.held_out)
         self._data = replace(raw, hospitals=hospitals, train=train, held_out=self._test)
 
-    def after_round(self, model: Parameters) -> dict[str, float]:
-        """Return the test figures of a round in metrics.json, as far as they are known."""
+    def after_round(self, model: Parameters, told: Sequence[float] = ()) -> dict[str, float]:
+        """Return the test figures of a round in metrics.json, as far as they are known.
+
+        ``told``: of alpha, see `fl_he.learning.regression.negative_binomial.told_alpha`.
+        """
         if self._test is None:
             return {}
-        examples = likelihood.examples_of(self._test, model)
-        if isinstance(family := examples.family, GlmFamily):
+        family = told_alpha(family_of(self._test), told)
+        examples = likelihood.examples_of(self._test, model, family=family)
+        if isinstance(family, GlmFamily):
             if self._of_time(self._test):
                 return {}
-            saturated = family.saturated(self._test.labels)
-            return {"test_loss": float(np.mean(examples.losses - saturated))}
+            reference = family.reference(self._test.labels)
+            return {"test_loss": float(np.mean(examples.losses - reference))}
         return {
             "test_loss": float(np.mean(examples.losses)),
             "test_accuracy": float(np.mean(examples.hits)),
@@ -95,6 +106,7 @@ class Comparison:
         features: int,
         examples: int,
         *,
+        overdispersion: Sequence[float] = (),
         left_out: Container[str] = (),
         separated: bool = False,
     ) -> dict[str, Any]:
@@ -109,6 +121,8 @@ class Comparison:
         features : int
         examples : int
             How many it was trained on, from the opened total.
+        overdispersion : sequence of float
+            Of alpha: see `fl_he.learning.regression.negative_binomial.told_alpha`.
         left_out : container of str
             Names of features without a coefficient, which the pooled fit has not either.
         separated : bool
@@ -117,7 +131,7 @@ class Comparison:
         local, pooled, C = None, None, self._config.C
         # scikit-learn's advice is for its own settings; the figures tell how far apart fits are.
         with warnings.catch_warnings(action="ignore"):
-            fits = self._data is not None and not self._of_time(self._data.train)
+            fits = self._data is not None and self._has_rival(self._data.train)
             if fits and self._data is not None and self._test is not None:
                 local = [
                     {
@@ -140,7 +154,7 @@ class Comparison:
                 }
         return {
             "local": local,
-            "federated": self._entry(model, features, examples),
+            "federated": self._entry(model, features, examples, overdispersion),
             "pooled": pooled,
             "tested_on": None if self._test is None else self._test.examples,
             "class_shares": self._class_shares(),
@@ -149,8 +163,13 @@ class Comparison:
 
     @staticmethod
     def _of_time(dataset: Dataset) -> bool:
-        """Return whether hospitals are strata: scikit-learn has no such model of pooled rows."""
+        """Return whether the outcome is a time to an event, and hospitals are strata."""
         return dataset.family in SURVIVAL
+
+    @staticmethod
+    def _has_rival(dataset: Dataset) -> bool:
+        """Return whether scikit-learn has such models of pooled rows."""
+        return dataset.family not in (*SURVIVAL, NEGATIVE_BINOMIAL)
 
     def _concordance(self, model: Parameters) -> dict[str, float | None]:
         """Return the share of the test set's pairs of patients whose order the model tells.
@@ -284,21 +303,23 @@ class Comparison:
         )
         return named.take(np.flatnonzero(np.isin(of_site, informing)))
 
-    def _figures(self, model: Parameters) -> dict[str, float | None]:
+    def _figures(self, model: Parameters, told: Sequence[float] = ()) -> dict[str, float | None]:
         if self._test is None:
             return dict.fromkeys(FIGURES)
-        if isinstance(family := family_of(self._test), GlmFamily):
+        if isinstance(family := told_alpha(family_of(self._test), told), GlmFamily):
             if self._of_time(self._test):
                 return dict.fromkeys(FIGURES) | self._concordance(model)
             return dict.fromkeys(FIGURES) | glm_fit.figures(family, self._test, model)
         return {**figures(class_probabilities(self._test, model), self._test.labels)}
 
-    def _entry(self, model: Parameters, features: int, examples: int) -> dict[str, Any]:
+    def _entry(
+        self, model: Parameters, features: int, examples: int, told: Sequence[float] = ()
+    ) -> dict[str, Any]:
         coefficients, intercepts = parameters.split(model, features)
         binary = len(intercepts) == 1
         return {
             "examples": examples,
-            **self._figures(model),
+            **self._figures(model, told),
             "coefficients": (coefficients[0] if binary else coefficients).tolist(),
             "intercept": self._intercept(intercepts) if binary else intercepts.tolist(),
         }

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -159,6 +160,7 @@ class Inference:
             "events": self._events(training, known),
             "ratio": found.ratio or None,
             "freedom": found.freedom,
+            "overdispersion": self._overdispersion(training, known=reason is None),
             "site_intercepts": None if training.sites is None else asdict(training.sites),
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else self._rows(found),
@@ -190,6 +192,21 @@ class Inference:
             return {"ratio": family.ratio}
         dispersion = training.dispersion
         return {"ratio": family.ratio, "dispersion": dispersion, "freedom": training.freedom}
+
+    def _overdispersion(self, training: Training, *, known: bool) -> dict[str, float | None] | None:
+        """Return the figures of alpha, ``None`` of a family without one; ``known``: its error is.
+
+        The interval is that of the logarithm, whose distribution is nearer to the normal one.
+        """
+        if not self._family.has_alpha or not training.overdispersion:
+            return None
+        logarithm, error = training.overdispersion[0], training.log_alpha_error
+        alpha, found = math.exp(logarithm), dict.fromkeys(("standard_error", "lower", "upper"))
+        if not known or not error > 0.0:
+            return {"alpha": alpha, **found}
+        reach = NormalDist().inv_cdf((1.0 + inference.LEVEL) / 2.0) * error
+        ends = math.exp(logarithm - reach), math.exp(logarithm + reach)
+        return {"alpha": alpha, "standard_error": alpha * error, "lower": ends[0], "upper": ends[1]}
 
     def _fit(
         self,

@@ -37,6 +37,7 @@ from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression.family import ClassFamily
 from fl_he.learning.regression.firth import null_log_likelihood
 from fl_he.learning.regression.inference import class_counts
+from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.registry import family_named, model_of
 from fl_he.learning.tables.identifiers import identifiers
 from fl_he.learning.tables.moments import Limbs
@@ -221,7 +222,7 @@ class OpenRun(TrainingRun):
             # A private total has neither.
             "loss": None if math.isnan(training.loss) else training.shown_loss,
             "accuracy": total.metrics.get(ACCURACY),
-            **self._comparison.after_round(training.theta),
+            **self._comparison.after_round(training.theta, training.overdispersion),
             "contributors": total.contributors,
             "skipped": [one.name for one in total.skipped],
         }
@@ -262,6 +263,8 @@ class OpenRun(TrainingRun):
 
         Without the effect of any feature there are as many patients of each class as expected.
         """
+        if (alpha := point.overdispersion) is not None:  # fitted beside, from round to round
+            return {"null_loss": [alpha.null_loss, float(point.examples)]}
         if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
             return {}
         family, features, slope = self._family, self._features, point.gradient
@@ -293,7 +296,7 @@ class OpenRun(TrainingRun):
             scaling,
             self._positive,
             roster.classes,
-            family=self._family,
+            family=told_alpha(self._family, training.overdispersion),
             training=None if self._privacy else training.end,
             class_weights=training.class_weights,
             method=training.method(private=bool(self._privacy)),
@@ -310,6 +313,7 @@ class OpenRun(TrainingRun):
                     training.theta,
                     self._features,
                     training.examples,
+                    overdispersion=training.overdispersion,
                     left_out=left_out,
                     separated=diagnostics.is_separated,
                 ),

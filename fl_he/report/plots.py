@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fl_he.atomic import replace_file, require_own
-from fl_he.report.figures import known, mean, of_number, of_time, run_name
+from fl_he.report.figures import family, known, mean, of_number, of_time, run_name
 from fl_he.report.tables.comparison import FEDERATED, LOCAL, pooled_name
 from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics_contract import NEGATIVE_BINOMIAL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,8 +48,8 @@ class Curve:
 def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     """Return accuracy and log loss per round against the alternatives, by the plots' titles.
 
-    Of an outcome that is a number it is half the mean deviance alone, of a time to an event the
-    partial likelihood.
+    Of an outcome that is a number it is half the mean deviance alone, of counts with an alpha the
+    likelihood, of a time to an event the partial likelihood.
 
     Without a test set the curve is that of the hospitals' own data, from the encrypted totals.
     """
@@ -59,7 +60,10 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     kinds = [("Accuracy", "accuracy", "accuracy"), ("Log loss", "loss", "log_loss")]
     if of_number(metrics):
         title = "Negative log partial likelihood by patient"
-        title = title if of_time(metrics) else "Half the mean deviance"
+        if family(metrics) == NEGATIVE_BINOMIAL:
+            title = "Negative log likelihood by patient"
+        elif not of_time(metrics):
+            title = "Half the mean deviance"
         kinds = [(title, "loss", "mean_deviance")]
     for title, key, level in kinds:
         values = [entry[f"test_{key}" if tested else key] for entry in rounds]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fl_he.run_files.metrics_contract import SURVIVAL
+from fl_he.run_files.metrics_contract import COUNTS, SURVIVAL
 
 #: Said of columns and classes: the whole table may differ.
 CONSTANT = "it does not vary in the training data"
@@ -15,7 +15,7 @@ WITHIN_SITES = "it does not vary within any hospital, and each has its own inter
 #: Said of the intercept, where each hospital has one.
 OF_EACH_SITE = "each hospital has its own, which does not leave it"
 _SUBJECTS = {
-    "poisson": "counts of 0 and counts above 0 in the training data",
+    **dict.fromkeys(COUNTS, "counts of 0 and counts above 0 in the training data"),
     **dict.fromkeys(SURVIVAL, "events and the patients at risk in the training data"),
 }
 _CLASSES = "the classes of the training data"

@@ -33,6 +33,8 @@ FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
 NUMBER_FIGURES = ("rmse", "mean_deviance", "d2")
 #: The same of a model of a time to an event.
 CONCORDANCE = "concordance"
+#: Families of counts; those of the second one have an alpha.
+POISSON, NEGATIVE_BINOMIAL = COUNTS = ("poisson", "negative_binomial")
 #: Families of times to an event, with Efron's and with Breslow's ties.
 COX, BRESLOW = "cox", "cox-breslow"
 SURVIVAL = (COX, BRESLOW)
@@ -50,6 +52,8 @@ _GLM = ("d2?", "pearson?", "dispersion?")
 _BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
 #: The federated model at one site: see docs/files.md.
 SITE_FIGURES = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")
+#: Figures of alpha beside its estimate.
+_UNCERTAIN = ("standard_error", "lower", "upper")
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")
 _ROUND = (
@@ -140,6 +144,7 @@ _INFERENCE = {
     "site_intercepts?": optional(_kind(_numbers("contributing", "silent", "withheld"))),
     "penalty?": str,
     **_figures("penalty_shift?"),
+    "overdispersion?": optional(_kind(_figures("alpha", *_UNCERTAIN))),
     "profile?": optional(
         _kind(
             {

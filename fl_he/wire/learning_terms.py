@@ -61,6 +61,8 @@ class LearningTerms(Message):
         Whether each hospital takes the intercept that is best for its own rows.
     left_out : tuple of int
         Where hospitals are compared: numbers of the features without a coefficient.
+    overdispersion : tuple of float
+        Of counts with an alpha: see `fl_he.learning.regression.negative_binomial.told_alpha`.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -73,6 +75,7 @@ class LearningTerms(Message):
     imputed: _Numbers = ()
     site_intercepts: Annotated[bool, SPARSE] = False
     left_out: Annotated[tuple[Whole, ...], SPARSE] = ()
+    overdispersion: _Numbers = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:

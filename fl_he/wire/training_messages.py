@@ -168,6 +168,7 @@ def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
         hessian=hessian,
         imputed=training.imputed,
         site_intercepts=training.task.site_intercepts,
+        overdispersion=training.overdispersion,
     )
 
 

@@ -4,16 +4,17 @@ Start with ``base``, which has the interface and the optimizers that take every 
 those of ``damped`` halve a step that was too long. A new optimizer is a file beside them, and its
 lines here; its name is offered as soon as ``fl_he/conf/optimizer`` has a file of that name.
 
-base        interface, penalty, gradient descent and Nesterov's
-damped      Newton's method and L-BFGS, with steps that are halved while the loss would rise
-scoring     Fisher scoring for Firth's penalty
-task        the task of a training, and the sums that hospitals are asked for
-rivals      climbs to other maxima of the penalised likelihood at a bound
-profile     bounds of profile likelihood intervals
-separating  watch for a direction that separates the classes
-between     differences between sites: sums, heterogeneity, robust standard errors
-state       all that totals have changed of a training, as it is written down
-training    a whole training as a function of totals, from the sums before the first step on
+base           interface, penalty, gradient descent and Nesterov's
+damped         Newton's method and L-BFGS, with steps that are halved while the loss would rise
+scoring        Fisher scoring for Firth's penalty
+overdispersed  Newton's method for counts with a dispersion that is estimated beside
+task           the task of a training, and the sums that hospitals are asked for
+rivals         climbs to other maxima of the penalised likelihood at a bound
+profile        bounds of profile likelihood intervals
+separating     watch for a direction that separates the classes
+between        differences between sites: sums, heterogeneity, robust standard errors
+state          all that totals have changed of a training, as it is written down
+training       a whole training as a function of totals, from the sums before the first step on
 """
 
 from __future__ import annotations

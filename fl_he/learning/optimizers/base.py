@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression.likelihood import from_upper_triangle, upper_triangle
 from fl_he.learning.regression.parameters import is_penalised
 from fl_he.learning.regression.products import within
 from fl_he.learning.tables.arrays import Array, finite_array
@@ -57,6 +58,35 @@ class SiteCounts:
 
 
 @dataclass(frozen=True, eq=False)
+class Overdispersion:
+    """Derivatives of the mean loss by the logarithm of alpha, and the model without features.
+
+    Attributes
+    ----------
+    told
+        Where they are: see :func:`fl_he.learning.regression.negative_binomial.told_alpha`.
+    slope, curvature
+        First and second derivative by the logarithm.
+    cross
+        Derivative of the gradient by the logarithm, shape (p,).
+    null_loss, null_gradient, null_hessian
+        Of the intercept and the logarithm of alpha of the model without features, shape (2,) and
+        (2, 2).
+    mean
+        Of the outcome.
+    """
+
+    told: tuple[float, ...]
+    slope: float
+    curvature: float
+    cross: Array
+    null_loss: float
+    null_gradient: Array
+    null_hessian: Array
+    mean: float
+
+
+@dataclass(frozen=True, eq=False)
 class Point:
     """A model, and what its objective looks like there.
 
@@ -82,6 +112,8 @@ class Point:
         By which the information is smaller than ``examples * hessian``.
     sites
         `SiteCounts` where each site has its own intercept; else ``None``.
+    overdispersion
+        Of counts with an alpha; else ``None``.
     """
 
     theta: Array
@@ -94,11 +126,39 @@ class Point:
     pearson: float = math.nan
     dispersion: float = 1.0
     sites: SiteCounts | None = None
+    overdispersion: Overdispersion | None = None
 
     @property
     def gradient_norm(self) -> float:
         """Euclidean norm of the gradient."""
         return float(np.linalg.norm(self.gradient))
+
+    def to_members(self) -> dict[str, Any]:
+        """Return what waits for the derivatives of Firth's penalty, as JSON can hold it."""
+        triangles = {
+            name: None if matrix is None else upper_triangle(matrix).tolist()
+            for name, matrix in (("hessian", self.hessian), ("rest", self.rest))
+        }
+        return {
+            "theta": self.theta.tolist(),
+            "loss": self.loss,
+            "gradient": self.gradient.tolist(),
+            "examples": self.examples,
+            **triangles,
+        }
+
+    @classmethod
+    def from_members(cls, members: object, size: int) -> Point:
+        """Read what `to_members` returned, of so many parameters; raises DataError."""
+        if not isinstance(members, Mapping):
+            raise DataError("a pending point must be an object")
+        theta, gradient = read_vectors(members, "theta", "gradient")
+        hessian = read_matrix(members.get("hessian"), size)
+        if hessian is None or len(theta) != size:
+            raise DataError("a pending point must be of the task's parameters")
+        loss, examples = read(members, "loss"), int(read(members, "examples"))
+        rest = read_matrix(members.get("rest"), size)
+        return cls(theta, loss, gradient, examples, hessian, rest=rest)
 
     @cached_property
     def spectrum(self) -> tuple[Array, Array, NDArray[np.bool_]]:
@@ -123,8 +183,10 @@ class Point:
     def along(self, moves: NDArray[np.bool_]) -> Point:
         """Return the point with zeros for the derivatives by the parameters that do not move."""
         hessian, slope, rest = self.hessian, self.penalty_gradient, self.rest
+        alpha = self.overdispersion
         return replace(
             self,
+            overdispersion=alpha and replace(alpha, cross=alpha.cross * moves),
             gradient=self.gradient * moves,
             hessian=None if hessian is None else hessian * np.outer(moves, moves),
             penalty_gradient=None if slope is None else slope * moves,
@@ -295,3 +357,11 @@ def read_vectors(members: Mapping[str, Any], *keys: str) -> list[Array]:
     if len({len(vector) for vector in vectors}) != 1:
         raise DataError("the training's vectors must be of one length")
     return vectors
+
+
+def read_matrix(triangle: object, size: int) -> Array | None:
+    """Return the symmetric matrix of an upper triangle, ``None`` for null; raises DataError."""
+    if triangle is None:
+        return None
+    values = finite_array(triangle, "the training's hessian", dimensions=1)
+    return from_upper_triangle(values, size)

@@ -18,16 +18,18 @@ from fl_he.learning.optimizers.base import (
     Point,
     SiteCounts,
     read,
+    read_matrix,
     read_places,
-    read_vectors,
 )
 from fl_he.learning.optimizers.between import SiteSums
+from fl_he.learning.optimizers.overdispersed import OverdispersedNewton
 from fl_he.learning.optimizers.profile import Search
 from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.negative_binomial import TOLD
 from fl_he.learning.regression.registry import family_named
 from fl_he.learning.regression.separation import Information
 from fl_he.learning.regression.trained import (
@@ -49,7 +51,7 @@ _NEAR = 1e-3
 _NUMBER_TEXT, _PLACE_TEXT = 26, 9
 #: No names and numbers outside lists have a longer text.
 _NAMES_TEXT = 2048
-_VECTORS = ("mean", "scale", "class_weights", "imputed", "outcome", "theta")
+_VECTORS = ("mean", "scale", "class_weights", "imputed", "outcome", "overdispersion", "theta")
 
 
 class State:
@@ -72,6 +74,9 @@ class State:
         Means that missing cells get, of the task's columns; empty where they are not known.
     outcome : tuple of float
         `OutcomeMoments` where the outcome is a number, once a total has told; else empty.
+    overdispersion : tuple of float
+        Of counts with an alpha, from the same total on: see
+        `fl_he.learning.regression.negative_binomial.told_alpha`.
     constant, aliased : tuple of int, mapping of int to tuple of int
         Features without a coefficient of their own, of an aliased one with the earlier ones that
         make it; ``None`` where no total has told. See
@@ -94,6 +99,8 @@ class State:
         What the rounding of ``examples * hessian`` leaves out, if it is known.
     pearson : float
         Pearson's chi-square there, of an outcome that is a number; else not a number.
+    log_alpha_error : float
+        Standard error of the logarithm of alpha there; not a number where nobody knows it.
     sites : SiteCounts or None
         There, where each hospital has its own intercept.
     between : SiteSums or None
@@ -108,15 +115,18 @@ class State:
 
     def __init__(self, task: Task) -> None:
         self.task = task
-        self.optimizer: Optimizer = (
-            FisherScoring() if task.firth else optimizer_of(task.optimizer, task.lr)
-        )
         self.family = family_named(task.family, task.classes)
+        self.optimizer: Optimizer = optimizer_of(task.optimizer, task.lr)
+        if task.firth:
+            self.optimizer = FisherScoring()
+        elif self.family.has_alpha:
+            self.optimizer = OverdispersedNewton()
         self.theta: Array = self.family.zeros(task.features, task.classes)
         self.mean, self.scale = ((), ()) if self.about_the_mean else (task.mean, task.scale)
         self.class_weights: tuple[float, ...] = ()
         self.imputed: tuple[float, ...] = ()
         self.outcome: tuple[float, ...] = ()
+        self.overdispersion: tuple[float, ...] = ()
         self.constant: tuple[int, ...] | None = None
         self.aliased: Mapping[int, tuple[int, ...]] | None = None
         self.watch = Watch()
@@ -124,7 +134,7 @@ class State:
         self.loss, self.examples = math.nan, 0
         self.hessian: Array | None = None
         self.rest: Array | None = None
-        self.pearson = math.nan
+        self.pearson = self.log_alpha_error = math.nan
         self.sites: SiteCounts | None = None
         self.between: SiteSums | None = None
         self.point: Point | None = None
@@ -294,8 +304,10 @@ class State:
         """Most characters of `to_json` while there is no search; the task alone decides it."""
         count, triangle = len(self.theta), len(self.theta) * (len(self.theta) + 1) // 2
         # units, class weights, the model, constant features and a candidate direction; means of
-        # cells, moments of the outcome, and counts of sites
-        known = len(self.task.imputed) + len(fields(OutcomeMoments)) + len(fields(SiteCounts))
+        # cells, moments of the outcome, counts of sites, and alpha
+        known = (
+            len(self.task.imputed) + len(fields(OutcomeMoments)) + len(fields(SiteCounts)) + TOLD
+        )
         numbers = 6 * count + known + self.optimizer.most_numbers(count)
         places = 0
         if self.second_order:
@@ -331,21 +343,12 @@ class State:
             "loss": self.loss if math.isfinite(self.loss) else None,
             "examples": self.examples,
             "pearson": self.pearson if math.isfinite(self.pearson) else None,
+            "log_alpha_error": self.log_alpha_error if self.log_alpha_error > 0.0 else None,
             "sites": None if self.sites is None else self.sites.to_vector().tolist(),
             "between": None if self.between is None else self.between.to_members(),
             "hessian": _triangle(self.hessian),
             "rest": _triangle(self.rest),
-            "pending": [
-                {
-                    "theta": point.theta.tolist(),
-                    "loss": point.loss,
-                    "gradient": point.gradient.tolist(),
-                    "examples": point.examples,
-                    "hessian": _triangle(point.hessian),
-                    "rest": _triangle(point.rest),
-                }
-                for point in self.pending
-            ],
+            "pending": [point.to_members() for point in self.pending],
             "search": None if self.search is None else self.search.to_members(),
         }
 
@@ -362,6 +365,7 @@ class State:
         sizes = {
             "theta": (training.family.count(task.features, task.classes),),
             "outcome": (0, len(fields(OutcomeMoments))) if training.is_glm else (0,),
+            "overdispersion": (0, TOLD) if training.family.has_alpha else (0,),
             "mean": (0, task.features),
             "scale": (0, task.features),
             "class_weights": (0, task.classes),
@@ -374,7 +378,7 @@ class State:
             setattr(training, name, int(read(members, name)))
         if members.get("distance") is not None:
             training.distance = read(members, "distance")
-        for name in ("loss", "pearson"):
+        for name in ("loss", "pearson", "log_alpha_error"):
             if members.get(name) is not None:
                 setattr(training, name, read(members, name))
         if members.get("sites") is not None:
@@ -389,8 +393,8 @@ class State:
         rows = len(training.theta) // (task.features + 1)
         part = len(training.taking_part)
         training.watch = Watch.from_members(members.get("watch"), part, rows)
-        training.hessian = training._matrix(members.get("hessian"))
-        training.rest = training._matrix(members.get("rest"))
+        training.hessian = read_matrix(members.get("hessian"), len(training.theta))
+        training.rest = read_matrix(members.get("rest"), len(training.theta))
         training._restore_search(members)
         return training
 
@@ -408,7 +412,7 @@ class State:
         pending = members.get("pending")
         if not isinstance(pending, list) or len(pending) not in (0, asked):
             raise DataError("the training's pending points must be those of the models at work")
-        self.pending = tuple(map(self._read_point, pending))
+        self.pending = tuple(Point.from_members(one, len(self.theta)) for one in pending)
 
     def _restore_columns(self, members: Mapping[str, Any]) -> None:
         features = self.task.features
@@ -420,23 +424,6 @@ class State:
             if any(name not in places for name, _ in items):
                 raise DataError("the training's aliased must be by numbers of features")
             self.aliased = {places[j]: read_places(of, "aliased", features) for j, of in items}
-
-    def _matrix(self, triangle: object) -> Array | None:
-        if triangle is None:
-            return None
-        values = finite_array(triangle, "the training's hessian", dimensions=1)
-        return likelihood.from_upper_triangle(values, len(self.theta))
-
-    def _read_point(self, members: object) -> Point:
-        if not isinstance(members, Mapping):
-            raise DataError("a pending point must be an object")
-        theta, gradient = read_vectors(members, "theta", "gradient")
-        hessian = self._matrix(members.get("hessian"))
-        if hessian is None or len(theta) != len(hessian):
-            raise DataError("a pending point must be of the task's parameters")
-        loss, examples = read(members, "loss"), int(read(members, "examples"))
-        rest = self._matrix(members.get("rest"))
-        return Point(theta, loss, gradient, examples, hessian, rest=rest)
 
 
 def _triangle(matrix: Array | None) -> list[float] | None:

@@ -26,6 +26,12 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, penalised
 from fl_he.learning.optimizers.between import SiteSums
+from fl_he.learning.optimizers.overdispersed import (
+    is_too_small,
+    log_alpha_error,
+    overdispersed_point,
+    without_alpha,
+)
 from fl_he.learning.optimizers.profile import Estimate, Search
 from fl_he.learning.optimizers.scoring import information_of, point_of, with_firth
 from fl_he.learning.optimizers.state import State
@@ -34,6 +40,7 @@ from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.regression import firth, parameters
 from fl_he.learning.regression.dependencies import dependencies, design_information
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.negative_binomial import NegativeBinomial
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.incomplete import federated_means
@@ -237,6 +244,8 @@ class Training(State):
             self.outcome = tuple(outcome.tolist())
             start = self.family.start(task.features, self.moments)
             self.theta = self.theta if task.site_intercepts else start
+            if isinstance(self.family, NegativeBinomial):
+                self.overdispersion = self.family.first_told(self.moments)
         if asked.sums:
             sums = self._joined(means, "sums", examples, task.features)
             self.mean = tuple((sums / examples).tolist())
@@ -270,7 +279,11 @@ class Training(State):
         if self.second_order:
             digits = _named(means, "derivatives")
             sums, sites = self._parts(digits, examples), self.task.site_intercepts
-            point = point_of(self.theta, sums, examples, sites=sites)
+            if self.family.has_alpha:
+                told, mean = self.overdispersion, self.moments.mean
+                point = overdispersed_point(self.theta, told, sums, examples, mean)
+            else:
+                point = point_of(self.theta, sums, examples, sites=sites)
             if point.sites is not None and not point.sites.contributing:
                 raise DataError(
                     "no hospital has its own intercept: each has outcomes of one class, or "
@@ -298,6 +311,7 @@ class Training(State):
 
     def _evaluate(self, point: Point, accuracy: float) -> None:
         self._look(point, accuracy)
+        self._require_overdispersed(point)
         self.loss = point.loss
         point = self._along(penalised(point, self.task.features, self.task.C))
         if self.task.firth:
@@ -320,6 +334,8 @@ class Training(State):
             kept = [*self.taking_part, task.features]
             self.watch.first = information[np.ix_(kept, kept)] if may_separate else None
         free = self.free
+        point = without_alpha(point)
+        hessian = point.hessian
         if task.C is None and hessian is not None:
             self.watch.settled = False  # one round alone says nothing of standard errors
             if self.hessian is not None:
@@ -347,13 +363,19 @@ class Training(State):
         family = self.family
         if task.site_intercepts or (isinstance(family, GlmFamily) and not family.has_intercept):
             moves[-1] = False  # whose gradient is 0, but for the step's rounding
+        stepped, told = np.split(stepped, [len(self.theta)])
         theta = np.where(moves, stepped, self.theta)
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
         self.point, self.examples, self.pearson = point, point.examples, point.pearson
         self.sites = point.sites
-        self.hessian, self.rest = (point.hessian, point.rest) if task.C is None else (None, None)
+        self.hessian, self.rest, self.overdispersion = None, None, tuple(told.tolist())
+        if task.C is None:
+            profile = without_alpha(point)
+            self.hessian, self.rest = profile.hessian, profile.rest
+            if self.family.has_alpha:
+                self.log_alpha_error = log_alpha_error(point, self.free)
         self.steps += 1
 
     def _penalise(self, adjustments: Array, examples: int) -> None:
@@ -390,6 +412,13 @@ class Training(State):
         direction = np.zeros(len(self.theta))
         direction[self.free] = found
         return direction
+
+    def _require_overdispersed(self, point: Point) -> None:
+        if (alpha := point.overdispersion) and is_too_small(alpha.told[0], alpha.slope, alpha.mean):
+            raise DataError(
+                f"counts of family {self.family.name} must vary more than Poisson's do, and given "
+                "the features these do not: set family poisson"
+            )
 
     def _require_small(self, name: str, theta: Array, most: float | None) -> None:
         largest = float(np.abs(parameters.split(theta, self.task.features)[0]).max())

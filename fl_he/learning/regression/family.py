@@ -39,11 +39,15 @@ class Family(ABC):
     site_intercepts : bool
         Whether each site may have its own intercept: see
         :mod:`fl_he.learning.regression.own_intercepts`.
+    has_alpha : bool
+        Whether a parameter of the variance is estimated together with the coefficients: see
+        :mod:`fl_he.learning.regression.negative_binomial`.
     """
 
     name: ClassVar[str]
     trained: ClassVar[type[TrainedModel]]
     site_intercepts: ClassVar[bool] = False
+    has_alpha: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self, classes: int) -> int:

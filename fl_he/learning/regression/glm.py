@@ -83,7 +83,7 @@ class OutcomeMoments:
     square
         Of its square.
     saturated
-        Of the loss of a model that predicts each outcome.
+        Of what figures leave out of the loss, see `GlmFamily.reference`.
     base
         Of the terms of the negative log likelihood that the loss leaves out.
     """
@@ -160,8 +160,12 @@ class GlmFamily(Family):
     def outcome_sums(self, labels: Array) -> Array:
         """Return the sums of `OutcomeMoments`, shape (4,), infinite if they are no float64."""
         with np.errstate(over="ignore"):
-            parts = (labels, np.square(labels), self.saturated(labels), self.base(labels))
+            parts = (labels, np.square(labels), self.reference(labels), self.base(labels))
         return column_sums(np.column_stack(parts))
+
+    def reference(self, labels: Array) -> Array:
+        """Return what figures leave out of each loss: that of a model that predicts each label."""
+        return self.saturated(labels)
 
     def unit(self, moments: OutcomeMoments) -> float:
         """Return the size of an effect that counts as 1."""

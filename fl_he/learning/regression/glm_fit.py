@@ -60,7 +60,7 @@ def goodness_of_fit(
         for one in losses
     )
     own = intercepts if family.has_intercept else 0
-    count, freedom = df + own + family.has_dispersion, examples - df - intercepts
+    count, freedom = df + own + family.has_dispersion + family.has_alpha, examples - df - intercepts
     figures = {
         "log_likelihood": log_likelihood,
         "parameters": count,
@@ -76,6 +76,10 @@ def goodness_of_fit(
     if not family.has_intercept:  # a partial likelihood, which no model makes 1
         names = ("deviance", "null_deviance", "d2", "pearson", "dispersion")
         figures |= dict.fromkeys(names)
+    if family.has_alpha:  # no two models have the same, on which deviances depend
+        figures |= dict.fromkeys(("deviance", "null_deviance", "d2"))
+        if log_likelihood is not None and null is not None:
+            figures["mcfadden_r2"] = 1.0 - log_likelihood / null
     finite = {
         name: value if value is not None and math.isfinite(value) else None
         for name, value in figures.items()

@@ -8,6 +8,7 @@ example i to the gradient is the outer product of :attr:`Examples.residuals` and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.negative_binomial import NegativeBinomial
 from fl_he.learning.regression.products import less, product
 from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.arrays import Array
@@ -60,7 +62,12 @@ class Examples:
     weights: Array
 
 
-def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = None) -> Examples:
+def examples_of(
+    dataset: Dataset,
+    theta: Array,
+    class_weights: Array | None = None,
+    family: Family | None = None,
+) -> Examples:
     """Evaluate a model on each example.
 
     Parameters
@@ -71,6 +78,8 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
         Parameters, as :mod:`fl_he.learning.regression.parameters` lays them out.
     class_weights
         Shape (classes,); ``None``: 1 for every class.
+    family
+        With its alpha, of counts with one; ``None``: that of the dataset.
 
     Raises
     ------
@@ -78,7 +87,7 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
         If the model or the weights are of other features or classes than the dataset.
     """
     features, labels = dataset.features, dataset.labels
-    family = family_of(dataset)
+    family = family or family_of(dataset)
     needed = family.count(features.shape[1], dataset.class_count)
     if theta.shape != (needed,):
         raise DataError(f"a model of this data must have {needed} parameters, got {len(theta)}")
@@ -91,12 +100,33 @@ def examples_of(dataset: Dataset, theta: Array, class_weights: Array | None = No
     if class_weights is not None:
         weights = class_weights[labels.astype(np.intp)]
     margins = family.margins(features, theta)
+    return _evaluated(family, family.design(features, labels), margins, labels, weights)
+
+
+def without_features(dataset: Dataset, overdispersion: Sequence[float]) -> Examples:
+    """Evaluate the model of an intercept alone, whose only parameter is the intercept.
+
+    Parameters
+    ----------
+    dataset
+        Of counts with an alpha.
+    overdispersion
+        See :func:`fl_he.learning.regression.negative_binomial.told_alpha`.
+    """
+    _, intercept, log_alpha = overdispersion
+    ones, family = np.ones((dataset.examples, 1)), NegativeBinomial(log_alpha)
+    return _evaluated(family, ones, intercept * ones, dataset.labels, ones[:, 0])
+
+
+def _evaluated(
+    family: Family, design: Array, margins: Array, labels: Array, weights: Array
+) -> Examples:
     means, hits = family.means(margins), np.empty(0)
     if isinstance(family, ClassFamily):
         hits = (family.predicted(means) == labels).astype(np.float64)
     return Examples(
         family=family,
-        design=family.design(features, labels),
+        design=design,
         margins=margins,
         labels=labels,
         means=means,
@@ -134,15 +164,25 @@ def derivative_parts(examples: Examples) -> Array:
         Shape (2, 1 + p + p (p + 1) / 2), or of a GLM one more. A row is of the loss, the gradient,
         the upper triangle of the Hessian, row by row, and of a GLM Pearson's chi-square: the
         rounded sums first, which :func:`mean_derivatives` reads, then what rounding leaves out of
-        the Hessian.
+        the Hessian. With an alpha the first and the second derivative by its logarithm follow, and
+        those of the gradient.
     """
     hessian, rest = map(upper_triangle, hessian_parts(examples))
     sums = np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
     rests = np.append(np.zeros(len(sums) - len(rest)), rest)
     if isinstance(examples.family, GlmFamily):
         squares = examples.family.pearson(examples.means, examples.labels)
-        sums, rests = np.append(sums, column_sums(squares[:, None])), np.append(rests, 0.0)
+        more = column_sums(np.column_stack([squares, *_by_alpha(examples)]))
+        sums, rests = np.append(sums, more), np.append(rests, np.zeros(len(more)))
     return np.array([sums, rests])
+
+
+def _by_alpha(examples: Examples) -> tuple[Array, ...]:
+    """Return derivatives by the logarithm of alpha, a row for each example; none without alpha."""
+    if not isinstance(family := examples.family, NegativeBinomial):
+        return ()
+    slope, curvature, cross = family.by_alpha(examples.margins, examples.labels)
+    return slope, curvature, cross[:, None] * examples.design
 
 
 def loss_sum(examples: Examples) -> float:

@@ -18,6 +18,7 @@ from fl_he.learning.regression.gamma import GAMMA
 from fl_he.learning.regression.gaussian import GAUSSIAN
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.logistic import LOGISTIC
+from fl_he.learning.regression.negative_binomial import NEGATIVE_BINOMIAL
 from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.softmax import SOFTMAX
 from fl_he.learning.regression.trained import BALANCED, EQUAL, TrainedModel, read_model
@@ -26,7 +27,7 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling
 
 _ALL: tuple[Family, ...] = (
-    *(LOGISTIC, SOFTMAX, GAUSSIAN, POISSON, GAMMA),
+    *(LOGISTIC, SOFTMAX, GAUSSIAN, POISSON, NEGATIVE_BINOMIAL, GAMMA),
     *(EFRON_COX, BRESLOW_COX),
 )
 #: All families by their names.

@@ -29,11 +29,17 @@ _CASE = "write labels that differ in case or blanks alone in one way"
 _MOST_NAMED_LABELS = 10
 #: Ways to treat tied events.
 TIES = ("efron", "breslow")
+#: Largest count of a negative binomial model, which sums over all smaller ones.
+_MOST_COUNTED = 1_000_000
 _Fits = tuple[Callable[[Array], NDArray[np.bool_]], str]
 #: Numbers that can be outcomes of a family of models, and words for them.
 OUTCOMES: Mapping[str, _Fits] = {
     "gaussian": (np.isfinite, "numbers"),
     "poisson": (lambda y: (y >= 0.0) & (y == np.floor(y)), "whole numbers of 0 or more"),
+    "negative_binomial": (
+        lambda y: (y >= 0.0) & (y == np.floor(y)) & (y <= _MOST_COUNTED),
+        f"whole numbers from 0 to {_MOST_COUNTED:,}",
+    ),
     "gamma": (lambda y: y > 0.0, "numbers above 0"),
     **dict.fromkeys(SURVIVAL, (lambda y: y >= 0.0, "times of 0 or more")),
 }

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from fl_he.report.blocks import Block, Note, Points, Row, Section, Sheet
-from fl_he.report.figures import of_number, of_time, optimizer_name, others_of
+from fl_he.report.figures import family, of_number, of_time, optimizer_name, others_of
 from fl_he.run_files.metrics import Metrics
+from fl_he.run_files.metrics_contract import NEGATIVE_BINOMIAL
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
 #: How company X would come to know one hospital's update.
@@ -120,6 +121,11 @@ def opened(metrics: Metrics) -> list[str]:
             "each round: how many hospitals have a finite intercept, and how many patients the "
             "others have together, without the others of fewer than min_cell patients. Loss, "
             "gradient and Hessian are at each hospital's best intercept, which does not leave it"
+        )
+    if family(metrics) == NEGATIVE_BINOMIAL:
+        sums.append(
+            "each round: the derivatives by the logarithm of alpha, and loss, gradient and Hessian "
+            "of the model without features; the hospitals learn both models' alpha"
         )
     sums += _likelihood_sums(metrics)
     about_the_mean = optimizer_name(metrics) == "newton" and config.get("scaling") != "local"

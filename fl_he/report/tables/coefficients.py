@@ -20,6 +20,7 @@ from fl_he.report.figures import (
     of_time,
     p_value,
     places,
+    short,
 )
 from fl_he.report.tables.between import site_notes, site_sheets
 from fl_he.report.tables.fitted import DividedTable
@@ -50,6 +51,7 @@ _HEADINGS = {
     "softmax": ("Log odds", "label 1 of each hospital"),
     "gaussian": ("Mean", "each hospital's outcome"),
     "poisson": ("Log mean", "each hospital's outcome"),
+    "negative_binomial": ("Log mean", "each hospital's outcome"),
     "gamma": ("Log mean", "each hospital's outcome"),
     COX: ("Log hazard, by hospital and with Efron's ties,", "each hospital's outcome"),
     BRESLOW: ("Log hazard, by hospital and with Breslow's ties,", "each hospital's outcome"),
@@ -255,16 +257,29 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
             "AIC": fixed(fit["aic"], 3),
         }
     explained = {"McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4)}
-    if fit.get("pearson") is not None:
-        explained = _number_facts(inference)
-    return {
+    known = {
         "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
         "likelihood-ratio test": tested,
         "AIC": fixed(fit["aic"], 3),
+    }
+    if (alpha := inference.get("overdispersion")) is not None:
+        return {**known, **explained, "dispersion alpha": _alpha_text(alpha, inference["level"])}
+    if fit.get("pearson") is not None:
+        explained = _number_facts(inference)
+    return {
+        **known,
         "deviance": fixed(fit["deviance"], 3)
         + ("" if null is None else f" ({alone}: {fixed(fit['null_deviance'], 3)})"),
         **explained,
     }
+
+
+def _alpha_text(alpha: Mapping[str, float | None], level: float) -> str:
+    """Return alpha with its standard error and its interval."""
+    if (error := alpha["standard_error"]) is None:
+        return short(alpha["alpha"])
+    found, said, low, high = map(short, (alpha["alpha"], error, alpha["lower"], alpha["upper"]))
+    return f"{found} (std. error {said}, {level:.0%} interval {low} to {high})"
 
 
 def _alone(inference: Mapping[str, Any]) -> tuple[str, str]:

@@ -258,7 +258,7 @@ class Outcome(_Described):
     positive: str | None = None
     threshold: float | None = Field(default=None, allow_inf_nan=False)
     classes: tuple[str, ...] = ()
-    family: Literal["gaussian", "poisson", "gamma", "cox"] | None = None
+    family: Literal["gaussian", "poisson", "negative_binomial", "gamma", "cox"] | None = None
     event: _Name | None = None
     ties: Literal["efron", "breslow"] | None = None
     transform: Literal["log", "sqrt"] | None = None
