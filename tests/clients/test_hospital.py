@@ -15,7 +15,7 @@ from fl_he.clients.row_sums import columns_behind
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.table_file import RowNumbers
-from fl_he.wire.encrypted_sum import FIRTH, PROFILE
+from fl_he.wire.encrypted_sum import FIRTH, PROFILE, SEPARATION
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import model_arrays, model_message_content, models_content
 from fl_he.wire.records import PrivateReasonError, ProtocolError
@@ -120,6 +120,38 @@ def test_columns_whose_derivatives_are_too_large_are_named(scaling: str) -> None
         answer("train", with_terms(terms, model_arrays(np.zeros(3), 0.0)), dataset)
     limit = "4e+09" if scaling == "federated" else "2e+28"
     assert f"below {limit}, got larger ones in column 'b' (2 cells above" in str(caught.value)
+
+
+COUNTS = replace(DATA, labels=np.array([0.0, 4.0, 1.0]), family="negative_binomial")
+
+
+@pytest.mark.parametrize("action", ["train", SEPARATION, "evaluate", "query.finish"])
+@pytest.mark.parametrize(
+    ("dataset", "told"),
+    [
+        *(
+            (COUNTS, told)
+            for told in [(), (0.1,), (0.0,) * 4, (51.0, 0.0, 0.0), (0.0, -1e300, 0.0)]
+        ),
+        (replace(COUNTS, family="poisson"), (0.0, 0.0, 0.0)),
+        (DATA, (0.0, 0.0, 0.0)),
+    ],
+)
+def test_another_alpha_than_the_familys_is_refused(
+    action: str, dataset: Dataset, told: tuple[float, ...]
+) -> None:
+    terms = LearningTerms(hessian=True, overdispersion=told)
+    with pytest.raises(ProtocolError, match=r"overdispersion of family .* of at most 50 in size"):
+        answer(action, with_terms(terms, model_arrays(np.zeros(2), 0.0)), dataset)
+
+
+@pytest.mark.parametrize("number", [50.0, -50.0])
+def test_the_largest_numbers_of_an_alpha_have_finite_sums(number: float) -> None:
+    for place in range(3):
+        told = tuple(number if place == one else 0.0 for one in range(3))
+        terms = LearningTerms(hessian=True, overdispersion=told)
+        reply = answer("train", with_terms(terms, model_arrays(np.zeros(2), 0.0)), COUNTS)
+        assert np.isfinite(reply.array_records["arrays"]["derivatives"].numpy()).all()
 
 
 def test_a_value_of_a_reply_is_of_a_column() -> None:

@@ -11,21 +11,28 @@ from experiments import experiment
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
 from outcomes import FEATURES, OUTCOMES, outcome_tables, pooled_glm, schema_text, write_outcomes
+from overdispersed_counts import count_tables, pooled_nb2, write_counts
+from quick import slow
 
 from fl_he import client_app, server_app
 from fl_he.clients.node.deployed import DeployedNode
 from fl_he.config.run import Config
 from fl_he.experiment.plan import drafted
+from fl_he.learning.regression.negative_binomial import NegativeBinomialModel
 from fl_he.learning.regression.registry import load_model
+from fl_he.run_files.metrics_contract import NEGATIVE_BINOMIAL
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan
 
 NEWTON = ("optimizer=newton", "C=null", "rounds=20")
-TABLES = outcome_tables(11)
+TABLES, COUNTS = outcome_tables(11), count_tables(11)
 
 
 def plan_for(folder: Path, family: str) -> StudyPlan:
-    write_outcomes(folder, TABLES, family)
+    if family == NEGATIVE_BINOMIAL:
+        write_counts(folder, COUNTS)
+    else:
+        write_outcomes(folder, TABLES, family)
     config = experiment(
         *("data=csv", f"data.path={folder}/site1.csv", f"data.schema={folder}/schema.yaml"),
         *(*NEWTON, "hospitals=3"),
@@ -50,7 +57,7 @@ def trained(folder: Path, nodes: list[UserConfig], *more: str) -> dict[str, Any]
 
 
 @pytest.mark.parametrize("topology", [("topology=fold",), ("topology=chain", "sealed=true")])
-@pytest.mark.parametrize("family", OUTCOMES)
+@pytest.mark.parametrize("family", [*OUTCOMES, *slow((NEGATIVE_BINOMIAL,))])
 def test_hospitals_come_to_the_pooled_estimates(
     tmp_path: Path, family: str, topology: tuple[str, ...]
 ) -> None:
@@ -58,7 +65,7 @@ def test_hospitals_come_to_the_pooled_estimates(
     assert (plan.family, plan.outcome.family) == (family, family)
     nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
     metrics = trained(tmp_path, nodes, f"plan={tmp_path}/plan-0.json", *topology)
-    fitted = pooled_glm(TABLES, family)
+    fitted = pooled_nb2(COUNTS) if family == NEGATIVE_BINOMIAL else pooled_glm(TABLES, family)
     for number in range(1, 4):
         model = load_model(tmp_path / f"model-{number}.json")
         assert isinstance(model, type(load_model(tmp_path / "model-1.json")))
@@ -68,6 +75,8 @@ def test_hospitals_come_to_the_pooled_estimates(
         theirs = [fitted.params[name] for name in (*FEATURES, "const")]
         assert ours == pytest.approx(theirs, rel=1e-6, abs=1e-6)
         assert model.training == "converged"
+        if isinstance(model, NegativeBinomialModel):
+            assert model.alpha == pytest.approx(fitted.params["alpha"], rel=1e-6)
     assert (metrics["family"], len(metrics["rounds"]) <= 9) == (family, True)
     if "sealed=true" in topology:
         assert metrics["federated"]["coefficients"] in (None, [])

@@ -95,7 +95,7 @@ def test_a_training_run_has_all_members_that_the_docs_name(tmp_path: Path, kind:
         assert inferred == {
             *("level", "penalised", "withheld", "outcome", "reference", "events"),
             *("coefficients", "fit", "groups", "penalty", "penalty_shift", "profile"),
-            *("ratio", "freedom", "sites", "site_intercepts"),
+            *("ratio", "freedom", "sites", "site_intercepts", "overdispersion"),
         }
         assert members <= words(named["diagnostics"])
         assert inferred <= words(named["inference"])

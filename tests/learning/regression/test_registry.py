@@ -18,6 +18,7 @@ from fl_he.learning.regression.gamma import GAMMA
 from fl_he.learning.regression.gaussian import GAUSSIAN
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.regression.logistic import LOGISTIC
+from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.registry import (
     FAMILIES,
@@ -110,7 +111,9 @@ def test_a_trained_model_has_the_parameters_and_predicts_by_them(family: Family)
     classes = CLASSES[family]
     theta = RNG.standard_normal(family.count(2, classes))
     scaling = Scaling(np.array([1.0, 2.0]), np.array([3.0, 4.0]))
-    model = model_of(theta, ("a", "b"), scaling, None, (), family=family)
+    told = (0.5, 0.0, 0.0) if family.has_alpha else ()
+    bound = told_alpha(family, told)
+    model = model_of(theta, ("a", "b"), scaling, None, (), family=bound)
     assert isinstance(model, family.trained)
     np.testing.assert_array_equal(model.theta, theta)
     raw = RNG.standard_normal((5, 2))

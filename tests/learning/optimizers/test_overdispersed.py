@@ -1,0 +1,128 @@
+"""Trainings of coefficients and alpha together, by hospitals' sums that nobody encrypts."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from overdispersed_counts import FEATURES, count_tables, pooled_nb2
+from plain_rounds import trained
+from quick import release
+
+from fl_he.learning.optimizers.task import Task
+from fl_he.learning.optimizers.training import Training
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.records import ProtocolError
+
+FAMILY = "negative_binomial"
+
+
+def task(**changes: Any) -> Task:
+    usual: dict[str, Any] = {
+        **{"features": 2, "classes": 0, "optimizer": "newton", "lr": 0.5, "C": None},
+        **{"scaling": "federated", "mean": (), "scale": (), "balanced": False},
+        **{"tolerance": 1e-7, "max_step": None, "max_coefficient": None},
+        **{"limbs": Limbs(24, 24), "family": FAMILY},
+    }
+    return Task(**usual | changes)
+
+
+def hospitals(tables: list[Any]) -> list[Dataset]:
+    return [
+        Dataset(
+            *(table[[*FEATURES]].to_numpy(float), table["visits"].to_numpy(float), FEATURES),
+            family=FAMILY,
+        )
+        for table in tables
+    ]
+
+
+#: Alpha, intercept and sizes of sites.
+HARD = {
+    "strong": (4.0, 1.0, (400, 150, 20)),
+    "weak": (0.05, 2.0, (400, 150, 20)),
+    "rare": (2.0, -2.5, (900, 400, 20)),
+    "large": (0.8, 5.0, (400, 150, 20)),
+    "small": (0.8, 0.4, (30, 20, 20)),
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "seed"),
+    [
+        *((kind, 1) for kind in HARD),
+        *release(*((kind, seed) for kind in HARD for seed in range(2, 7))),
+    ],
+)
+def test_twelve_rounds_come_to_the_optimum(kind: str, seed: int) -> None:
+    alpha, intercept, sizes = HARD[kind]
+    tables = count_tables(seed, alpha=alpha, intercept=intercept, sizes=sizes)
+    training, fitted = trained(hospitals(tables), task()), pooled_nb2(tables)
+    assert training.converged
+    assert training.steps <= 12
+    coefficients = training.parameters[0][0] / training.scale
+    for place, name in enumerate(FEATURES):
+        error = fitted.bse[name]
+        assert coefficients[place] == pytest.approx(fitted.params[name], abs=1e-6 * error)
+    log_alpha, intercept, null = training.overdispersion
+    found = math.exp(log_alpha)
+    assert found == pytest.approx(fitted.params["alpha"], abs=1e-6 * fitted.bse["alpha"])
+    assert found * training.log_alpha_error == pytest.approx(fitted.bse["alpha"], rel=1e-5)
+    alone = pooled_nb2(tables, ())
+    assert [intercept, math.exp(null)] == pytest.approx([*alone.params], rel=1e-6)
+
+
+@pytest.mark.parametrize("seed", range(1, 4))
+def test_counts_that_vary_no_more_than_poissons_are_refused(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    tables = count_tables(seed, alpha=0.0)
+    for table in tables:
+        table["visits"] = rng.binomial(4, 0.5, len(table))
+    with pytest.raises(ProtocolError, match=r"vary more than Poisson's do.*: set family poisson"):
+        trained(hospitals(tables), task())
+
+
+def test_a_penalty_pulls_the_coefficients_only() -> None:
+    own = hospitals(count_tables(3))
+    free, pulled = trained(own, task()), trained(own, task(C=0.001))
+    assert pulled.converged
+    assert (np.abs(pulled.parameters[0]) < np.abs(free.parameters[0])).all()
+    assert pulled.hessian is None
+    assert pulled.overdispersion[0] > free.overdispersion[0]
+
+
+def test_a_training_goes_on_from_its_text() -> None:
+    training = trained(hospitals(count_tables(3)), task(), rounds=4)
+    again = Training.restored(training.task, training.to_json())
+    assert again.overdispersion == training.overdispersion
+    assert again.log_alpha_error == training.log_alpha_error
+    assert again.to_json() == training.to_json()
+    assert len(training.to_json()) <= training.longest_text
+    text = training.to_json().replace('"overdispersion": [', '"overdispersion": [0.1, ')
+    with pytest.raises(Exception, match="overdispersion must be of the task's"):
+        Training.restored(training.task, text)
+
+
+@pytest.mark.release
+def test_intervals_cover_the_true_values_of_three_hospitals_in_95_percent() -> None:
+    rng, truth, alpha, covered = np.random.default_rng(5), np.array([0.4, -0.5]), 0.7, np.zeros(3)
+    for _ in range(400):
+        own = []
+        for rows in (400, 150, 50):
+            features = np.column_stack([rng.normal(size=rows), rng.integers(0, 2, rows)])
+            rates = rng.gamma(1.0 / alpha, alpha * np.exp(0.5 + features @ truth))
+            labels = rng.poisson(rates).astype(float)
+            own.append(Dataset(features, labels, FEATURES, family=FAMILY))
+        training = trained(own, task())
+        assert training.converged
+        assert training.hessian is not None
+        inverse = np.linalg.inv(training.examples * training.hessian)
+        errors = np.append(np.sqrt(np.diag(inverse))[:2], training.log_alpha_error)
+        estimates = [*(training.parameters[0][0] / training.scale), training.overdispersion[0]]
+        errors[:2] /= training.scale
+        covered += np.abs(estimates - np.append(truth, math.log(alpha))) <= 1.959964 * errors
+    print("covered", covered / 400)
+    assert ((covered / 400 >= 0.93) & (covered / 400 <= 0.97)).all()
