@@ -199,7 +199,7 @@ def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:
         tmp_path, "raise DataError(config.topology)", "-m", "topology=fold,chain"
     )
     assert (code, err) == (1, "fl-he: fold\nfl-he: chain\n")
-    assert out.count("starting Ray") == 2
+    assert out.count("starting 3 hospitals") == 2
     _, _, table = out.partition("All runs")
     assert re.search(r"topology=fold +│ +failed │ +│ +│ +│", table), "its folder is gone"
     assert re.search(r"topology=chain +│ +failed │ +│ +│ +│", table)
@@ -220,7 +220,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
         tmp_path, "__import__('signal').raise_signal(2)", "-m", "rounds=1,2,3"
     )
     assert (code, err) == (130, "fl-he: interrupted\n")
-    assert out.count("starting Ray") == 1
+    assert out.count("starting 3 hospitals") == 1
     assert list(tmp_path.iterdir()) == []
 
 

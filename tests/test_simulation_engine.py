@@ -124,7 +124,7 @@ def test_no_other_process_or_thread_takes_part(tmp_path: Path) -> None:
     assert not descendants(os.getpid()) - before
 
 
-@pytest.mark.parametrize(("key", "value"), [("engine", "local"), ("ray_address", "here:1")])
+@pytest.mark.parametrize(("key", "value"), [("engine", "ray"), ("ray_address", "here:1")])
 def test_flowers_own_command_refuses_the_keys(tmp_path: Path, key: str, value: str) -> None:
     overrides = f"simulation.{key}={value} output_dir={tmp_path}/run"
     context = Context(7, 0, {}, RecordDict(), {"config-name": "config", "overrides": overrides})

@@ -165,14 +165,14 @@ class SimulationConfig:
     Attributes
     ----------
     engine : Engine
-        ``ray``: in Ray's processes, as many nodes at once as there are cores; ``local``: one node
-        after another in the process of the command, without Ray.
+        ``local``: one node after another in the process of the command; ``ray``: on Flower's
+        simulation engine in Ray's processes, as many nodes at once as there are cores.
     ray_address : str or None
-        HOST:PORT of a Ray cluster that runs already and that this machine is part of; null starts
-        Ray on this machine.
+        HOST:PORT of a Ray cluster that runs already and that this machine is part of, for
+        ``engine=ray``; null starts Ray on this machine.
     """
 
-    engine: Engine = Engine.ray
+    engine: Engine = Engine.local
     ray_address: Annotated[str, _CLUSTER] | None = None
 
 

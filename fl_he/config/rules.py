@@ -155,8 +155,8 @@ def _simulation(config: Config) -> Iterator[str]:
     simulation = config.simulation
     if simulation.ray_address is not None and simulation.engine is not Engine.ray:
         yield (
-            f"simulation.ray_address must be left out for simulation.engine={simulation.engine}, "
-            f"got {simulation.ray_address}"
+            f"simulation.ray_address must come with simulation.engine=ray, got "
+            f"simulation.engine={simulation.engine} and {simulation.ray_address}"
         )
 
 

@@ -44,7 +44,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "partition.alpha": 1.0,
     "partition.column": None,
     "partition.sites": [],
-    "simulation.engine": "ray",
+    "simulation.engine": "local",
     "simulation.ray_address": None,
     "optimizer.name": "auto",
     "optimizer.lr": 0.05,
@@ -341,8 +341,9 @@ def test_unknown_config_name_is_refused() -> None:
         (["crypto.key_bits=1023"], "crypto.key_bits must be .* from 1024 to 8192, got 1023"),
         (["sealed=true", "topology=chain", "evaluate=true"], "evaluate must be false with sealed"),
         (
-            ["simulation.ray_address=here:6379", "simulation.engine=local"],
-            r"simulation\.ray_address must be left out for simulation\.engine=local, got here:6379",
+            ["simulation.ray_address=here:6379"],
+            r"simulation\.ray_address must come with simulation\.engine=ray, got "
+            r"simulation\.engine=local and here:6379",
         ),
         (
             ["simulation.ray_address='ray://here:6379'"],

@@ -73,7 +73,8 @@ def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) ->
         place = ray.get_runtime_context().get_node_id()
         return Message(RecordDict({"node": ConfigRecord({"id": place})}), reply_to=message)
 
-    command = [sys.executable, "-m", "fl_he.cli", "run", f"simulation.ray_address={cluster}"]
+    there = ("simulation.engine=ray", f"simulation.ray_address={cluster}")
+    command = [sys.executable, "-m", "fl_he.cli", "run", *there]
 
     def main(grid: Grid) -> None:
         while len(nodes := list(grid.get_node_ids())) < 4:  # Flower registers them meanwhile
@@ -93,9 +94,9 @@ def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) ->
 
     run_in_ray(main, app, 4, address=cluster)
     found = []
-    for engine in (f"ray_address={cluster}", "engine=local"):
-        folder = tmp_path / engine[:3]
-        config = experiment("rounds=2", f"simulation.{engine}", folder=folder)
+    for settings in (there, ("simulation.engine=local",)):
+        folder = tmp_path / str(len(settings))
+        config = experiment("rounds=2", *settings, folder=folder)
         found.append(steady(simulation.run(config, folder)))
         assert len(list(folder.glob("hospitals/*/model.json"))) == 3
     assert found[0] == found[1]

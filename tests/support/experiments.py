@@ -26,12 +26,12 @@ GRAD_SCHOOL = Path(__file__).parents[3] / "shared" / "data" / "grad_school.csv"
 def experiment(*overrides: str, folder: Path, key_bits: int = 1024) -> Config:
     """Return a composed configuration.
 
-    Unless a test says otherwise: a small key, and the settings of ``experiment=original``: gradient
-    descent, which is easy to follow, and a split that takes no account of classes.
+    Unless a test says otherwise: a small key, Ray, and the settings of ``experiment=original``:
+    gradient descent, which is easy to follow, and a split that takes no account of classes.
     """
     said = {override.partition("=")[0] for override in overrides}
     original = {"optimizer": "gd", "rounds": 15, "C": "null", "stratify": "false"}
-    plain = {} if "experiment" in said else original
+    plain = {"simulation.engine": "ray", **({} if "experiment" in said else original)}
     settings = [f"{key}={value}" for key, value in plain.items() if key not in said]
     config = _composed(f"crypto.key_bits={key_bits}", *settings, *overrides)
     return replace(deepcopy(config), output_dir=str(folder))
