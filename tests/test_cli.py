@@ -184,6 +184,29 @@ def test_a_started_run_ends_as_the_forked_ones_below(
         assert (ended, err.splitlines()[-1:]) == (code, [last] if last else [])
 
 
+@pytest.mark.parametrize("said", [None, "2"])
+def test_matrices_are_computed_in_one_thread_unless_the_user_says_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: str | None
+) -> None:
+    program = """
+import sys, types
+from fl_he import cli
+
+def run(config, folder, tell):
+    import numpy, threadpoolctl
+    print([library["num_threads"] for library in threadpoolctl.threadpool_info()])
+
+sys.modules["fl_he.simulation"] = types.ModuleType("fl_he.simulation")
+sys.modules["fl_he.simulation"].run = run
+cli.main()
+"""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if said is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    _, out, _ = run_python(tmp_path, "-c", program, "run", started=True)
+    assert out == f"[{said or 1}]\n"
+
+
 @pytest.mark.parametrize(
     "error", slow_but(["CryptoError", "DataError", "ProtocolError"], "DataError")
 )
@@ -199,7 +222,7 @@ def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:
         tmp_path, "raise DataError(config.topology)", "-m", "topology=fold,chain"
     )
     assert (code, err) == (1, "fl-he: fold\nfl-he: chain\n")
-    assert out.count("starting 3 hospitals") == 2
+    assert out.count("starting Ray") == 2
     _, _, table = out.partition("All runs")
     assert re.search(r"topology=fold +│ +failed │ +│ +│ +│", table), "its folder is gone"
     assert re.search(r"topology=chain +│ +failed │ +│ +│ +│", table)
@@ -220,7 +243,7 @@ def test_ctrl_c_ends_a_sweep_with_one_line(tmp_path: Path) -> None:
         tmp_path, "__import__('signal').raise_signal(2)", "-m", "rounds=1,2,3"
     )
     assert (code, err) == (130, "fl-he: interrupted\n")
-    assert out.count("starting 3 hospitals") == 1
+    assert out.count("starting Ray") == 1
     assert list(tmp_path.iterdir()) == []
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import warnings
 from pathlib import Path
@@ -25,6 +26,9 @@ def run(
 ) -> None:
     """Train over simulated hospitals and compare. `fl-he run --help` lists every key."""
     end_at_signals()  # the imports take seconds
+    # Before NumPy is loaded. Matrices are small here: threads wait for each other longer than
+    # they compute.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     from fl_he.config.constraints import ConfigError
     from fl_he.experiment.helper import Helper
     from fl_he.experiment.jobs import abandon, run_jobs
