@@ -124,13 +124,13 @@ def test_no_other_process_or_thread_takes_part(tmp_path: Path) -> None:
     assert not descendants(os.getpid()) - before
 
 
-@pytest.mark.parametrize(("key", "value"), [("engine", "ray"), ("ray_address", "here:1")])
-def test_flowers_own_command_refuses_the_keys(tmp_path: Path, key: str, value: str) -> None:
-    overrides = f"simulation.{key}={value} output_dir={tmp_path}/run"
+@pytest.mark.parametrize("address", ["", " simulation.ray_address=here:1"])
+def test_flowers_own_command_refuses_the_keys(tmp_path: Path, address: str) -> None:
+    overrides = f"simulation.engine=ray{address} output_dir={tmp_path}/run"
     context = Context(7, 0, {}, RecordDict(), {"config-name": "config", "overrides": overrides})
     grid = LocalGrid(ClientApp(), simulated_nodes(4))
     with pytest.raises(
-        ConfigError, match=rf"simulation\.{key} is a setting of `fl-he run`, got {value}"
+        ConfigError, match=r"simulation\.engine is a setting of `fl-he run`, got ray"
     ):
         server_app.app(grid, context)
     assert not (tmp_path / "run").exists()
