@@ -18,6 +18,7 @@ from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, DataWarning, Fault
 from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
+from fl_he.learning.tables.described import Described
 from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import family_with_ties
 from fl_he.learning.tables.table import read_labels
@@ -133,6 +134,7 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
     if len(tables) == 1:
         return tables[0]
     incomplete = [table.incomplete for table in tables if table.incomplete is not None]
+    described = [table.described for table in tables if table.described is not None]
     return replace(
         tables[0],
         features=np.concatenate([table.features for table in tables]),
@@ -140,6 +142,7 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
         levels=tuple(sorted({level for table in tables for level in table.levels})),
         rows=None,
         incomplete=Incomplete.joined(incomplete) if incomplete else None,
+        described=Described.joined(described) if described else None,
     )
 
 

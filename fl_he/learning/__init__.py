@@ -13,5 +13,6 @@ tables      data: files, datasets, partitions, scaling, sums
 regression  families of models: training, evaluation, inference, files
 privacy     clipped gradients, noise, and what noise is worth
 optimizers  steps from one model to the next
+describing  descriptive statistics without small counts
 voting      CaPC's answering models, votes and their cost
 """

@@ -15,6 +15,7 @@ parquet_file    Parquet files as tables
 table           tables in files as features and labels
 moments         sums over examples, as exact as float64
 incomplete      missing cells that get the mean of all hospitals
+described       columns as they were read, with their public facts
 data            datasets, tables in files as datasets, and their schema
 built_in        data sets that scikit-learn installs
 identifiers     columns that look like identifiers of patients

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
 from fl_he.learning.tables.columns import Numbers
+from fl_he.learning.tables.described import Described
 from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.table import open_table, read_columns, refuse
@@ -58,6 +59,8 @@ class Dataset:
     family
         Family of models of an outcome that is a number, such as ``"poisson"``; empty: the labels
         are classes.
+    described
+        Columns as they were read by a schema; ``None``: the features are the columns.
 
     Raises
     ------
@@ -77,6 +80,7 @@ class Dataset:
     schema: str | None = None
     incomplete: Incomplete | None = None
     family: str = ""
+    described: Described | None = None
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -123,6 +127,7 @@ class Dataset:
             labels=self.labels[indices],
             rows=rows,
             incomplete=self.incomplete and self.incomplete.take(indices),
+            described=self.described and self.described.take(indices),
         )
 
     def completed(self, means: Sequence[float]) -> Dataset:

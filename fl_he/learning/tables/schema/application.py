@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.described import Described, Facts
 from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
 from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outcome, Schema
@@ -97,7 +99,36 @@ def load_by_schema(
         rows=RowNumbers(table.rows[table.kept], table.header),
         schema=schema.shared_digest,
         incomplete=Incomplete(schema.imputed, columns, design) if schema.imputed else None,
+        described=_described(schema, columns),
     )
+
+
+def facts_of(schema: Schema) -> tuple[Facts, ...]:
+    """Return the public facts of the columns in a schema's terms."""
+    return tuple(_facts(name, schema.columns[name]) for name in schema.used)
+
+
+def _facts(name: str, column: Column) -> Facts:
+    missing = column.missing not in ("refuse", "drop-row")
+    if column.type == "boolean":
+        return Facts(name, levels=("no", "yes"), missing=missing)
+    if column.type == "category":
+        levels = column.coded[: -1 if column.missing == "level" else None]
+        return Facts(name, levels=levels, missing=missing)
+    low, high = (limit if math.isfinite(limit) else None for limit in column.limits)
+    unit = "days" if column.type == "date" else column.unit or ""
+    whole = column.type != "number"
+    return Facts(name, low=low, high=high, whole=whole, missing=missing, unit=unit)
+
+
+def _described(schema: Schema, columns: Mapping[str, Array]) -> Described:
+    """Return the columns in a schema's terms; a level of missing cells is no level."""
+    facts, values = facts_of(schema), dict[str, Array]()
+    for one in facts:
+        found = columns[one.name]
+        coded = one.levels and one.missing
+        values[one.name] = np.where(found >= len(one.levels), np.nan, found) if coded else found
+    return Described(facts, values)
 
 
 def _design(schema: Schema) -> Design:

@@ -1,0 +1,178 @@
+"""Form of a table of descriptive statistics: public, and the same for all hospitals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fl_he.learning.errors import DataError
+from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.described import Described, Facts
+from fl_he.learning.tables.table_file import shown, some
+from fl_he.run_files.metrics_contract import SURVIVAL
+
+#: Name of the groups by the labels of the outcome.
+OUTCOME = "outcome"
+#: Group of the rows whose category is missing.
+MISSING_GROUP = "missing"
+#: Most groups, bins of a column, and times of a grid.
+MOST_GROUPS, MOST_BINS, MOST_TIMES = 50, 1_000, 1_000
+#: Most numbers of a total: a megabyte or so of ciphertexts.
+_MOST_CELLS = 200_000
+_MOST_NAMED = 20
+
+
+@dataclass(frozen=True, slots=True)
+class TableForm:
+    """Columns, groups, bins and times of one table.
+
+    Parameters
+    ----------
+    columns
+        In the order of the table.
+    by
+        A column of ``columns`` or `OUTCOME`; empty: no groups.
+    groups
+        Names of the groups; empty without.
+    bins
+        Of equal width between the bounds of each column of numbers.
+    times
+        Grid of times to an event, ascending; empty: none.
+
+    Raises
+    ------
+    DataError
+        If one of these cannot be.
+    """
+
+    columns: tuple[Facts, ...]
+    by: str
+    groups: tuple[str, ...]
+    bins: int
+    times: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        names = [facts.name for facts in self.columns]
+        if len(set(names)) < len(names) or not (names or self.times):
+            raise DataError("a table must be of different columns, or of times to an event")
+        if bool(self.by) is not bool(self.groups) or len(self.groups) > MOST_GROUPS:
+            raise DataError(f"a table must have groups by a column, at most {MOST_GROUPS}")
+        if not 1 <= self.bins <= MOST_BINS or len(self.times) > MOST_TIMES:
+            raise DataError(
+                f"a table must have 1 to {MOST_BINS} bins and at most {MOST_TIMES} times"
+            )
+        if not all(0.0 < time < math.inf for time in self.times) or any(
+            later <= time for time, later in pairwise(self.times)
+        ):
+            raise DataError("times of a grid must be above 0 and ascend")
+        for facts in self.columns:
+            low, high = facts.low, facts.high
+            if low is not None and high is not None and not 0.0 < high - low < math.inf:
+                raise DataError("bounds of a column must be the lower one, then the higher one")
+        if self.parts * sum(len(self.edges(one)) + len(one.levels) for one in self.columns) > (
+            _MOST_CELLS
+        ):
+            raise DataError(f"a table must have at most {_MOST_CELLS} cells: take fewer bins")
+
+    @property
+    def parts(self) -> int:
+        """Number of groups, 1 without."""
+        return max(1, len(self.groups))
+
+    def edges(self, facts: Facts) -> Array:
+        """Return the borders of a column's bins, shape (bins + 1,); empty without bounds.
+
+        Whole numbers that are fewer than the bins have a bin each.
+        """
+        if facts.levels or facts.low is None or facts.high is None:
+            return np.empty(0)
+        if (values := few_values(facts, self.bins)) is not None:
+            return np.append(values - 0.5, values[-1] + 0.5)
+        return np.linspace(facts.low, facts.high, self.bins + 1)
+
+
+def few_values(facts: Facts, bins: int) -> Array | None:
+    """Return all values that a column of whole numbers can have, if they are at most ``bins``."""
+    if not facts.whole or facts.low is None or facts.high is None:
+        return None
+    low, high = math.ceil(facts.low), math.floor(facts.high)
+    return np.arange(low, high + 1.0) if 0 <= high - low < bins else None
+
+
+def described_table(dataset: Dataset) -> Described:
+    """Return the columns of a dataset: as its schema describes them, or its features."""
+    if dataset.described is not None:
+        return dataset.described
+    names, features = dataset.feature_names, dataset.features
+    return Described(tuple(map(Facts, names)), dict(zip(names, features.T, strict=True)))
+
+
+def table_form(
+    dataset: Dataset,
+    columns: Sequence[str] = (),
+    by: str = "",
+    bins: int = 20,
+    times: Sequence[float] = (),
+) -> TableForm:
+    """Return the form of a table of a dataset; it depends on the dataset's public facts alone.
+
+    Parameters
+    ----------
+    dataset
+    columns
+        Names; empty: all.
+    by
+        A category, or `OUTCOME`; empty: no groups.
+    bins, times
+        See `TableForm`.
+
+    Raises
+    ------
+    DataError
+        If the dataset has no such columns.
+    """
+    known = {facts.name: facts for facts in described_table(dataset).facts}
+    if absent := [name for name in columns if name not in known]:
+        raise DataError(
+            f"columns of a table must be among {some([*known], _MOST_NAMED)}, got "
+            f"{some(absent, _MOST_NAMED)}"
+        )
+    is_time = dataset.family in SURVIVAL
+    if times and not is_time:
+        raise DataError("a grid of times must be of an outcome of family cox")
+    chosen = [known[name] for name in columns or known if name != by]
+    groups = _groups(dataset, known.get(by), by)
+    facts = tuple(replace(one, unit=one.unit or "") for one in chosen)
+    return TableForm(facts, by, groups, bins, tuple(map(float, times)))
+
+
+def _groups(dataset: Dataset, facts: Facts | None, by: str) -> tuple[str, ...]:
+    if not by:
+        return ()
+    if by == OUTCOME:
+        if dataset.family:
+            raise DataError("groups by outcome must be of an outcome of classes")
+        positive = dataset.positive or "1"
+        return dataset.classes or (f"not {positive}", positive)
+    if facts is None or not facts.levels:
+        raise DataError(
+            f"a table must be by {OUTCOME} or by a column of type category or boolean that a "
+            f"schema declares, got {shown(by)}"
+        )
+    return (*facts.levels, *([MISSING_GROUP] if facts.missing else []))
+
+
+def groups_of(dataset: Dataset, form: TableForm) -> NDArray[np.intp]:
+    """Return the number of each row's group, shape (m,)."""
+    if not form.groups:
+        return np.zeros(dataset.examples, dtype=np.intp)
+    if form.by == OUTCOME:
+        return dataset.labels.astype(np.intp)
+    codes = described_table(dataset).values[form.by]
+    return np.where(np.isnan(codes), len(form.groups) - 1, codes).astype(np.intp)
