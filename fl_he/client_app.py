@@ -17,6 +17,7 @@ from flwr.clientapp import ClientApp
 from fl_he.capc.node.app import Capc
 from fl_he.capc.node.party import Party
 from fl_he.clients.blank_replies import blank_reply
+from fl_he.clients.describing import Describing
 from fl_he.clients.encryption import EncryptionMod, node_packing
 from fl_he.clients.hospital import (
     HospitalData,
@@ -29,6 +30,7 @@ from fl_he.clients.node.node import KeyHolderPolicy, SimulatedNode
 from fl_he.clients.pairing import answer_pairing
 from fl_he.clients.private_release import private_release
 from fl_he.clients.row_sums import columns_behind
+from fl_he.clients.table_cells import add_tables
 from fl_he.clients.totals.app import SealedChain
 from fl_he.clients.totals.model import ModelKeeper
 from fl_he.clients.totals.training import TrainingLearner
@@ -158,12 +160,13 @@ def build(
         ),
     )
     return NodeApp(
-        add_hospital(ClientApp(mods=[mod]), _data),
+        add_tables(add_hospital(ClientApp(mods=[mod]), _data), _data),
         [
             Capc(lambda context: simulated(context).party()),
             check_first,
             answer_pairing,
             SealedChain(ModelKeeper(TrainingLearner(), _initial, node_packing), mod=mod),
+            Describing(node_policy, mod),
             KeyHolder(
                 node_policy,
                 features=lambda context: _data(context).dataset.feature_names,

@@ -20,6 +20,7 @@ from fl_he.experiment.plan import planned_grid
 from fl_he.experiment.run import Run, execute
 from fl_he.experiment.run_folder import opened
 from fl_he.experiment.sealed_run import SealedRun
+from fl_he.experiment.table_run import TableRun
 from fl_he.terminal.progress import quality
 from fl_he.wire.events import (
     Event,
@@ -39,7 +40,7 @@ def train(grid: Grid, config: Config, folder: Path, on_event: Listener = unheard
     ----------
     grid : Grid
     config : Config
-        Chooses open training, sealed training or CaPC.
+        Chooses open training, sealed training, a table or CaPC.
     folder : Path
         Where the run's files go. With ``resume`` it holds the checkpoint to go on from.
     on_event : callable
@@ -61,6 +62,8 @@ def train(grid: Grid, config: Config, folder: Path, on_event: Listener = unheard
             from fl_he.capc.run import EncryptedBatches  # noqa: PLC0415 - lazy: needs scikit-learn
 
             return EncryptedBatches(grid, config, folder, tell)
+        if config.describe.enabled:
+            return TableRun(planned_grid(grid, config), config, folder, tell)
         run = SealedRun if config.sealed else OpenRun
         return run(planned_grid(grid, config), config, folder, tell)
 

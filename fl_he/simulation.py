@@ -18,6 +18,7 @@ from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
 from fl_he.experiment.flower_log import quiet
 from fl_he.experiment.inference import check_columns, reference_number
 from fl_he.experiment.local_grid import run_here
+from fl_he.experiment.plan import described_form
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
@@ -86,6 +87,9 @@ def _check(config: Config) -> None:
         capc_plain.check(config)
         return
     data = simulated_data(config)
+    if config.describe.enabled:
+        described_form(config, data.train)
+        return
     if (waiting := data.train.incomplete) is not None:
         data = data.completed(waiting.means(MIN_CELL))
     declared_ranges(config, data.train.feature_names)

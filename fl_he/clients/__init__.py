@@ -13,6 +13,7 @@ known_identities  whether the hospitals of a manifest are those of opened sets
 row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 hospital         logistic learning on a hospital's own data
+table_cells      a hospital's cells of a table of descriptive statistics
 blank_replies    replies of a hospital without patients
 stores           places of lines and texts that a node keeps
 ledger           company X's sessions and opened sums
@@ -30,6 +31,7 @@ encryption       the mod that encrypts
 given_out        the part of a total that leaves company X
 opening          company X opens a sum if its policy allows
 key_holder       company X: publishes its key and opens totals
+describing       tables of descriptive statistics on a node
 private_release  release of updates under differential privacy
 totals           models from totals, sealed or in the open
 """

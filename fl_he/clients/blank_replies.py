@@ -9,10 +9,12 @@ from flwr.app import ConfigRecord, RecordDict
 
 from fl_he.clients.clipping import Clipping
 from fl_he.clients.hospital import ANSWERS, HospitalData, means_of
+from fl_he.clients.table_cells import blank_cells
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.incomplete import Incomplete
 from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.encrypted_sum import TABLE
 from fl_he.wire.learning_terms import LearningTerms, TrainingTerms, read_privacy
 from fl_he.wire.records import CONFIG
 
@@ -38,6 +40,8 @@ def blank_reply(action: str, content: RecordDict, hospital: HospitalData) -> Rec
     RecordDict or None
         ``None`` if the message is none that hospitals answer.
     """
+    if action == TABLE:
+        return blank_cells(content, hospital)
     if (answer := ANSWERS.get(action)) is None:
         return None
     blank = _without_patients(content, hospital)

@@ -192,6 +192,8 @@ class KeyHolder:
         request = DecryptRequest.from_content(message.content)
         if request.purpose == "sites":
             raise ProtocolError("a comparison of hospitals must come with the totals before it")
+        if request.purpose == "table":
+            raise ProtocolError("the cells of a table must come with its form")
         start = perf_counter()
         opener = Opener.of(node, self._policy(node.context), request.session)
         opened = opener.open(request)

@@ -394,9 +394,9 @@ def discarded_sums(lines: Iterable[str | None]) -> set[str]:
 def _require_new(opening: Opening, opened: Sequence[Opening]) -> None:
     """Refuse another sum than one of a round to come."""
     latest = max((one.round for one in opened if one.purpose == opening.purpose), default=0)
-    if opening.purpose == "figures" and latest:
+    if (them := opening.purpose.rstrip("s")) in ("figure", "table") and latest:
         # Those of two models that hardly differ would say where single patients are.
-        raise ProtocolError("figures are given out once in a session, and they have been")
+        raise ProtocolError(f"{them}s are given out once in a session, and they have been")
     if opening.purpose != "figures" and any(one.purpose == "separation" for one in opened):
         # Each answer tells whether there is a patient on one side of a model, and any other total
         # over a model of choice would tell how many.

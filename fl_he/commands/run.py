@@ -37,7 +37,7 @@ def run(
     helper = Helper()
 
     def simulate(config: Config, folder: Path) -> None:
-        if not config.capc.enabled:
+        if not (config.capc.enabled or config.describe.enabled):
             helper.start()
         finished[folder] = _simulate(config, folder)
 
@@ -77,7 +77,8 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
             end_at_once(signal.SIGPIPE, abandon)
 
     config, capc = with_private_settings(with_sites(config)), config.capc.enabled
-    steps = _steps(config) if capc else config.rounds
+    trains = not (capc or config.describe.enabled)
+    steps = _steps(config) if capc else config.rounds if trains else 1
     with follow(Screen(), config.hospitals, steps, capc=capc) as show:
         from fl_he import simulation
 
@@ -90,7 +91,7 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
         metrics = simulation.run(config, folder, tell)
     show_run(metrics, folder)
     typer.echo(f"report: {from_here(folder / REPORT)}")
-    if not capc and (note := difference_note(metrics)):
+    if trains and (note := difference_note(metrics)):
         typer.echo(note)
     return metrics
 

@@ -10,6 +10,7 @@ constraints   the range of one setting, declared with its type; `ConfigError`
 groups        data, simulation, partition, optimizer, privacy and crypto
 capc          CaPC's group
 run           one run: all groups and the settings without a group
+describing    settings of a table of descriptive statistics that cannot go together
 command_line  the words of a setting as shells and Hydra read them, and near names
 rules         settings that cannot go together
 help          text of ``fl-he run --help``, from docstrings, ranges and ``fl_he/conf``

@@ -144,6 +144,34 @@ class InferenceConfig:
     sites: bool = False
 
 
+@dataclass
+class DescribeConfig:
+    """A table of descriptive statistics instead of training.
+
+    Attributes
+    ----------
+    enabled : bool
+        Whether the run makes a table; ``experiment=table1`` sets it.
+    columns : list of str
+        Columns of the table, in its order; empty: all of the schema's terms, or all features.
+    by : str or None
+        ``outcome``, or a column of type category or boolean: a group for each of its levels, with
+        standardised differences if there are two; None: all rows together.
+    bins : int
+        Bins of equal width between the declared bounds of a column of numbers: quartiles are told
+        to their bin. Columns without bounds have no quartiles.
+    grid : list of float
+        Times of Kaplan-Meier curves and of the log-rank test, such as ``"describe.grid=[12,24]"``,
+        of an outcome of family cox. A time counts as the first of the grid that is not earlier.
+    """
+
+    enabled: bool = False
+    columns: list[str] = field(default_factory=list)
+    by: str | None = None
+    bins: Annotated[int, whole(1, 1_000)] = 20
+    grid: list[float] = field(default_factory=list)
+
+
 class Engine(StrEnum):
     """Where the nodes of a simulation run: see :attr:`SimulationConfig.engine`."""
 

@@ -12,6 +12,7 @@ from itertools import chain
 from fl_he.config.capc import CapcConfig
 from fl_he.config.command_line import override
 from fl_he.config.constraints import ConfigError, check_fields
+from fl_he.config.describing import describing
 from fl_he.config.groups import (
     AUTO,
     BUILT_IN,
@@ -53,6 +54,7 @@ def check(config: Config) -> None:
             *of_number,
             _test_set,
             _capc,
+            describing,
             _sealed,
             _data,
             _privacy,

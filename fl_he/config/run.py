@@ -15,6 +15,7 @@ from fl_he.config.groups import (
     ON_DROPOUT,
     CryptoConfig,
     DataConfig,
+    DescribeConfig,
     InferenceConfig,
     OptimizerConfig,
     PartitionConfig,
@@ -78,6 +79,8 @@ class Config:
         The groups of ``fl_he/conf``.
     inference : InferenceConfig
         Intervals and tests of the coefficients.
+    describe : DescribeConfig
+        Descriptive statistics in place of training.
     crypto : CryptoConfig
         Key and packing.
     capc : CapcConfig
@@ -174,6 +177,7 @@ class Config:
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     privacy: PrivacyConfig = field(default_factory=PrivacyConfig)
     inference: InferenceConfig = field(default_factory=InferenceConfig)
+    describe: DescribeConfig = field(default_factory=DescribeConfig)
     crypto: CryptoConfig = field(default_factory=CryptoConfig)
     capc: CapcConfig = field(default_factory=CapcConfig)
     simulation: SimulationConfig = field(default_factory=SimulationConfig)

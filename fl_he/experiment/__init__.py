@@ -22,6 +22,7 @@ helper             a second process, in which comparisons and figures are made
 run                the loop: rounds, events, who is told
 training_run       the checkpoint, the entry of a round, and metrics.json of a training
 open_run           training with totals that the coordinator sees
+table_run          a table of descriptive statistics instead of training
 sealed_run         training over a sealed chain
 flower_log         Flower's own log, kept to warnings
 local_grid         simulated nodes in this process, one after another

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
 from flwr.serverapp import Grid
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.groups import BUILT_IN
+from fl_he.config.groups import BUILT_IN, DescribeConfig
 from fl_he.config.run import ClassWeight, Config, Scaling
 from fl_he.errors import FlHeError, written
 from fl_he.experiment.private_settings import require_private_settings
 from fl_he.experiment.tables import schema_of_tables, whole_table, with_outcome
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
+from fl_he.learning.describing.form import TableForm, table_form
+from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.learning.regression.registry import FAMILIES, family_of
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.labels import family_with_ties
 from fl_he.strategies.grid import PlannedGrid
@@ -89,6 +93,7 @@ def drafted(
         min_contributors=config.min_contributors,
         schema=None if data.schema is None else schema_of_tables(data.schema).digest,
         imputed=() if table.incomplete is None else table.incomplete.names,
+        table=described_form(config, table) if config.describe.enabled else None,
     )
 
 
@@ -148,6 +153,8 @@ def _differences(
         if value not in allowed:
             words = " or ".join(dict.fromkeys(map(_shown, allowed)))
             yield f"{name} must be {words}, got {_shown(value)}"
+    if config.describe.enabled and (words := _other_table(config.describe, plan.table)):
+        yield words
     if config.rounds > plan.most_rounds:
         yield f"rounds must be at most {plan.most_rounds}, got {config.rounds}"
     if config.min_contributors < plan.min_contributors:
@@ -155,6 +162,34 @@ def _differences(
             f"min_contributors must be at least {plan.min_contributors}, got "
             f"{config.min_contributors}"
         )
+
+
+def described_form(config: Config, dataset: Dataset) -> TableForm:
+    """Return the form of the table that a configuration asks for.
+
+    Raises
+    ------
+    ConfigError
+        If the dataset has no such columns.
+    """
+    given = config.describe
+    try:
+        return table_form(dataset, given.columns, given.by or "", given.bins, given.grid)
+    except DataError as error:
+        raise ConfigError(f"describe: {error}") from None
+
+
+def _other_table(given: DescribeConfig, form: TableForm | None) -> str:
+    """Say what a plan has not of the table that a configuration asks for."""
+    if form is None:
+        return "describe.enabled must be false, got true: the plan has no table"
+    columns = [facts.name for facts in form.columns]
+    planned = DescribeConfig(True, columns, form.by or None, form.bins, list(form.times))
+    asked = replace(given, columns=given.columns or columns)
+    names = (field.name for field in fields(planned))
+    other = [name for name in names if getattr(asked, name) != getattr(planned, name)]
+    shown = (f"describe.{name} must be {written(getattr(planned, name))}" for name in other)
+    return "; ".join(shown)
 
 
 def _difference(name: str, value: object, planned: object) -> str:

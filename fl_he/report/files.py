@@ -1,4 +1,4 @@
-"""Files that show runs: report.html and comparison.png; comparison.html of several runs."""
+"""Files that show runs: report.html, comparison.png or a table; comparison.html of several runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,12 @@ from fl_he.report.page.capc_page import capc_page
 from fl_he.report.page.html import render
 from fl_he.report.page.run_page import run_page
 from fl_he.report.page.sweep_page import sweep_page
+from fl_he.report.page.table_page import table_page
 from fl_he.report.plots import write_plot
 from fl_he.report.tables.sweep import SweepRow
+from fl_he.report.tables.table1 import as_csv, as_markdown
 from fl_he.run_files.metrics import Metrics, write_metrics
-from fl_he.run_files.metrics_contract import CAPC
+from fl_he.run_files.metrics_contract import CAPC, TABLE
 
 REPORT = "report.html"
 COMPARISON = "comparison.html"
@@ -65,6 +67,8 @@ def write_run(
 def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     """Write the page of a run and, unless nobody knows what it shows, comparison.png.
 
+    A table of descriptive statistics is written as CSV and as Markdown.
+
     Parameters
     ----------
     folder : Path
@@ -83,7 +87,10 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     FileExistsError
         If there is something else in the place of one of them.
     """
-    if metrics.get("protocol") != CAPC and not metrics["config"].get("sealed"):
+    if metrics.get("protocol") == TABLE:
+        replace_file(folder / "table1.csv", as_csv(metrics).encode())
+        replace_file(folder / "table1.md", as_markdown(metrics).encode())
+    elif metrics.get("protocol") != CAPC and not metrics["config"].get("sealed"):
         write_plot(folder, metrics)
     return write_page(folder, metrics, page)
 
@@ -91,7 +98,7 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
 def write_page(folder: Path, metrics: Metrics, path: Path | None = None) -> Path:
     """Write the page of a run alone; see `draw_run`."""
     path = folder / REPORT if path is None else path
-    make = capc_page if metrics.get("protocol") == CAPC else run_page
+    make = {CAPC: capc_page, TABLE: table_page}.get(metrics.get("protocol", ""), run_page)
     _replace_page(path, make(metrics))
     return path
 

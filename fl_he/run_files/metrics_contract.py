@@ -26,6 +26,8 @@ from fl_he.errors import FlHeError
 VERSION = 1
 #: Value of ``protocol`` in a run of CaPC, whose contract is docs/capc.md's.
 CAPC = "capc"
+#: The same of a run that made a table of descriptive statistics.
+TABLE = "table1"
 
 #: Quality of one model on the test set.
 FIGURES = ("accuracy", "balanced_accuracy", "roc_auc", "log_loss")
@@ -279,6 +281,42 @@ _VOTING = _kind(
 )
 
 
+_SUMMARY = {
+    **_numbers("present", "missing"),
+    **_figures("mean", "sd"),
+    **{"quartiles": [[Number]], "counts": [Number]},
+}
+_CURVE = {
+    **{"at_risk": [Number], "events": [Number], "survival": [Number]},
+    **{"standard_error": [Number | None], "median": Number | None},
+}
+_DESCRIBED = {
+    **_numbers("rows", "min_cell"),
+    **{"by": str, "groups": [str], "sizes": [Number], "withheld": dict[str, str]},
+    "variables": [
+        {
+            **{"name": str, "unit": str, "kind": str, "levels": [[str]]},
+            **{"summaries": [_SUMMARY], "difference": Number | None, "withheld": str},
+        }
+    ],
+    "survival": optional(
+        _kind({"times": [Number], "curves": [_CURVE], "log_rank": optional(_kind(_TEST))})
+    ),
+}
+_TABLE = _kind(
+    {
+        **{"simulated": bool, "hospitals": Number, "skipped": [str], "table": _DESCRIBED},
+        "crypto": {
+            **{"scheme": str, "key_fingerprint": str},
+            **_numbers("key_bits", "ciphertexts_per_update", "bytes_per_update"),
+            **_numbers("ticket_bytes_per_update", "masked_set"),
+        },
+        **_numbers("bytes_sent", "seconds"),
+    }
+)
+_OF_PROTOCOL = {CAPC: _VOTING, TABLE: _TABLE}
+
+
 def _inside(value: object) -> Iterable[object]:
     if isinstance(value, Mapping):
         return value.values()
@@ -305,4 +343,6 @@ def check_metrics(metrics: object) -> None:
     if level:
         raise at.wrong(f"be nested at most {_MOST_DEEP} deep")
     top: Mapping[str, Any] = _RUN.read(metrics, at)
-    (_VOTING if top.get("protocol") == CAPC else _TRAINING).read(top, at)
+    protocol = top.get("protocol")
+    kind = _OF_PROTOCOL.get(protocol) if isinstance(protocol, str) else None
+    (kind or _TRAINING).read(top, at)

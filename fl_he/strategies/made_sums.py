@@ -12,6 +12,7 @@ from flwr.app import Message, RecordDict
 from flwr.common.logger import log
 
 from fl_he.crypto.tickets.ticketed_sum import scheme_and_tickets
+from fl_he.learning.describing.statistics import Table
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.opened_sum import (
     MisfitError,
@@ -20,6 +21,7 @@ from fl_he.strategies.opened_sum import (
     UnopenedSum,
     open_figures,
     open_sum,
+    open_table,
     require_permission,
 )
 from fl_he.strategies.roster import Roster
@@ -27,6 +29,7 @@ from fl_he.strategies.total_chain import TotalChain
 from fl_he.strategies.update_sum import FOLD, UpdateSum, segments_of
 from fl_he.wire.encrypted_sum import EncryptionRequest, Purpose
 from fl_he.wire.selection import Selection
+from fl_he.wire.table import TableRequest
 from fl_he.wire.training_messages import MODEL_LINKS
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -62,7 +65,9 @@ class AskedMessages:
 
     @property
     def beside(self) -> RecordDict | None:
-        """What company X is told beside the sum, where it computes the model."""
+        """What company X is told beside the sum: the last total, or the form of a table."""
+        if self.purpose == "table":
+            return TableRequest.from_content(self.messages[0].content).to_content()
         return None if self.chain is None else self.chain.for_company_x(self.roster.session)
 
 
@@ -126,6 +131,12 @@ class MadeSums:
         )
         self._note(total)
         return figures
+
+    def table(self, asked: AskedMessages) -> Table:
+        """Return what company X says of the cells of a table; raises as `mean`."""
+        total, table = self._opened(asked, lambda due: open_table(due, asked.roster, asked.beside))
+        self._note(total)
+        return table
 
     def _note(self, total: OpenedSum, remarks: Sequence[str] = ()) -> None:
         """Keep the sum and tell of it; the same remark is told once."""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fl_he.crypto.encoding.fields import Form, Kind, Number, Whole, form_of, kind_of, within
 from fl_he.crypto.tickets.ticketed_sum import scheme_and_tickets, vector_bytes
+from fl_he.learning.describing.statistics import Table
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.dropouts import ResumableError
 from fl_he.strategies.roster import Roster
@@ -28,6 +29,7 @@ from fl_he.wire.encrypted_sum import (
 )
 from fl_he.wire.permission import PERMIT, PermitRequest
 from fl_he.wire.records import KEPT, ProtocolError
+from fl_he.wire.table import TableReply
 from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLayout
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
@@ -278,6 +280,17 @@ def open_figures(
     answer = FiguresReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
+
+
+def open_table(
+    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+) -> tuple[OpenedSum, Table]:
+    """Have company X open the cells of a table by its form; raises as `open_sum`."""
+    start = perf_counter()
+    content, size = _asked(unopened, roster, beside or RecordDict())
+    answer = TableReply.from_content(content)
+    cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
+    return _done(unopened, cost, answer.table.rows, {}), answer.table
 
 
 def require_permission(

@@ -21,8 +21,9 @@ from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sites import sites_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
+from fl_he.report.tables.table1 import table1
 from fl_he.run_files.convergence import warnings
-from fl_he.run_files.metrics_contract import CAPC
+from fl_he.run_files.metrics_contract import CAPC, TABLE
 
 
 def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
@@ -31,6 +32,10 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
         _print(answers_table(metrics))
         if metrics["steps"]:  # none without encryption
             _print(steps_table(metrics))
+        typer.echo(f"run folder: {from_here(folder)}")
+        return
+    if metrics.get("protocol") == TABLE:
+        _print(table1(metrics))
         typer.echo(f"run folder: {from_here(folder)}")
         return
     tables = [

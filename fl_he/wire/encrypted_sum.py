@@ -43,6 +43,8 @@ SEPARATION = "train.separation"
 SITES = "train.sites"
 #: Counts on held-out data.
 FIGURES = "evaluate.figures"
+#: Counts and sums of all rows, for a table of descriptive statistics.
+TABLE = "evaluate.table"
 DESCRIBE = "query.describe"
 DECRYPT = "query.decrypt"
 END = "query.end"
@@ -60,9 +62,9 @@ PLAIN_STYPE = "fl-he.plain"
 
 #: What is summed up: updates; metrics of a model; what is to be known before the first model;
 #: counts on held-out data; derivatives of Firth's penalty; derivatives on profile likelihoods;
-#: counts of examples on the sides of a model; differences between the hospitals.
+#: counts of examples on the sides of a model; differences between the hospitals; cells of a table.
 Purpose = Literal[
-    "train", "evaluate", "prepare", "figures", "firth", "profile", "separation", "sites"
+    "train", "evaluate", "prepare", "figures", "firth", "profile", "separation", "sites", "table"
 ]
 #: Purposes of sums that company X opens and does not give out, by the action that hospitals answer.
 #: The constant in such replies is -1, and 1 in all others: a sum passes for no other kind.
@@ -70,6 +72,7 @@ RESTRICTED: Mapping[str, Purpose] = {
     FIGURES: "figures",
     SEPARATION: "separation",
     SITES: "sites",
+    TABLE: "table",
 }
 
 _SUM_RECORD = "fl-he.sum"

@@ -8,12 +8,12 @@ from hashlib import sha256
 from flwr.app import MessageType, RecordDict
 
 from fl_he.crypto.encoding.canonical import encode_fields
-from fl_he.wire.encrypted_sum import Purpose
+from fl_he.wire.encrypted_sum import TABLE, Purpose
 from fl_he.wire.training_messages import PURPOSES
 from fl_he.wire.update_layout import UpdateLayout
 
 #: Purposes of sums, by the action that hospitals answer.
-SUMMED: Mapping[str, Purpose] = {MessageType.EVALUATE: "evaluate", **PURPOSES}
+SUMMED: Mapping[str, Purpose] = {MessageType.EVALUATE: "evaluate", TABLE: "table", **PURPOSES}
 
 
 def purpose_of(action: str) -> Purpose:

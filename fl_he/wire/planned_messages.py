@@ -21,6 +21,7 @@ from fl_he.wire.encrypted_sum import (
     DECRYPT,
     FINISH,
     SERVER_ROUND,
+    TABLE,
     DecryptRequest,
     EncryptionRequest,
 )
@@ -30,6 +31,7 @@ from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPe
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenNews, OpenRequest, is_sealed
 from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
+from fl_he.wire.table import TableRequest
 
 #: Questions to company X that name a sum.
 TO_COMPANY_X = (DECRYPT, OPEN, PERMIT, PERMIT_SEALED)
@@ -110,6 +112,8 @@ def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
     """
     choice = Choice.from_content(content)
     _check_choice(plan, choice)
+    if TableRequest.is_in(content):
+        return _asked_of_table(plan, action, content)
     if action not in (*TO_COMPANY_X, FINISH, *SUMMED):
         raise ProtocolError(f"the study plan must know what is computed, got {action!r:.40}")
     if not (is_sealed(action, content) or OpenNews.is_in(content)):
@@ -130,6 +134,24 @@ def check(plan: StudyPlan, action: str, content: RecordDict) -> Asked | None:
             f"the study plan has at most {last} rounds of {asked.purpose}, got round {asked.round}"
         )
     return asked
+
+
+def _asked_of_table(plan: StudyPlan, action: str, content: RecordDict) -> Asked:
+    """Return what a message with the form of a table asks for; refuse another form or sum."""
+    if action not in (TABLE, DECRYPT, PERMIT):
+        raise ProtocolError(f"the form of a table must come with its cells, got {action!r:.40}")
+    form = TableRequest.from_content(content).form
+    if plan.table is None:
+        raise ProtocolError("the study plan has no table of descriptive statistics")
+    if form != plan.table:
+        raise ProtocolError("the form of a table must be the study plan's, and it is another")
+    session, purpose, number = _sum(action, content)
+    if (purpose, number) != ("table", 1):
+        raise ProtocolError(
+            f"the study plan has one table in a session, got {purpose} {number} with its form"
+        )
+    terms = sha256(repr(form).encode()).hexdigest()
+    return Asked(Choice.from_content(content).plan, session, purpose, number, terms)
 
 
 def _check_choice(plan: StudyPlan, choice: Choice) -> None:

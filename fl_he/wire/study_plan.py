@@ -31,6 +31,7 @@ from fl_he.crypto.encoding.fields import (
     optional,
 )
 from fl_he.crypto.encoding.strict_json import Document, Documented
+from fl_he.learning.describing.form import TableForm
 from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.evaluation import BINS
@@ -39,6 +40,7 @@ from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
+from fl_he.wire.table import table_words
 
 #: What nodes count sums by. In a sealed chain the totals say what is summed up next.
 Counted = Literal[Purpose, "sealed"]
@@ -143,6 +145,8 @@ class StudyPlan(Documented):
         Whether each hospital has its own intercept.
     sites : bool
         Whether hospitals may be compared.
+    table : TableForm or None
+        The table of descriptive statistics that may be made, once in a session.
 
     Raises
     ------
@@ -173,6 +177,7 @@ class StudyPlan(Documented):
     imputed: Annotated[tuple[_Name, ...], left_out(kind_of(tuple[_Name, ...]), ())] = ()
     site_intercepts: Annotated[bool, left_out(kind_of(bool), False)] = False
     sites: Annotated[bool, left_out(kind_of(bool), False)] = False
+    table: Annotated[TableForm | None, left_out(optional(kind_of(TableForm)), None)] = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -232,6 +237,7 @@ class StudyPlan(Documented):
             "profile": self.profile * self.most_rounds,
             "separation": int(unpenalised),
             "sites": int(self.sites),
+            "table": int(self.table is not None),
         }[purpose]
 
     @property
@@ -361,11 +367,12 @@ def _check_privacy(plan: StudyPlan) -> None:
     if terms is None:
         return
     second = [name for name in plan.optimizers if name not in WITH_RATE]
-    if second or plan.class_weights != "none" or plan.bins or plan.profile or plan.imputed:
+    others = (plan.bins, plan.profile, plan.imputed, plan.table)
+    if second or plan.class_weights != "none" or any(others):
         raise ProtocolError(
             "a study plan with privacy must have class_weights none, bins 0, profile false, no "
-            f"imputed columns and no optimizers but {' and '.join(WITH_RATE)}: nothing else is in "
-            "the budget"
+            f"imputed columns, no table and no optimizers but {' and '.join(WITH_RATE)}: nothing "
+            "else is in the budget"
         )
     if (terms.rounds, terms.contributors) != (plan.most_rounds, plan.min_contributors):
         raise ProtocolError(
@@ -431,6 +438,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         *(["comparison of the hospitals: yes"] if plan.sites else []),
         f"optimizer: {_listed(plan.optimizers)}{rates}{stop}",
         f"evaluation: {f'{plan.bins} bins' if plan.bins else 'none'}",
+        *([] if plan.table is None else table_words(plan.table)),
         "differential privacy: "
         + (
             "none"

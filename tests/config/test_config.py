@@ -40,6 +40,11 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "inference.groups": [],
     "inference.profile": [],
     "inference.sites": False,
+    "describe.enabled": False,
+    "describe.columns": [],
+    "describe.by": None,
+    "describe.bins": 20,
+    "describe.grid": [],
     "partition.scheme": "even",
     "partition.alpha": 1.0,
     "partition.column": None,
@@ -160,9 +165,16 @@ def test_experiments_compose(name: str) -> None:
     config = compose("config", f"experiment={name} rounds=7")
     assert config.rounds == 7, "the command line goes first"
     assert config.capc.enabled is name.startswith("capc_")
+    assert config.describe.enabled is (name == "table1")
     if not config.capc.enabled:
         assert (None if name in ("private", "original", "inference", "firth") else 1.0) == config.C
-        names = {"optimizers": "auto", "digits": "lbfgs", "private": "auto", "original": "gd"}
+        names = {
+            "optimizers": "auto",
+            "table1": "auto",
+            "digits": "lbfgs",
+            "private": "auto",
+            "original": "gd",
+        }
         assert config.optimizer.name == names.get(name, "newton")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from fl_he import client_app, server_app
 from fl_he.capc import plain as capc_plain
 from fl_he.config.capc import Backend
 from fl_he.config.composition import compose
+from fl_he.learning.describing.survival import Curve
 from fl_he.run_files.metrics import read_metrics
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -119,3 +121,20 @@ def test_a_run_of_capc_has_all_members_that_the_docs_name(tmp_path: Path, backen
         assert listed(named["querying"].split("in a simulation", 1)[1]) == set(entry)
     for entry in metrics["steps"]:
         assert listed(named["steps"]) == set(entry)
+
+
+def test_a_table_has_all_members_that_the_docs_name(tmp_path: Path) -> None:
+    metrics = simulated(tmp_path, "experiment=table1", "data=breast_cancer", "describe.by=outcome")
+    named = documented("table1.md", "What a table leaves behind")
+    shared = {"version", "fl_he", "software", "ended", "simulated", "config"}
+    assert set(metrics) == {*named, *shared}
+    assert set(metrics["table"]) == words(named["table"])
+    assert set(metrics["crypto"]) == words(named["crypto"])
+    page = (DOCS / "table1.md").read_text()
+    (variable,) = re.findall(r"`variables` is `\{(.*?)\}`", page, flags=re.DOTALL)
+    (summary,) = re.findall(r"`summaries` are `\{(.*?)\}`", page, flags=re.DOTALL)
+    (curve,) = re.findall(r"`curves`: `\{(.*?)\}`", page, flags=re.DOTALL)
+    first = metrics["table"]["variables"][0]
+    assert set(first) == set(re.findall(r"\w+", variable))
+    assert set(first["summaries"][0]) == set(re.findall(r"\w+", summary))
+    assert {field.name for field in fields(Curve)} == set(re.findall(r"\w+", curve))

@@ -26,6 +26,7 @@ from fl_he.wire.permission import PERMIT_SEALED
 from fl_he.wire.planned_messages import is_planned
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.sealed_messages import JOIN, OPEN, RESEAL, SESSION, OpenNews, is_sealed
+from fl_he.wire.table import TableRequest
 
 _Handler = Callable[[Message, Node, Enrolment, Answer], Message]
 
@@ -116,6 +117,8 @@ class SealedChain:
             return answer(message, node)
         if OpenNews.is_in(message.content):
             return self._open(message, node, answer)
+        if TableRequest.is_in(message.content):
+            return answer(message, node)
         if node.enrolment is not None and is_planned(action):
             raise ProtocolError(
                 "a message to a node with a manifest must bring totals and no model: hospitals and "

@@ -9,6 +9,7 @@ coefficients  the model by the names of its features
 rounds        curves round by round, skipped hospitals, and how long nodes took to answer
 run_page      the page of a training run
 capc_page     the page of a run of CaPC
+table_page    the page of a table of descriptive statistics
 sweep_page    the page that compares several runs
 html          the template
 """

@@ -11,6 +11,7 @@ coefficients  estimates with standard errors and odds ratios
 diagnostics   constant and aliased columns, separated classes, identifiers
 cost          seconds and bytes of the encrypted sums, and of the run around them
 privacy       the promise to patients, point by point
+table1        descriptive statistics, for the terminal and as CSV and Markdown
 capc          answers to querying parties, and the cost of each step
 sweep         several runs: settings that differ, and results
 """

@@ -1,0 +1,69 @@
+"""The page of a run that made a table of descriptive statistics."""
+
+from __future__ import annotations
+
+from fl_he.report.blocks import Facts, Note, Page, Points, Row, Section, Sheet
+from fl_he.report.figures import count, data_name, encryption, seconds
+from fl_he.report.page.run_page import configuration, versions
+from fl_he.report.tables.table1 import headings, notes, rows
+from fl_he.run_files.metrics import Metrics
+
+_SIMULATION = (
+    "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
+    "nobody: the table says what each would learn on machines of its own."
+)
+
+
+def table_page(metrics: Metrics) -> Page:
+    """Return the page of a table of descriptive statistics."""
+    config, table = metrics["config"], metrics["table"]
+    return Page(
+        title=f"Table 1 of {data_name(config)}, {count(metrics['hospitals'])} hospitals",
+        subtitle=f"Descriptive statistics from one encrypted sum, {encryption(metrics)}",
+        tiles={"rows": count(table["rows"]), "hospitals": count(metrics["hospitals"])},
+        notes=[Note(_SIMULATION, warning=True)] if metrics["simulated"] else [],
+        sections=[
+            _table(metrics),
+            _visibility(metrics),
+            _cost(metrics),
+            configuration(metrics, without=("capc.",)),
+            versions(metrics),
+        ],
+    )
+
+
+def _table(metrics: Metrics) -> Section:
+    name, *others = headings(metrics)
+    cells = [Row(row) for row in rows(metrics)]
+    sheet = Sheet("Descriptive statistics", (name, *others), cells)
+    return Section("Table 1", [sheet, Points(notes(metrics))])
+
+
+def _visibility(metrics: Metrics) -> Section:
+    cell = metrics["table"]["min_cell"]
+    known = (
+        ("that hospital", "yes", "through the table", "yes"),
+        ("another hospital", "no", "through the table", "if it is told"),
+        ("coordinator", "no: ciphertexts only", "no", "yes"),
+        ("company X", "no, unless it colludes", "yes", "yes"),
+    )
+    columns = ("", "one hospital's counts", "counts of all hospitals", "the table")
+    sheet = Sheet("By role", columns, [Row(row) for row in known], text=True)
+    note = (
+        f"No count of 1 to {cell - 1} rows can be solved for from the table: company X merges or "
+        "withholds cells by its own min-cell. Means and deviations are exact. A column of numbers "
+        "with few different values, without bounds, can tell how often each occurs: declare it a "
+        "category, or its bounds with type integer."
+    )
+    return Section("Who could see what", [sheet, Note(note)])
+
+
+def _cost(metrics: Metrics) -> Section:
+    crypto = metrics["crypto"]
+    facts = {
+        "seconds in all": seconds(metrics["seconds"]),
+        "bytes sent": count(metrics["bytes_sent"]),
+        "bytes in one update": count(crypto["bytes_per_update"]),
+        "ciphertexts in one update": count(crypto["ciphertexts_per_update"]),
+    }
+    return Section("Cost of the encryption", [Facts(facts)])

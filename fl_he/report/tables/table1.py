@@ -1,0 +1,172 @@
+"""A table of descriptive statistics: on the terminal, as CSV and as Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from fl_he.report.figures import UNKNOWN, count, decimal, fixed, p_value, places
+from fl_he.run_files.metrics import Metrics
+
+WITHHELD = "withheld"
+_ALL = "all rows"
+_TWO_GROUPS = 2
+#: Digits of shares of survival, and of standardised differences.
+_DIGITS = 3
+
+
+def headings(metrics: Metrics) -> tuple[str, ...]:
+    """Return the headings of the columns: names, all rows, and groups."""
+    table = metrics["table"]
+    sizes = zip(table["groups"], table["sizes"], strict=True)
+    groups = [f"{name} (n={count(size)})" for name, size in sizes]
+    difference = ["std. difference"] if len(groups) == _TWO_GROUPS else []
+    return (
+        f"by {table['by']}" if groups else "",
+        f"{_ALL} (n={count(table['rows'])})",
+        *groups,
+        *difference,
+    )
+
+
+def rows(metrics: Metrics) -> list[tuple[str, ...]]:
+    """Return the cells of the rows, as many in each as there are headings."""
+    table, width = metrics["table"], len(headings(metrics))
+    found = list[Sequence[str]]()
+    for variable in table["variables"]:
+        found += _of_variable(variable, 1 + len(table["groups"]))
+    if table["survival"] is not None:
+        found += _of_survival(table["survival"], 1 + len(table["groups"]))
+    return [(*row, *[""] * (width - len(row))) for row in found]
+
+
+def notes(metrics: Metrics) -> list[str]:
+    """Return what is merged or withheld, and why, and how the figures are to be read."""
+    table, found = metrics["table"], list[str]()
+    for name, reason in table["withheld"].items():
+        found.append(f"{name} withheld: {reason}")
+    for variable in table["variables"]:
+        if variable["withheld"]:
+            found.append(f"{variable['name']}: {variable['withheld']}")
+    if any(one["quartiles"] for each in table["variables"] for one in each["summaries"]):
+        found.append("quartiles are told to their bin; narrower bins: describe.bins")
+    if (curves := table["survival"]) is not None and (test := curves["log_rank"]) is not None:
+        found.append(
+            f"log-rank test: chi2 {test['chi2']:.3f} with {test['df']} degrees of freedom, "
+            f"p {p_value(test['p_value'])}"
+        )
+    return found
+
+
+def _of_variable(variable: Mapping[str, Any], columns: int) -> Iterator[Sequence[str]]:
+    summaries, unit = variable["summaries"], f" ({variable['unit']})" * bool(variable["unit"])
+    name = f"{variable['name']}{unit}"
+
+    def row(label: str, cells: Sequence[str]) -> tuple[str, ...]:
+        return (label, *cells, *[WITHHELD] * (columns - len(cells)))
+
+    if not summaries:
+        yield row(name, ())
+        return
+    if variable["kind"] == "number":
+        difference = _difference(variable, columns)
+        known = [one["sd"] for one in summaries if one["sd"]]
+        digits = places(known[:1], 1, 6)
+        cells = [
+            _mean(one, digits, exact=bool(known) or one["mean"] is not None) for one in summaries
+        ]
+        yield (*row(f"{name}, mean (SD)", cells), *difference)
+        if summaries[0]["quartiles"]:
+            yield row(f"{name}, median [Q1, Q3] within", [_quartiles(one) for one in summaries])
+    else:
+        yield (f"{name}, n (%)", *[""] * columns, *_difference(variable, columns))
+        for place, level in enumerate(variable["levels"]):
+            cells = [_share(one["counts"][place], one["present"]) for one in summaries]
+            yield row(f"  {' or '.join(level)}", cells)
+    if any(one["missing"] for one in summaries):
+        cells = [_share(one["missing"], one["missing"] + one["present"]) for one in summaries]
+        yield row("  missing, n (%)", cells)
+
+
+def _difference(variable: Mapping[str, Any], columns: int) -> tuple[str, ...]:
+    if columns != 1 + _TWO_GROUPS:
+        return ()
+    value = variable["difference"]
+    return (UNKNOWN if value is None else decimal(value, _DIGITS),)
+
+
+def _mean(summary: Mapping[str, Any], digits: int, *, exact: bool) -> str:
+    if not exact:
+        return WITHHELD if summary["present"] else UNKNOWN
+    return f"{fixed(summary['mean'], digits)} ({fixed(summary['sd'], digits)})"
+
+
+def _quartiles(summary: Mapping[str, Any]) -> str:
+    if not summary["quartiles"]:
+        return UNKNOWN
+    first, median, third = (
+        f"{low:.4g}" if low == high else f"{low:.4g} to {high:.4g}"
+        for low, high in summary["quartiles"]
+    )
+    return f"{median} [{first}, {third}]"
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{count(part)} ({100.0 * part / whole:.1f})" if whole else count(part)
+
+
+def _of_survival(survival: Mapping[str, Any], columns: int) -> Iterator[Sequence[str]]:
+    curves = survival["curves"]
+
+    def row(label: str, cells: Sequence[str]) -> tuple[str, ...]:
+        return (label, *cells, *[WITHHELD] * (columns - len(cells)))
+
+    medians = [one["median"] for one in curves]
+    yield row("median time", ["not reached" if one is None else f"{one:g}" for one in medians])
+    yield ("survival (SE), at risk", *[""] * columns)
+    for place, time in enumerate(survival["times"]):
+        cells = [
+            f"{decimal(one['survival'][place], _DIGITS)} "
+            f"({decimal(one['standard_error'][place], _DIGITS)}), {count(one['at_risk'][place])}"
+            for one in curves
+        ]
+        yield row(f"  at {time:g}", cells)
+
+
+def table1(metrics: Metrics) -> Table:
+    """Return the table for the terminal."""
+    table = Table(title="Table 1", caption=Text("\n".join(notes(metrics))))
+    name, *others = headings(metrics)
+    table.add_column(Text(name), overflow="fold")
+    for heading in others:
+        table.add_column(Text(heading.replace(" (n=", "\n(n=")), justify="right", overflow="fold")
+    for row in rows(metrics):
+        table.add_row(*map(Text, row))
+    return table
+
+
+def as_csv(metrics: Metrics) -> str:
+    """Return the table as CSV; its notes are in the last rows."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([headings(metrics), *rows(metrics), *([note] for note in notes(metrics))])
+    return text.getvalue()
+
+
+def as_markdown(metrics: Metrics) -> str:
+    """Return the table as Markdown, with its notes below."""
+    heads = headings(metrics)
+    lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *rows(metrics)]
+    table = ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
+    return "\n".join([*table, "", *(f"- {_escaped(note)}" for note in notes(metrics))]) + "\n"
+
+
+def _escaped(cell: str) -> str:
+    """Return a cell in which nothing is markup, with blanks before it kept."""
+    text = "".join(f"\\{sign}" if sign in "\\`*_{}<>[]#|" else sign for sign in cell.lstrip(" "))
+    return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + " ".join(text.splitlines())

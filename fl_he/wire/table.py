@@ -1,0 +1,70 @@
+"""Messages of a table of descriptive statistics: its form, and what company X gives out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar
+
+from flwr.app import RecordDict
+
+from fl_he.crypto.encoding.fields import Kind, Place, form_of, kind_of
+from fl_he.crypto.encoding.strict_json import Document
+from fl_he.learning.describing.form import TableForm
+from fl_he.learning.describing.statistics import Table
+from fl_he.wire.records import SPARSE, Message, ProtocolError, Seconds, refused_as
+
+_TEXT = kind_of(str)
+_FORM = Document("the form of a table", form_of(TableForm).members, 1 << 22, ProtocolError)
+_TABLE = Document("a table", form_of(Table).members, 1 << 24, ProtocolError)
+
+
+def _read_form(text: object, at: Place) -> TableForm:
+    with refused_as("the form of a table:"):
+        return _FORM.loads(_TEXT.read(text, at), TableForm)
+
+
+def _read_table(text: object, at: Place) -> Table:
+    return _TABLE.loads(_TEXT.read(text, at), Table)
+
+
+@dataclass(frozen=True, slots=True)
+class TableRequest(Message):
+    """Form of a table, as hospitals and company X are told it.
+
+    Attributes
+    ----------
+    form : TableForm
+    """
+
+    form: Annotated[TableForm, Kind(_read_form, _FORM.dumps)]
+    HOME: ClassVar[str] = "fl-he.table"
+
+    @classmethod
+    def is_in(cls, content: RecordDict) -> bool:
+        """Tell whether a message is of a table."""
+        return cls.HOME in content
+
+
+@dataclass(frozen=True, slots=True)
+class TableReply(Message):
+    """Table without small counts, as company X gives it out for the purpose ``table``."""
+
+    table: Annotated[Table, Kind(_read_table, _TABLE.dumps)] = field(repr=False)
+    decrypt_seconds: Annotated[Seconds, SPARSE] = 0.0
+
+
+def table_words(form: TableForm) -> list[str]:
+    """Return lines that say what a table is of."""
+    columns = form.columns
+    numbers = [repr(facts.name) for facts in columns if not facts.levels]
+    categories = [
+        f"{facts.name!r} ({', '.join(facts.levels)})" for facts in columns if facts.levels
+    ]
+    by = f" by {form.by!r} ({', '.join(form.groups)})" if form.by else ""
+    lines = {
+        f"table of descriptive statistics{by}": [f"{form.bins} bins"],
+        "its numbers": numbers,
+        "its categories": categories,
+        "its times": [f"{time:g}" for time in form.times],
+    }
+    return [f"{what}: {', '.join(names)}" for what, names in lines.items() if names]

@@ -1,0 +1,231 @@
+"""Tables of three hospitals by an encrypted sum, against polars and statsmodels on pooled rows."""
+
+from __future__ import annotations
+
+import csv
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+from command_line import fl_he
+from described_patients import STAGES, settings, write_patients
+from experiments import experiment
+from flwr.app import RecordDict
+from flwr.serverapp.strategy import FedAvg
+from local_grid import LocalGrid, simulated_nodes
+from statsmodels.duration.survfunc import SurvfuncRight, survdiff
+
+from fl_he import client_app, simulation
+from fl_he.config.constraints import ConfigError
+from fl_he.experiment.data import simulated_data
+from fl_he.learning.describing.form import table_form
+from fl_he.run_files.metrics import read_metrics
+from fl_he.strategies.encrypted_sum import EncryptedSum
+from fl_he.strategies.opened_sum import MisfitError, UnopenedSum
+from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.table import TableReply, TableRequest
+
+TABLE1 = ("experiment=table1", "simulation.engine=local")
+
+
+def run(folder: Path, *more: str) -> dict[str, Any]:
+    config = experiment(*settings(folder), *TABLE1, *more, folder=folder / "run")
+    return simulation.run(config, folder / "run")
+
+
+def variables(metrics: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {one["name"]: one for one in metrics["table"]["variables"]}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("table1")
+
+
+@pytest.fixture(scope="module")
+def whole(folder: Path) -> pl.DataFrame:
+    tables = write_patients(folder)
+    return pl.concat(tables).with_columns(pl.col("stage").replace({"": None}))
+
+
+@pytest.fixture(scope="module")
+def metrics(folder: Path, whole: pl.DataFrame) -> dict[str, Any]:
+    return run(folder, "describe.by=outcome", "describe.bins=60")
+
+
+def test_figures_are_those_of_the_pooled_rows(metrics: dict[str, Any], whole: pl.DataFrame) -> None:
+    table, found = metrics["table"], variables(metrics)
+    groups = [whole, *(whole.filter(pl.col("died") == label) for label in ("no", "yes"))]
+    assert (table["rows"], table["groups"]) == (len(whole), ["not yes", "yes"])
+    assert table["sizes"] == [len(one) for one in groups[1:]]
+    assert (metrics["hospitals"], table["min_cell"]) == (3, 5)
+    for name in ("age", "crp", "offset", "nyha"):
+        for summary, own in zip(found[name]["summaries"], groups, strict=True):
+            cells = own[name].drop_nulls()
+            assert summary["present"] == len(cells)
+            assert summary["missing"] == own[name].null_count()
+            assert summary["mean"] == pytest.approx(cells.mean(), rel=1e-9)
+            assert summary["sd"] == pytest.approx(cells.std(), rel=1e-9)
+    for name, levels in (("sex", ("F", "M")), ("smoker", ("no", "yes")), ("stage", STAGES)):
+        assert found[name]["levels"] == [[level] for level in levels]
+        for summary, own in zip(found[name]["summaries"], groups, strict=True):
+            assert summary["counts"] == [(own[name] == level).sum() for level in levels]
+            assert summary["missing"] == own[name].null_count()
+    for summary, own in zip(found["age"]["summaries"], groups, strict=True):
+        exact = np.quantile(own["age"].to_numpy(), (0.25, 0.5, 0.75), method="inverted_cdf")
+        for (low, high), value in zip(summary["quartiles"], exact, strict=True):
+            assert low < value <= high
+    assert found["crp"]["summaries"][0]["quartiles"] == []
+    assert found["sex"]["difference"] == pytest.approx(_difference(groups[1:], "sex", "F"))
+
+
+def _difference(groups: list[pl.DataFrame], name: str, level: str) -> float:
+    first, second = ((one[name] == level).to_numpy().mean() for one in groups)
+    spread = (first * (1 - first) + second * (1 - second)) / 2
+    return float(abs(first - second) / np.sqrt(spread))
+
+
+def test_the_table_is_written_and_shown(folder: Path, metrics: dict[str, Any]) -> None:
+    written = folder / "run"
+    assert read_metrics(written) == metrics
+    names = {path.name for path in written.iterdir()}
+    assert {"metrics.json", "table1.csv", "table1.md", "report.html"} <= names
+    rows = list(csv.reader((written / "table1.csv").read_text().splitlines()))
+    sizes = metrics["table"]["sizes"]
+    heads = ["by outcome", "all rows (n=480)", f"not yes (n={sizes[0]})", f"yes (n={sizes[1]})"]
+    assert rows[0] == [*heads, "std. difference"]
+    by_name = {row[0]: row[1:] for row in rows}
+    age = variables(metrics)["age"]["summaries"][0]
+    assert by_name["age (years), mean (SD)"][0] == f"{age['mean']:.1f} ({age['sd']:.1f})"
+    count = variables(metrics)["sex"]["summaries"][0]["counts"][0]
+    assert by_name["  F"][0] == f"{count} ({100 * count / 480:.1f})"
+    markdown = (written / "table1.md").read_text()
+    assert f"| &nbsp;&nbsp;F | {count} ({100 * count / 480:.1f})" in markdown
+    code, printed, errors = fl_he(folder, "report", "run")
+    assert (code, errors) == (0, "")
+    assert "mean (SD)" in printed
+    assert "quartiles are told to their bin" in printed
+    page = (written / "report.html").read_text()
+    assert "<h2" in page
+    assert "Who could see what" in page
+    assert "age (years), mean (SD)" in page
+    assert "quartiles are told to their bin" in page
+
+
+def test_nothing_smaller_than_the_cell_leaves(folder: Path, whole: pl.DataFrame) -> None:
+    rare = folder / "rare"
+    rare.mkdir()
+    tables = write_patients(rare)
+    tables[0] = tables[0].with_columns(
+        pl.when(pl.int_range(pl.len()) < 3).then(pl.lit("IV")).otherwise("stage").alias("stage")
+    )
+    tables[0].write_csv(rare / "site1.csv")
+    found = variables(run(rare, "describe.columns=[stage,age]"))
+    assert [*found] == ["stage", "age"]
+    assert found["stage"]["levels"] == [["I"], ["II"], ["III", "IV"]]
+    assert "levels are merged" in found["stage"]["withheld"]
+
+
+def test_curves_and_the_log_rank_test_are_statsmodels(tmp_path: Path) -> None:
+    whole = pl.concat(write_patients(tmp_path, "cox"))
+    grid = np.array([3.0, 6.0, 12.0, 24.0, 60.0])
+    times = f"describe.grid=[{','.join(map(str, grid))}]"
+    metrics = run(tmp_path, "describe.by=sex", "describe.columns=[age]", times)
+    survival = metrics["table"]["survival"]
+    assert survival["times"] == grid.tolist()
+    months, event = whole["months"].to_numpy(), whole["event"].to_numpy()
+    rounded, sex = grid[np.searchsorted(grid, months)], whole["sex"].to_numpy()
+    for curve, group in zip(survival["curves"], (None, "F", "M"), strict=True):
+        own = sex == group if group else np.ones(len(sex), bool)
+        theirs = SurvfuncRight(rounded[own], event[own])
+        assert curve["survival"] == pytest.approx(theirs.surv_prob, abs=1e-9)
+        assert curve["standard_error"] == pytest.approx(theirs.surv_prob_se, abs=1e-9)
+        assert curve["median"] == theirs.quantile(0.5)
+    chi2, p = survdiff(rounded, event, sex)
+    test = survival["log_rank"]
+    assert (test["chi2"], test["p_value"]) == pytest.approx((chi2, p), rel=1e-9)
+    csv_text = (tmp_path / "run" / "table1.csv").read_text()
+    assert f"log-rank test: chi2 {chi2:.3f} with 1 degrees of freedom" in csv_text
+
+
+@pytest.mark.parametrize(
+    ("setting", "words"),
+    [
+        ("describe.by=age", "by a column of type category or boolean"),
+        ("describe.columns=[weight]", "columns of a table must be among"),
+        ("describe.grid=[12]", "must be of an outcome of family cox"),
+        ("describe.grid=[12,6]", "describe.grid must be times above 0 that ascend"),
+        ("test_size=0.2", "test_size must be 0 with describe.enabled=true"),
+        ("describe.enabled=false describe.by=sex", "describe.by must come with"),
+        ("evaluate=true", "must be"),
+        ("describe.columns=[age,age]", "no column twice"),
+    ],
+)
+def test_what_a_table_has_not_is_refused(
+    folder: Path, whole: pl.DataFrame, setting: str, words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        run(folder, *setting.split())
+
+
+def test_privacy_is_refused(folder: Path, whole: pl.DataFrame) -> None:
+    with pytest.raises(ConfigError, match=r"privacy must be none with describe.enabled=true"):
+        run(
+            folder,
+            *("privacy=gaussian", "privacy.clip=1", "scaling=none"),
+            *("optimizer=gd", "C=null"),
+        )
+
+
+def test_numbers_without_digits_end_the_run(tmp_path: Path) -> None:
+    tables = write_patients(tmp_path)
+    tables[1].with_columns(pl.lit(1e20).alias("offset")).write_csv(tmp_path / "site2.csv")
+    with pytest.raises(MisfitError, match=r"numbers of column 'offset' must be below 1e.14"):
+        run(tmp_path)
+
+
+def test_a_table_of_features_needs_no_schema(tmp_path: Path) -> None:
+    config = experiment(*TABLE1, "data=breast_cancer", folder=tmp_path)
+    metrics = simulation.run(config, tmp_path)
+    assert len(metrics["table"]["variables"]) == 30
+    assert json.loads((tmp_path / "metrics.json").read_text())["protocol"] == "table1"
+
+
+class StoppedError(Exception):
+    pass
+
+
+def test_company_x_answers_for_the_form_that_hospitals_were_asked(
+    folder: Path, whole: pl.DataFrame
+) -> None:
+    """Cells are in the sum of all hospitals, and no other reading of them is answered."""
+    config = experiment(*settings(folder), *TABLE1, folder=folder / "none")
+    sums = list[UnopenedSum]()
+
+    def keep(unopened: UnopenedSum) -> None:
+        sums.append(unopened)
+        raise StoppedError
+
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    strategy = EncryptedSum(FedAvg(min_available_nodes=3), on_summed=keep)
+    roster = strategy.call_roll(grid)
+    form = table_form(simulated_data(config).train, bins=8)
+    with pytest.raises(StoppedError):
+        strategy.table(1, form)
+    request = sums[0].request.to_content()
+    finer = TableRequest(replace(form, bins=9)).to_content()
+    for beside, words in (
+        (RecordDict(), "the cells of a table must come with its form"),
+        (finer, "the sum must hold the"),
+        (TableRequest(replace(form, columns=form.columns[::-1])).to_content(), "made for this"),
+    ):
+        reply = roster.ask_company_x(DECRYPT, RecordDict({**request, **beside}))
+        assert reply.has_error()
+        assert words in str(reply.error.reason)
+    right = RecordDict({**request, **TableRequest(form).to_content()})
+    table = TableReply.from_content(roster.ask_company_x(DECRYPT, right).content).table
+    assert table.rows == len(whole)
