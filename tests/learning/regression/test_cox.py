@@ -167,25 +167,3 @@ def test_concordance_counts_pairs_whose_order_is_known() -> None:
                 known += 1
                 right += 0.5 * (margins[i] == margins[j]) + (margins[i] > margins[j])
     assert concordance(margins, dataset.labels) == (right, known)
-
-
-@pytest.mark.release
-def test_intervals_cover_the_true_value_of_three_hospitals_in_95_percent() -> None:
-    rng, truth, covered = np.random.default_rng(7), np.array([0.4, -0.5]), np.zeros(2)
-    for _ in range(400):
-        hospitals = []
-        for rate, rows in ((1.0, 400), (0.3, 150), (3.0, 50)):
-            features = np.column_stack([rng.normal(size=rows), rng.integers(0, 2, rows)])
-            event = rng.exponential(1.0 / (rate * np.exp(features @ truth)))
-            end = rng.exponential(2.0 / rate, rows)
-            labels = np.copysign(np.minimum(event, end), (event <= end) - 0.5)
-            hospitals.append(Dataset(features, labels, ("a", "b"), family="cox"))
-        theta = np.zeros(3)
-        for _ in range(8):
-            examples = [likelihood.examples_of(one, theta) for one in hospitals]
-            sums = np.sum([likelihood.derivative_parts(one)[0] for one in examples], axis=0)
-            _, gradient, hessian = likelihood.mean_derivatives(sums[:-1], 3, 1)
-            inverse = np.linalg.inv(hessian[:2, :2])
-            theta[:2] -= inverse @ gradient[:2]
-        covered += np.abs(theta[:2] - truth) <= 1.959964 * np.sqrt(np.diag(inverse))
-    assert ((covered / 400 >= 0.93) & (covered / 400 <= 0.97)).all()
