@@ -667,6 +667,11 @@ def test_what_is_no_counts_has_no_figures(
     assert reason(holder.open(purpose="figures", encrypted_sum=encrypted)) == words
 
 
+def test_a_comparison_of_hospitals_leaves_with_the_totals_alone(holder: Holder) -> None:
+    answer = holder.open(purpose="sites", encrypted_sum=counts_sum(KEY.public_key))
+    assert reason(answer) == "a comparison of hospitals must come with the totals before it"
+
+
 def test_a_number_of_examples_that_the_counts_do_not_have_is_refused(holder: Holder) -> None:
     raised = np.array(counts_sum(KEY.public_key).values)
     raised[1] += 1.0

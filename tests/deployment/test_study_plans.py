@@ -38,6 +38,7 @@ from fl_he.wire.encrypted_sum import (
     MOMENTS,
     PROFILE,
     SEPARATION,
+    SITES,
     DecryptRequest,
     Description,
     EncryptionRequest,
@@ -412,6 +413,11 @@ UNITS: dict[str, Any] = {"scaling": "federated", "mean": (0.0, 0.0), "scale": (1
         (task(tolerance=0.0), {}, "tolerance of a train config must be those picked"),
         (task(firth=True), {}, "firth of a train config must be those picked"),
         (task(profile=(0,)), {}, "profile of a train config must be those picked"),
+        (
+            task(optimizer="newton", C=None, sites=True),
+            {"optimizer": "newton", "lr": None, "C": None},
+            "sites of a train config must be those picked",
+        ),
         (ConfigRecord({**task(), "class-weights": [1.0, 1e-300]}), {}, "must have no settings but"),
         (ConfigRecord({**task(), "threshold": 3.0}), {}, "must have no settings but"),
         (
@@ -431,6 +437,8 @@ def test_what_the_plan_does_not_allow_is_refused(
 
 
 MODEL = model_message_content(model_arrays(np.array([9.0, 0.0]), 0.0))
+#: All sums but those of training itself.
+_SUMS = (SEPARATION, SITES, FIGURES, PROFILE, FIRTH, MOMENTS)
 
 
 def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
@@ -446,7 +454,7 @@ def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
         "a message under a study plan must bring totals and no model: hospitals and company X "
         "compute the model themselves"
     )
-    for action in (MessageType.TRAIN, FINISH, SEPARATION, FIGURES, PROFILE, FIRTH, MOMENTS):
+    for action in (MessageType.TRAIN, FINISH, *_SUMS):
         content = choice.add_to(request.add_to(MODEL))
         content["config"] = task()
         assert refusal(coordinator.send(HOSPITALS[0], action, content)) == words
@@ -461,7 +469,7 @@ def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
 
 
 @pytest.mark.parametrize(
-    "action", [MOMENTS, PROFILE, FIRTH, FIGURES, MessageType.EVALUATE, "train.anything"]
+    "action", [MOMENTS, PROFILE, FIRTH, SITES, FIGURES, MessageType.EVALUATE, "train.anything"]
 )
 def test_sums_that_the_plan_does_not_have_are_refused(tmp_path: Path, action: str) -> None:
     coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, UNPREPARED)), UNPREPARED)
@@ -520,7 +528,7 @@ def test_a_round_is_of_one_model_and_a_session_has_the_plans_rounds(
 
 def test_company_x_opens_what_the_plan_has(tmp_path: Path) -> None:
     coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, UNPREPARED)), UNPREPARED)
-    for purpose in ("prepare", "figures", "evaluate", "firth", "profile"):
+    for purpose in ("prepare", "figures", "evaluate", "firth", "profile", "sites"):
         assert coordinator.open(purpose=purpose) == f"the study plan has no sums for {purpose}"
     assert "at most 1 rounds of separation" in coordinator.open(2, "separation")
     assert "lr must be 0.5 or 0.25" in coordinator.open(lr=1e12)
@@ -586,6 +594,23 @@ def test_a_separation_is_asked_once_and_where_the_totals_have_a_direction(
 ) -> None:
     assert "a sum for 'separation' cannot come now" in coordinator.ask(SEPARATION)
     assert "at most 1 rounds of separation" in coordinator.ask(SEPARATION, round_=2)
+
+
+def test_hospitals_are_compared_once_after_training_and_from_totals_alone(tmp_path: Path) -> None:
+    plan = replace(PLAN, C=(None,), optimizers=("newton",), lr=(), sites=True)
+    coordinator = Coordinator(grid_of(enrolled_nodes(tmp_path, plan)), plan)
+    chosen: dict[str, Any] = {"optimizer": "newton", "lr": None, "C": None}
+    asked = task(optimizer="newton", C=None, sites=True)
+    early = "a sum for 'sites' cannot come now"
+    assert early in coordinator.ask(SITES, config=asked, **chosen)
+    assert early in coordinator.open(purpose="sites", config=asked, **chosen)
+    later = "the study plan has at most 1 rounds of sites, got round 2"
+    assert coordinator.ask(SITES, round_=2, config=asked, **chosen) == later
+    assert coordinator.open(2, "sites", asked, **chosen) == later
+    for changes in ({"sites": False}, {"C": 1.0}, {"tolerance": 1e9}):
+        other = task(**{"optimizer": "newton", "C": None, "sites": True} | changes)
+        assert coordinator.ask(SITES, config=other, **chosen)
+        assert coordinator.open(purpose="sites", config=other, **chosen)
 
 
 def test_lr_in_a_sealed_chain_is_the_plans(tmp_path: Path) -> None:

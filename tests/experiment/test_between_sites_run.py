@@ -9,13 +9,20 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from deployed_nodes import deployed_nodes
 from experiments import experiment
+from flwr.app import Message
+from local_grid import LocalGrid
 from quick import release, slow
 from scipy.stats import chi2
 from sites import COLUMNS, SITE_FAMILIES, fixed_effects, site_tables, write_sites
 
-from fl_he import simulation
+from fl_he import client_app, server_app, simulation
+from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
+from fl_he.config.run import Config
+from fl_he.wire.encrypted_sum import DECRYPT, SITES, DecryptRequest
+from fl_he.wire.records import ProtocolError
 
 SEEDS = [1, *slow((2,)), *release(*((seed,) for seed in range(3, 5)))]
 #: Twelve hospitals, one of them without events.
@@ -135,3 +142,41 @@ def test_a_sealed_run_is_refused_a_comparison(tmp_path: Path) -> None:
     settings = ("data=breast_cancer", "sealed=true", "topology=chain", "optimizer=newton")
     with pytest.raises(ConfigError, match=r"sealed must be false with inference\.sites"):
         experiment(*settings, "inference.sites=true", folder=tmp_path)
+
+
+def test_a_comparison_that_company_x_did_not_answer_is_resumed(tmp_path: Path) -> None:
+    tables = site_tables(5, (90, 70, 60))
+    write_sites(tmp_path, tables, "logistic")
+    nodes = deployed_nodes(tmp_path)
+    for number, node in enumerate(nodes[:3], 1):
+        node |= {"data": f"{tmp_path}/site{number}.csv", "target": "died", "positive": "yes"}
+    config = experiment(
+        *("experiment=inference", "inference.sites=true", "key_holder_timeout=1"),
+        folder=tmp_path / "run",
+    )
+    first = LocalGrid(client_app.build(lambda _: Config()), nodes)
+
+    def lose_the_comparison(reply: Message) -> Message | None:
+        last = first.sent[-1]
+        is_lost = reply.metadata.message_type == DECRYPT
+        return (
+            None
+            if is_lost and DecryptRequest.from_content(last.content).purpose == "sites"
+            else reply
+        )
+
+    first.tamper = lose_the_comparison
+    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+        server_app.train(first, config, tmp_path / "run")
+    assert [m for m in first.sent if m.metadata.message_type == SITES]
+    second = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=8)
+    going_on = compose("config", [f"resume={tmp_path / 'run'}", "key_holder_timeout=600"])
+    metrics = server_app.train(second, going_on, tmp_path / "run")
+    actions = {m.metadata.message_type for m in second.sent}
+    assert not {SITES, "train"} & actions, "company X opens the sum that it was handed"
+    sites, fits = metrics["inference"]["sites"], own_fits(tables, "logistic")
+    assert sites["fits"] == len(fits) == 3
+    for row in sites["heterogeneity"]:
+        effects = np.array([fit.params[row["name"]] for fit in fits])
+        weights = np.array([fit.bse[row["name"]] ** -2 for fit in fits])
+        assert row["estimate"] == pytest.approx(weights @ effects / weights.sum(), rel=1e-6)

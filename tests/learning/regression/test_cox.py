@@ -125,6 +125,20 @@ def test_sides_count_events_behind_others_at_risk(family: GlmFamily) -> None:
 
 
 @by_family
+@pytest.mark.parametrize(("gap", "sides"), [(5e-3, [0.0, 49.0]), (1.0, [49.0, 0.0])])
+def test_the_rounding_of_the_largest_margin_at_risk_is_tolerated(
+    family: GlmFamily, gap: float, sides: list[float]
+) -> None:
+    # Terms of 1e8 cancel in the first margin, those of the others are 2 percent of these.
+    features, labels = np.zeros((50, 2)), np.arange(1.0, 51.0)
+    features[0], labels[0] = (1e8, 1e8 - gap), -60.0
+    dataset = Dataset(features, labels, ("a", "b"), family=family.name)
+    direction = np.array([1.0, -1.0, 0.0])
+    examples = likelihood.examples_of(dataset, direction)
+    assert separation.sides(examples, direction).tolist() == sides
+
+
+@by_family
 def test_sums_go_on_where_the_reference_of_exponentials_changes(family: GlmFamily) -> None:
     margins = np.array([301.0, 299.0, 0.0, 700.0, 699.5])
     dataset = Dataset(margins[:, None], np.arange(5.0, 0.0, -1.0), ("a",), family=family.name)
