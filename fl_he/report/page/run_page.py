@@ -27,7 +27,7 @@ from fl_he.report.tables.comparison import (
     compared_models,
     difference_note,
     is_tested,
-    penalty_note,
+    others_note,
     scores,
     tested_on,
     withheld_note,
@@ -103,8 +103,8 @@ def _quality(metrics: Metrics) -> Section:
         blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
     if rows := site_rows(metrics):
         blocks.append(Sheet(sites_caption(metrics), ("site", *site_columns(metrics)), rows))
-    if penalty := penalty_note(metrics):
-        blocks.append(Note(penalty))
+    if others := others_note(metrics):
+        blocks.append(Note(others))
     if difference := difference_note(metrics):
         blocks.append(Note(sentence(difference)))
     if evaluation:

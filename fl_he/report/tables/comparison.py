@@ -15,6 +15,7 @@ from fl_he.report.figures import (
     UNKNOWN,
     count,
     decimal,
+    family,
     features_of,
     known,
     mean,
@@ -148,9 +149,14 @@ def pooled_name(metrics: Metrics) -> str:
     return _POOLED_FIRTH if firth else _POOLED
 
 
-def penalty_note(metrics: Metrics) -> str:
-    """Say that scikit-learn's models have another penalty than this run; nothing if they do not."""
+def others_note(metrics: Metrics) -> str:
+    """Say that scikit-learn's models have another penalty than this run, or that it has none.
+
+    Nothing if they have the same penalty, or nobody holds the pooled rows.
+    """
     pooled = metrics["pooled"] or {}
+    if metrics.get("simulated") and not pooled and of_number(metrics):
+        return f"scikit-learn has no model of family {family(metrics)}: no pooled fit to compare."
     if metrics["config"].get("C") is not None or "C" not in pooled:
         return ""
     others = ["hospitals alone"] if metrics["local"] else []
@@ -221,7 +227,7 @@ def tested_on(metrics: Metrics) -> str:
 
 def comparison_table(metrics: Metrics) -> FittedTable | Text:
     """Compare the models of a run on the held-out test set; say so if none was tested."""
-    rows, note = compared_models(metrics), penalty_note(metrics)
+    rows, note = compared_models(metrics), others_note(metrics)
     if not any(cell != UNKNOWN for row in rows for cell in row.cells[2:]):
         examples = count(metrics["federated"]["examples"])
         said = f"Trained, not tested: {run_name(metrics)}, {examples} examples"

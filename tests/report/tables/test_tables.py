@@ -15,7 +15,7 @@ from fl_he.report.tables.coefficients import coefficient_sheets, coefficient_tab
 from fl_he.report.tables.comparison import (
     comparison_table,
     difference_note,
-    penalty_note,
+    others_note,
     withheld_note,
 )
 from fl_he.report.tables.cost import cost_table, update_size
@@ -138,14 +138,22 @@ def test_a_missing_comparison_with_the_pooled_fit_says_why() -> None:
     metrics["pooled"] |= {"C": 1.0, "largest_difference": None}
     metrics["config"]["C"] = None
     assert "not compared with the pooled fit: it has another penalty" in difference_note(metrics)
-    said = penalty_note(metrics)
+    said = others_note(metrics)
     assert said.endswith("Without a penalty scikit-learn found no optimum of the pooled data.")
     metrics["diagnostics"] = {"separation": {"kind": "complete", "columns": ["age"]}}
-    assert penalty_note(metrics).endswith(
+    assert others_note(metrics).endswith(
         "Separated classes have no finite optimum without a penalty."
     )
     metrics["pooled"]["C"] = None
     assert difference_note(metrics).endswith(": separated classes have no finite optimum")
+
+
+def test_a_family_without_a_pooled_fit_is_named() -> None:
+    metrics = make_metrics() | {"family": "cox", "pooled": None, "local": None}
+    words = "scikit-learn has no model of family cox: no pooled fit to compare."
+    assert others_note(metrics | {"simulated": True}) == words
+    assert words in "\n".join(text(comparison_table(metrics | {"simulated": True})))
+    assert others_note(metrics | {"simulated": False}) == "", "nobody holds the pooled rows"
 
 
 def test_cost_table() -> None:
