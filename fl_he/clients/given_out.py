@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.clients.node.node import KeyHolderPolicy
+from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.optimizers.between import FEWEST_CLUSTERS
+from fl_he.learning.regression.calibration import OutcomeSums, calibration_figures
 from fl_he.learning.regression.disclosure import Figures, figures
 from fl_he.learning.regression.evaluation import Counts
+from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.update_layout import (
@@ -48,19 +50,30 @@ def with_metric_means(
     return np.concatenate([total[:start], counts, enough, means])
 
 
-def figures_of(total: NDArray[np.float64], policy: KeyHolderPolicy) -> Figures:
-    """Return what may leave of a total of hospitals' counts, by the policy's ``min_cell``.
+def figures_of(total: NDArray[np.float64], packing: Packing, min_cell: int) -> Figures:
+    """Return what may leave of a total of hospitals' counts, by company X's ``min_cell``.
+
+    Counts of classes and of numbers differ in their length.
 
     Raises
     ------
     ProtocolError
         If the total is no counts, or of fewer patients than ``min_cell``.
     """
+    values, limbs = total[FIRST_VALUE:], Limbs(packing.fraction_bits, packing.integer_bits)
     with refused_as("the hospitals'"):
-        counts = Counts.of_vector(total[FIRST_VALUE:])
-        if total[EXAMPLES] != counts.examples:
-            raise ProtocolError("counts must be of all held-out examples, and they are not")
-        return figures(counts, policy.min_cell)
+        if len(values) == OutcomeSums.length(limbs):
+            sums = OutcomeSums.of_vector(values, limbs)
+            _require_all(total, sums.examples)
+            return calibration_figures(sums, min_cell)
+        counts = Counts.of_vector(values)
+        _require_all(total, counts.examples)
+        return figures(counts, min_cell)
+
+
+def _require_all(total: NDArray[np.float64], examples: int) -> None:
+    if total[EXAMPLES] != examples:
+        raise ProtocolError("counts must be of all held-out examples, and they are not")
 
 
 def given_out(

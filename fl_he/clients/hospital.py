@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from fl_he.atomic import write_new
 from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
+from fl_he.clients.held_out import counts_of_nobody, held_out_counts
 from fl_he.clients.row_sums import (
     adjustment_sums,
     derivative_arrays,
@@ -30,14 +31,8 @@ from fl_he.clients.row_sums import (
     site_arrays,
 )
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import (
-    evaluation,
-    likelihood,
-    own_intercepts,
-    parameters,
-    separation,
-)
-from fl_he.learning.regression.disclosure import MIN_CELL, figures
+from fl_he.learning.regression import likelihood, own_intercepts, parameters, separation
+from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.registry import family_of, model_of
@@ -214,18 +209,15 @@ def _count(content: RecordDict, hospital: HospitalData) -> RecordDict:
     own = hospital.held_out()
     if own is None:  # without it the sum would be of other hospitals than those of training
         _model_for(hospital.dataset, content)
-        nobody = evaluation.Counts.of_nobody(hospital.dataset.class_count).to_vector()
-        return update_content(named_arrays(counts=nobody), MetricRecord({NUM_EXAMPLES: 0}))
+        nobody = counts_of_nobody(hospital.dataset, hospital.limbs)
+        return update_content(nobody, MetricRecord({NUM_EXAMPLES: 0}))
     test, _ = _prepared(own, content, reference=hospital.dataset)
     with _far_off():
-        counts = evaluation.count(test, _model_for(test, content))
-    if not np.isfinite(counts.to_vector()).all():
-        raise PrivateReasonError("losses and probabilities of held-out data must be finite")
+        arrays, found = held_out_counts(test, _model_for(test, content), hospital.limbs)
     if hospital.model_path is not None:
-        own_figures = json.dumps(asdict(figures(counts)), indent=2)
+        own_figures = json.dumps(asdict(found), indent=2)
         _keep(figures_path(hospital.model_path), f"{own_figures}\n")
-    arrays = named_arrays(counts=counts.to_vector() / counts.examples)
-    return update_content(arrays, MetricRecord({NUM_EXAMPLES: counts.examples}))
+    return update_content(arrays, MetricRecord({NUM_EXAMPLES: test.examples}))
 
 
 def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:

@@ -202,7 +202,8 @@ class KeyHolder:
         total = opened.total
         seconds = perf_counter() - start if node.simulated else 0.0
         if request.purpose == "figures":
-            return FiguresReply(figures_of(total, opener.policy), seconds)
+            packing, min_cell = opener.policy.packing, opener.policy.min_cell
+            return FiguresReply(figures_of(total, packing, min_cell), seconds)
         if request.purpose == "separation":
             total = some_or_none(total)
         opener.note_trained(request, opened)

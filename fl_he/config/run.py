@@ -131,8 +131,9 @@ class Config:
         ``test_size=0`` only; of two classes, or of family gaussian, poisson or gamma).
     evaluate : bool
         Whether the hospitals count, encrypted, what the final model predicts right on data that
-        they hold out: one more sum at the end. Company X alone sees its fine bins, and gives out
-        figures without counts of 1 to 4 patients. A simulation deals the test set out; a deployed
+        they hold out, or add up expected and observed outcomes that are numbers: one more sum at
+        the end. Company X alone sees its fine bins, and gives out figures without counts of 1 to 4
+        patients. A simulation deals the test set out; a deployed
         hospital names its own as ``test-data``.
     test_size : float
         Share of the patients held out for the comparison; 0 trains on all of them, and then no

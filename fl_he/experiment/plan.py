@@ -19,7 +19,7 @@ from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.describing.form import TableForm, table_form
 from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.learning.regression.evaluation import BINS
+from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.registry import FAMILIES, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -85,7 +85,7 @@ def drafted(
         sites=config.inference.sites,
         optimizers=(optimizer,),
         lr=(config.optimizer.lr,) if optimizer in WITH_RATE else (),
-        bins=BINS if config.evaluate else 0,
+        bins=fine_bins(family) if config.evaluate else 0,
         most_rounds=config.rounds,
         most_sessions=most_sessions,
         max_step=max_step,

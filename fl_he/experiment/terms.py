@@ -27,6 +27,7 @@ from fl_he.learning.privacy.gradients import (
     noise_variance,
 )
 from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
+from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.registry import WITH_SITES, family_for
@@ -207,7 +208,7 @@ def _of_number(config: Config, features: int, family: GlmFamily) -> dict[str, st
         ("inference.profile", bool(config.inference.profile), "left out"),
         ("class_weight", config.class_weight is not ClassWeight.equal, "equal"),
         ("privacy", config.privacy.name != "none", "none"),
-        ("evaluate", config.evaluate, "false"),
+        ("evaluate", config.evaluate and not fine_bins(family), "false"),
         ("capc.enabled", config.capc.enabled, "false"),
         ("optimizer", config.optimizer.name not in (AUTO, "newton"), "auto or newton"),
     )

@@ -15,7 +15,7 @@ from fl_he.errors import visible
 from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
-from fl_he.report.tables.comparison import comparison_table, scores, withheld_note
+from fl_he.report.tables.comparison import comparison_table, counted_text, withheld_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import findings_text
 from fl_he.report.tables.privacy import privacy_table
@@ -49,11 +49,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     _print(*(table for table in tables if table is not None))
     typer.echo(f"run folder: {from_here(folder)}")
     if evaluation := metrics.get("evaluation"):
-        brier, error = scores(evaluation)
-        typer.echo(
-            f"Brier score {brier}, calibration error {error} over {evaluation['examples']} "
-            f"held-out examples of {evaluation['hospitals']} hospitals"
-        )
+        typer.echo(counted_text(metrics))
         if withheld := withheld_note(evaluation):
             typer.echo(visible(withheld))
     for hint in warnings(metrics):

@@ -34,7 +34,7 @@ from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.learning.describing.form import TableForm
 from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
 from fl_he.learning.privacy.gradients import GaussianPrivacy
-from fl_he.learning.regression.evaluation import BINS
+from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC, WITH_SITES
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
@@ -301,12 +301,11 @@ def _check_outcome(plan: StudyPlan) -> None:
         if (
             plan.optimizers != ("newton",)
             or plan.class_weights != "none"
-            or plan.bins
             or plan.privacy is not None
         ):
             raise ProtocolError(
                 f"a study plan of family {plan.family} must have optimizers ['newton'], "
-                "class_weights none, bins 0 and no privacy"
+                "class_weights none and no privacy"
             )
         return
     if (plan.family == "softmax") is not bool(classes) or classes in (1, 2):
@@ -331,9 +330,10 @@ def _check_ranges(plan: StudyPlan) -> None:
 
 def _check_sums(plan: StudyPlan) -> None:
     """Refuse sums that do not go together."""
-    if plan.bins not in (0, BINS):
+    if plan.bins not in (0, bins := fine_bins(FAMILIES[plan.family])):
+        among = f" or {bins}" if bins else ""
         raise ProtocolError(
-            f"bins of a study plan must be 0 for no evaluation or {BINS}, got {plan.bins}"
+            f"bins of a study plan must be 0 for no evaluation{among}, got {plan.bins}"
         )
     newton = plan.family in WITH_SITES and plan.optimizers == ("newton",)
     newton &= (plan.class_weights, plan.penalty, plan.privacy) == ("none", "l2", None)

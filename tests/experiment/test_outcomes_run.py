@@ -205,7 +205,6 @@ def test_the_unit_of_an_outcome_does_not_count(tmp_path: Path, scale: float) -> 
         (("inference.profile=[age]", "C=null"), "inference.profile must be left out with family"),
         (("optimizer=lbfgs",), "optimizer must be auto or newton with family poisson"),
         (("class_weight=balanced",), "class_weight must be equal with family poisson"),
-        (("evaluate=true", "test_size=0.25"), "evaluate must be false with family poisson"),
     ],
 )
 def test_settings_of_classes_are_refused(

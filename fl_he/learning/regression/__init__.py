@@ -25,6 +25,7 @@ own_intercepts     an intercept for each site, which the likelihood takes out
 firth              Firth's penalty, on one hospital's examples and of the total
 evaluation         how well a model predicts, from counts
 disclosure         figures of an evaluation without small cells
+calibration        expected and observed outcomes that are numbers, without small cells
 inference          standard errors, intervals, ratios
 glm_fit            deviance, dispersion and tests of a model of a number
 sklearn_export     a trained model as scikit-learn's own

@@ -48,15 +48,15 @@ class CalibrationBin:
     Attributes
     ----------
     lower, upper
-        Borders.
+        Borders; ``None`` in bins of expected outcomes that are numbers.
     examples
         How many have a forecast within them.
     predicted, observed
-        Mean forecast, and the share of forecasts that came true.
+        Mean forecast, and the share of forecasts that came true, or the mean outcome.
     """
 
-    lower: float
-    upper: float
+    lower: float | None
+    upper: float | None
     examples: int
     predicted: float
     observed: float
@@ -129,8 +129,7 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
         If there are fewer examples than ``min_cell``.
     """
     examples, confusion, table = counts.examples, counts.confusion, counts.calibration[:2]
-    if examples < min_cell:
-        raise DataError(f"examples must be at least {min_cell}, too few are held out")
+    require_enough(examples, min_cell)
     two, sizes, right = len(confusion) == 2, confusion.sum(axis=1), np.diag(confusion)
     groups = _groups(table, min_cell, split=two and _fits(confusion, min_cell))
     total = [right.sum(), examples - right.sum()]
@@ -161,8 +160,7 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
             return None
         return float(value) if digits is None else round(float(value), digits)
 
-    small = f"1 to {min_cell - 1} patients (min_cell={min_cell})"
-    reason = f"such a figure, or a difference, would count {small}"
+    reason = small_cells(min_cell)
     return Figures(
         examples=examples,
         min_cell=min_cell,
@@ -193,6 +191,18 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
         ),
         withheld={name: reason for name, fits in given.items() if not fits},
     )
+
+
+def require_enough(examples: int, min_cell: int) -> None:
+    """Refuse figures of too few patients; raises DataError."""
+    if examples < min_cell:
+        raise DataError(f"examples must be at least {min_cell}, too few are held out")
+
+
+def small_cells(min_cell: int) -> str:
+    """Say why a figure is withheld."""
+    small = f"1 to {min_cell - 1} patients (min_cell={min_cell})"
+    return f"such a figure, or a difference, would count {small}"
 
 
 def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:

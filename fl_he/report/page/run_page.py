@@ -23,8 +23,10 @@ from fl_he.report.page.coefficients import coefficients
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
 from fl_he.report.tables.comparison import (
+    calibration_rows,
     columns_of,
     compared_models,
+    counted_text,
     difference_note,
     is_tested,
     others_note,
@@ -92,12 +94,13 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
 
 def _quality(metrics: Metrics) -> Section:
     evaluation = metrics.get("evaluation")
+    blocks: list[Block] = []
     if not is_tested(metrics) and not evaluation:
         unknown = "Nobody holds test data, so no figure of quality is known."
         if metrics.get("sites"):
             unknown = "No rows are held out, so no figure of quality on new rows is known."
-        blocks: list[Block] = [Note(unknown)]
-    else:
+        blocks = [Note(unknown)]
+    elif is_tested(metrics) or not of_number(metrics):
         headings = (column.heading.replace("\n", " ") for column in columns_of(metrics))
         rows = compared_models(metrics)
         blocks = [Sheet(tested_on(metrics), ("model", *headings), rows)]
@@ -107,7 +110,9 @@ def _quality(metrics: Metrics) -> Section:
         blocks.append(Note(others))
     if difference := difference_note(metrics):
         blocks.append(Note(sentence(difference)))
-    if evaluation:
+    if evaluation and of_number(metrics):
+        blocks += _calibrated(metrics)
+    elif evaluation:
         if weighted := weighted_classes(metrics):
             blocks.append(Note(sentence(weighted)))
         blocks += _counted(evaluation)
@@ -140,6 +145,21 @@ def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
             f"or at least {evaluation['min_cell']} examples in each"
         )
         yield Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
+
+
+def _calibrated(metrics: Metrics) -> Iterator[Block]:
+    """Show what company X gave out of the encrypted sums of outcomes."""
+    evaluation = metrics["evaluation"]
+    yield Note(sentence(counted_text(metrics)))
+    if withheld := withheld_note(evaluation):
+        yield Note(withheld)
+    if rows := calibration_rows(evaluation):
+        caption = (
+            "Calibration on held-out examples, by tenths of the expected outcome; neighbouring "
+            f"tenths are merged until 0 or at least {evaluation['min_cell']} examples in each have "
+            "an outcome of 0, and likewise another outcome"
+        )
+        yield Sheet(caption, ("bin", "examples", "mean expected", "mean observed"), rows)
 
 
 def _confusion(evaluation: Mapping[str, Any], classes: Sequence[str]) -> Iterator[Block]:

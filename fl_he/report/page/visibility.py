@@ -175,6 +175,13 @@ def _evaluated(metrics: Metrics) -> str:
         return "once: counts of right and wrong predictions on held-out patients, in fine bins"
     least = evaluation["min_cell"]
     fewer = "fewer patients than its min_cell" if least is None else f"1 to {least - 1} patients"
+    if of_number(metrics):
+        return (
+            "once, to company X alone: held-out patients with an outcome of 0 and others, and sums "
+            "of their expected and observed outcomes, in fine bins of the expected outcome. "
+            "Company X gives the coordinator the means in bins of about a tenth of the patients, "
+            f"merged until no count in them is of {fewer}. Hospitals get none of it"
+        )
     return (
         "once, to company X alone: held-out patients, counted in fine bins of score by class. "
         "Company X gives the coordinator ROC AUC, Brier score, log loss, calibration error, and "

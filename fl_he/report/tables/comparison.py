@@ -84,6 +84,8 @@ _OF_NUMBER = (
 )
 #: The same of a time to an event.
 _OF_TIME = (COLUMNS[0], Column(CONCORDANCE, "concordance", "conc."))
+#: Means of a bin of a calibration.
+_MEANS = ("predicted", "observed")
 #: Hospitals that a table lists one by one; the others are counted.
 _ROWS = 12
 #: Narrower names than this are less readable than lines that the terminal wraps.
@@ -132,7 +134,7 @@ def compared_models(metrics: Metrics) -> list[Row]:
         rows.append(_row(_WITHOUT, {**metrics["federated"], **privacy["without_noise"]}))
     if metrics.get("class_shares") and (privacy or worse_than_shares(metrics)):
         rows.append(_row(_SHARES, {**metrics["federated"], **metrics["class_shares"]}))
-    if metrics.get("evaluation"):
+    if metrics.get("evaluation") and not of_number(metrics):
         counted = metrics["evaluation"]
         name = _COUNTED.format(count(counted["examples"]))
         shown = (decimal(counted[key], decimals_given(counted, key)) for key in FIGURES)
@@ -208,6 +210,32 @@ def scores(evaluation: Mapping[str, Any]) -> tuple[str, str]:
     names = ("brier_score", "calibration_error")
     brier, error = (decimal(evaluation.get(one), decimals_given(evaluation, one)) for one in names)
     return brier, error
+
+
+def counted_text(metrics: Metrics) -> str:
+    """Say in a line what company X gave out of the encrypted counts on held-out rows."""
+    evaluation = metrics["evaluation"]
+    of = f"{evaluation['examples']} held-out examples of {evaluation['hospitals']} hospitals"
+    if not of_number(metrics):
+        brier, error = scores(evaluation)
+        return f"Brier score {brier}, calibration error {error} over {of}"
+    bins = evaluation.get("calibration") or ()
+    shares = [one["examples"] / evaluation["examples"] for one in bins]
+    if not shares:
+        return f"outcomes of {of} were added up"
+    expected, observed = (
+        _significant(sum(share * one[key] for share, one in zip(shares, bins, strict=True)))
+        for key in _MEANS
+    )
+    return f"mean outcome {expected} expected and {observed} observed, over {of}"
+
+
+def calibration_rows(evaluation: Mapping[str, Any]) -> list[Row]:
+    """Return the bins of a calibration of numbers, by number, in ascending order."""
+    return [
+        Row((str(number), count(one["examples"]), *(f"{one[key]:.6g}" for key in _MEANS)))
+        for number, one in enumerate(evaluation.get("calibration") or (), 1)
+    ]
 
 
 def withheld_note(evaluation: Mapping[str, Any]) -> str:
