@@ -94,8 +94,9 @@ def _check(config: Config) -> None:
         data = data.completed(waiting.means(MIN_CELL))
     declared_ranges(config, data.train.feature_names)
     features, classes = len(data.train.feature_names), data.train.class_count
-    optimizer = chosen_optimizer(config, features, classes, family_of(data.train))["name"]
-    privacy_figures(config, features, classes, simulated=True)
+    family = family_of(data.train)
+    optimizer = chosen_optimizer(config, features, classes, family)["name"]
+    privacy_figures(config, features, classes, simulated=True, family=family)
     check_columns(config, data.train.feature_names)
     reference_number(config.data.reference, data.train.classes)
     second_order = optimizer == "newton"

@@ -15,11 +15,12 @@ from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.privacy.gradients import clipped_sum
 from fl_he.learning.privacy.scaling import range_sums
 from fl_he.learning.regression import likelihood
+from fl_he.learning.regression.outcome_bounds import bounded_gradients
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import named_arrays
-from fl_he.wire.records import ProtocolError
+from fl_he.wire.records import ProtocolError, refused_as
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,16 @@ class Clipping:
     fraction_bits: int
 
 
+def plain_gradient(examples: likelihood.Examples, terms: LearningTerms) -> NDArray[np.float64]:
+    """Return the mean gradient of a hospital without privacy."""
+    if terms.outcome_bounds:
+        raise ProtocolError(
+            "gradients within outcome_bounds must be asked of hospitals with privacy, whose noise "
+            "is in them, and this one has none"
+        )
+    return likelihood.mean_gradient(examples)
+
+
 def clipped_gradient(
     examples: likelihood.Examples, terms: LearningTerms, clipping: Clipping
 ) -> NDArray[np.float64]:
@@ -47,8 +58,8 @@ def clipped_gradient(
             "a hospital with privacy must be asked for gradients alone, of examples that weigh the "
             "same in units that do not depend on its data: the rest is not accounted for"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        gradients = likelihood.example_gradients(examples)
+    with refused_as("a hospital with privacy:"):  # public: the family and the message's bounds
+        gradients = bounded_gradients(examples, terms.outcome_bounds)
     try:
         total = clipped_sum(gradients, clipping.norm, clipping.fraction_bits)
     except PrivacyError as error:  # public: the clipping norm, the bits, the number of patients

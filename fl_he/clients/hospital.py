@@ -19,7 +19,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from numpy.typing import NDArray
 
 from fl_he.atomic import write_new
-from fl_he.clients.clipping import Clipping, clipped_gradient, range_moments
+from fl_he.clients.clipping import Clipping, clipped_gradient, plain_gradient, range_moments
 from fl_he.clients.held_out import counts_of_nobody, held_out_counts
 from fl_he.clients.row_sums import (
     adjustment_sums,
@@ -190,7 +190,7 @@ def _train(content: RecordDict, hospital: HospitalData) -> RecordDict:
     dataset, terms = _prepared(hospital.dataset, content, clipping=hospital.clipping)
     examples = _examples(dataset, terms, _model_for(dataset, content))
     if hospital.clipping is None:
-        gradient, metrics = likelihood.mean_gradient(examples), _metrics(examples)
+        gradient, metrics = plain_gradient(examples, terms), _metrics(examples)
     else:
         gradient = clipped_gradient(examples, terms, hospital.clipping)
         metrics = MetricRecord({NUM_EXAMPLES: dataset.examples})

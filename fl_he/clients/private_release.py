@@ -43,7 +43,7 @@ from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
 _REACH = 16
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
-_HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", *PRIVACY_KEYS}
+_HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", "outcome-bounds", *PRIVACY_KEYS}
 #: What a request for sums within ranges says; how far a patient moves them, no range changes.
 _WITHIN_RANGES = {"sums", "counts", "low", "high", *PRIVACY_KEYS}
 
@@ -133,8 +133,8 @@ def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
 def _check_config(message: Message) -> None:
     """Refuse requests that the accounting does not know, such as a scaling by the own data.
 
-    Mean and scale in the config are as harmless as a model: whatever they are, they are the same
-    for all rows, and each row's gradient is clipped after them.
+    Mean, scale and bounds of the outcome in the config are as harmless as a model: whatever they
+    are, they are the same for all rows, and each row's gradient is clipped after them.
     """
     config = sent_config(message.content)
     if config.get("scaling") == "local":

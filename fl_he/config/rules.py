@@ -31,6 +31,7 @@ from fl_he.errors import written
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
 FIRTH = "penalty=firth"
+_NO_AMOUNTS = ("name", "chosen")
 #: The optimizers that need noisy gradients alone.
 PRIVATE_OPTIMIZERS = (AUTO, "gd", "nesterov")
 #: The scalings under which one row has no influence on the others, or one that is accounted for.
@@ -407,13 +408,12 @@ def _sites(config: Config) -> Iterator[str]:
 
 def _privacy(config: Config) -> Iterator[str]:
     """Refuse a budget without a mechanism, and settings that the budget does not cover."""
-    amounts = {
-        key: value for key, value in vars(config.privacy).items() if key not in ("name", "chosen")
-    }
+    amounts = {key: one for key, one in vars(config.privacy).items() if key not in _NO_AMOUNTS}
     if config.privacy.name == "none":
-        for key, value in amounts.items():
-            if value is not None:
-                yield f"privacy.{key} must come with privacy={PRIVACY}, got {value} without it"
+        given = {f"privacy.{key}": one for key, one in amounts.items() if one is not None}
+        given |= {"outcome_bounds": list(config.outcome_bounds)} if config.outcome_bounds else {}
+        for key, value in given.items():
+            yield f"{key} must come with privacy={PRIVACY}, got {written(value)} without it"
         return
     for key, value in amounts.items():
         if value is None:

@@ -110,6 +110,10 @@ class Config:
         members): between what most of a feature's values are by public knowledge, not by looking
         at the data; ``breast_cancer``: those that fl-he has for that data set. None unless
         ``scaling=ranges``, or ``federated`` with privacy, where values are clipped to them.
+    outcome_bounds : list of float
+        With privacy and a target that is a number: between what it is by public knowledge, not by
+        looking at the data, such as ``"outcome_bounds=[0,30]"``. Outcomes beyond count as the
+        bound; with ``transform`` in the schema the bounds are those of the transformed outcome.
     tolerance : float
         Training stops with the step at which this distance from the optimum is no larger: with
         ``newton`` the Newton decrement, which is in standard errors of the estimates; else the norm
@@ -189,6 +193,7 @@ class Config:
     segments: int | str = 1
     scaling: Scaling = Scaling.federated
     ranges: str | None = None
+    outcome_bounds: list[float] = field(default_factory=list)
     tolerance: Positive = 1e-7
     class_weight: ClassWeight = ClassWeight.equal
     penalty: Penalty = Penalty.l2

@@ -19,17 +19,18 @@ from numpy.typing import NDArray
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
-from fl_he.experiment.terms import chosen_optimizer
-from fl_he.learning.optimizers import base as optimizers
-from fl_he.learning.optimizers import optimizer_of, scoring
+from fl_he.learning.optimizers import scoring
+from fl_he.learning.optimizers.task import Task
+from fl_he.learning.optimizers.training import TRAIN, Training
 from fl_he.learning.privacy.gradients import clipped_sum
 from fl_he.learning.regression import glm_fit, likelihood, parameters
 from fl_he.learning.regression.baselines import DEFAULT_C, figures, fit, fit_pooled, site_figures
 from fl_he.learning.regression.cox import concordance
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.negative_binomial import told_alpha
+from fl_he.learning.regression.outcome_bounds import bounded_gradients
 from fl_he.learning.regression.own_intercepts import informs, with_own_intercept
-from fl_he.learning.regression.registry import class_probabilities, family_for, family_of
+from fl_he.learning.regression.registry import class_probabilities, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.run_files.metrics_contract import (
@@ -241,8 +242,8 @@ class Comparison:
             return fitted, C
         return fit(train, None), DEFAULT_C
 
-    def without_noise(self) -> dict[str, float | None] | None:
-        """Return the figures of the same private steps without their noise, if they are known.
+    def without_noise(self, task: Task) -> dict[str, float | None] | None:
+        """Return the figures of a task's private steps without their noise, if they are known.
 
         They are taken on the pooled data, which comes to the same as federated. Gradients are
         clipped: the learning rate is for clipped ones, and may diverge with others.
@@ -250,19 +251,18 @@ class Comparison:
         clip, bits = self._config.privacy.clip, self._config.crypto.fraction_bits
         if self._data is None or self._test is None or clip is None:
             return None
-        train, rate = self._data.train, self._config.optimizer.lr
-        features = len(train.feature_names)
-        optimizer = optimizer_of(chosen_optimizer(self._config, features)["name"], rate)
-        theta = family_for(train.class_count).zeros(features, train.class_count)
+        train = self._data.train
+        scaled = replace(task, scaling="none", mean=(), scale=(), low=(), high=())
+        training = Training(replace(scaled, max_step=None, max_coefficient=None))
         for _ in range(self._config.rounds):
-            examples = likelihood.examples_of(train, theta)
-            total = clipped_sum(likelihood.example_gradients(examples), clip, bits)
-            gradient = np.ldexp(total, -bits) / train.examples
-            point = optimizers.Point(
-                theta, float(np.mean(examples.losses)), gradient, train.examples
+            examples = likelihood.examples_of(train, training.theta)
+            total = clipped_sum(bounded_gradients(examples, task.outcome_bounds), clip, bits)
+            rows, intercepts = parameters.split(
+                np.ldexp(total, -bits) / train.examples, task.features
             )
-            theta = optimizer.step(optimizers.penalised(point, features, self._config.C))
-        return self._figures(theta)
+            means = {"coefficients": rows if len(rows) > 1 else rows[0], "intercept": intercepts}
+            training.take(TRAIN, means, train.examples)
+        return self._figures(training.theta)
 
     def _fit_pooled(
         self, train: Dataset, left_out: Container[str]

@@ -188,7 +188,7 @@ class Inference:
         """Return what estimates of an outcome that is a number have beside those of classes."""
         if not isinstance(family := self._family, GlmFamily):
             return {}
-        if not family.has_dispersion or training.freedom < 1:
+        if not family.has_dispersion or training.freedom < 1 or math.isnan(training.pearson):
             return {"ratio": family.ratio}
         dispersion = training.dispersion
         return {"ratio": family.ratio, "dispersion": dispersion, "freedom": training.freedom}

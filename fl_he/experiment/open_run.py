@@ -119,7 +119,9 @@ class OpenRun(TrainingRun):
         self._family = family_named(roster.family, self._classes)
         self._chosen = chosen_optimizer(config, self._features, self._classes, self._family)
         self._privacy = privacy_figures(
-            config, self._features, self._classes, simulated=roster.simulated
+            *(config, self._features, self._classes),
+            simulated=roster.simulated,
+            family=self._family,
         )
         if self._privacy and self._earlier and roster.simulated:
             raise CheckpointError(
@@ -330,7 +332,7 @@ class OpenRun(TrainingRun):
                 "imputed": imputed or None,
             },
             None if self._config.scaling is Scaling.local else model.to_json(),
-            without_noise=comparison.without_noise() if self._privacy else None,
+            without_noise=comparison.without_noise(training.task) if self._privacy else None,
         )
 
     def _compare_sites(self) -> None:

@@ -18,6 +18,7 @@ from fl_he.experiment.tables import schema_of_tables, whole_table, with_outcome
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_of
 from fl_he.learning.describing.form import TableForm, table_form
 from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import WITH_RATE
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.registry import FAMILIES, family_of
@@ -27,7 +28,7 @@ from fl_he.learning.tables.labels import family_with_ties
 from fl_he.strategies.grid import PlannedGrid
 from fl_he.wire.learning_terms import described
 from fl_he.wire.planned_messages import Choice
-from fl_he.wire.study_plan import WITH_RATE, Outcome, StudyPlan
+from fl_he.wire.study_plan import Outcome, StudyPlan
 
 #: Largest coefficient for a standard deviation, and how many of these half a range is taken to be.
 _LARGEST, _DEVIATIONS = 10.0, 5.0
@@ -208,6 +209,8 @@ def _shown(value: object) -> str:
     """Write a value as it is written in a configuration."""
     if isinstance(value, str):
         return value
+    if isinstance(value, tuple):
+        value = list(value)
     return f"{value:g}" if isinstance(value, float) else written(value)
 
 
@@ -222,4 +225,5 @@ def _asked(config: Config, ranges: Ranges | None) -> dict[str, Any]:
         "tolerance": config.tolerance,
         "privacy": privacy_of(config),
         "site_intercepts": config.site_intercepts,
+        "outcome_bounds": tuple(config.outcome_bounds),
     }

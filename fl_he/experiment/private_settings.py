@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from fl_he.config.constraints import ConfigError
@@ -14,7 +16,14 @@ from fl_he.errors import FlHeWarning
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.terms import privacy_of
 from fl_he.learning.privacy.accounting import gaussian_budget
-from fl_he.learning.privacy.descent import descent_settings
+from fl_he.learning.privacy.descent import (
+    OF_COUNTS,
+    DescentSettings,
+    descent_settings,
+    number_settings,
+)
+from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.registry import family_of
 from fl_he.run_files.convergence import DECLARE_RANGES
 
 Value = TypeVar("Value")
@@ -47,7 +56,11 @@ def with_private_settings(config: Config) -> Config:
     def given(key: str, value: Value) -> Value | None:
         return None if key in config.privacy.chosen else value
 
-    found = descent_settings(
+    family = family_of(train)
+    choose: Callable[..., DescentSettings] = descent_settings
+    if isinstance(family, GlmFamily):
+        choose = partial(number_settings, curvature=OF_COUNTS if family.ratio else 1.0)
+    found = choose(
         train.examples,
         len(train.feature_names),
         mu,

@@ -86,7 +86,9 @@ class SealedRun(TrainingRun):
         )
         tell(OptimizerChosen(**self._chosen))
         self._chain.begin()
-        self._privacy = privacy_figures(config, len(features), classes, simulated=False)
+        self._privacy = privacy_figures(
+            config, len(features), classes, simulated=False, family=family
+        )
         if earlier is not None:
             key = roster.public_key.fingerprint
             self._require_earlier("key fingerprint", earlier.key_fingerprint, key)

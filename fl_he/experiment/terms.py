@@ -20,6 +20,8 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import AUTO, PRIVACY, CryptoConfig
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.errors import DataError
+from fl_he.learning.optimizers import WITH_RATE
 from fl_he.learning.privacy.gradients import (
     GaussianPrivacy,
     Lattice,
@@ -30,6 +32,7 @@ from fl_he.learning.privacy.scaling import scaling_sum, scaling_variance
 from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.outcome_bounds import require_bounds
 from fl_he.learning.regression.registry import WITH_SITES, family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
@@ -144,6 +147,7 @@ def train_config(
         imputed=tuple(imputed),
         site_intercepts=config.site_intercepts,
         sites=config.inference.sites,
+        outcome_bounds=tuple(config.outcome_bounds),
     ).to_config()
     terms.update(privacy_members(privacy_of(config)))
     return terms
@@ -177,6 +181,11 @@ def chosen_optimizer(
                 f"{name} must be false with family {family.name}: the family must be "
                 f"{' or '.join(WITH_SITES)}"
             )
+    if config.privacy.name == PRIVACY:
+        try:
+            require_bounds(family, config.outcome_bounds)
+        except DataError as error:
+            raise ConfigError(str(error)) from None
     if isinstance(family, GlmFamily):
         return _of_number(config, features, family)
     needing = {
@@ -187,10 +196,10 @@ def chosen_optimizer(
     }
     if setting := next((name for name, given in needing.items() if given), None):
         return {"name": "newton", "reason": f"{setting} needs the information of all patients"}
+    if config.privacy.name == PRIVACY:
+        return _private(config)
     if config.optimizer.name != AUTO:
         return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
-    if config.privacy.name == PRIVACY:
-        return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
     parameters = family.count(features, classes)
     values = parameters * (parameters + 1) // 2
     if values <= _MOST_HESSIAN:
@@ -201,22 +210,32 @@ def chosen_optimizer(
     }
 
 
+def _private(config: Config) -> dict[str, str]:
+    """Return the optimizer of a run with privacy."""
+    if config.optimizer.name != AUTO:
+        return {"name": config.optimizer.name, "reason": f"optimizer={config.optimizer.name}"}
+    return {"name": "gd", "reason": f"it needs noisy gradients alone, as privacy={PRIVACY} has"}
+
+
 def _of_number(config: Config, features: int, family: GlmFamily) -> dict[str, str]:
     """Return the optimizer of a model of a number; refuse settings that it does not go with."""
+    private = config.privacy.name == PRIVACY
+    optimizers = (AUTO, *WITH_RATE) if private else (AUTO, "newton")
     refused = (
         ("penalty", config.penalty is Penalty.firth, "l2"),
         ("inference.profile", bool(config.inference.profile), "left out"),
         ("class_weight", config.class_weight is not ClassWeight.equal, "equal"),
-        ("privacy", config.privacy.name != "none", "none"),
         ("evaluate", config.evaluate and not fine_bins(family), "false"),
         ("capc.enabled", config.capc.enabled, "false"),
-        ("optimizer", config.optimizer.name not in (AUTO, "newton"), "auto or newton"),
+        ("optimizer", config.optimizer.name not in optimizers, " or ".join(optimizers)),
     )
     for setting, wrong, right in refused:
         if wrong:
             raise ConfigError(
                 f"{setting} must be {right} with family {family.name}, whose outcome is a number"
             )
+    if private:
+        return _private(config)
     values = (features + 1) * (features + 2) // 2
     if values > _MOST_HESSIAN:
         raise ConfigError(
@@ -238,7 +257,12 @@ def privacy_of(config: Config) -> GaussianPrivacy | None:
 
 
 def privacy_figures(
-    config: Config, features: int, classes: int = 2, *, simulated: bool
+    config: Config,
+    features: int,
+    classes: int = 2,
+    *,
+    simulated: bool,
+    family: Family | None = None,
 ) -> dict[str, Any] | None:
     """Return the member ``privacy`` of metrics.json, ``None`` for a run without privacy.
 
@@ -249,6 +273,8 @@ def privacy_figures(
         How many the model has.
     simulated : bool
         Whether the run is a simulation, which does more with the data than a deployment.
+    family : Family or None
+        ``None``: that of so many classes.
 
     Raises
     ------
@@ -259,7 +285,7 @@ def privacy_figures(
     if terms is None:
         return None
     bits = config.crypto.fraction_bits
-    lattice = Lattice(bits, family_for(classes).count(features, classes))
+    lattice = Lattice(bits, (family or family_for(classes)).count(features, classes))
     variance = noise_variance(terms, lattice)
     others = terms.contributors - 1
     share = math.ldexp(math.sqrt(variance), -bits)
@@ -297,4 +323,5 @@ def privacy_figures(
 def _choices(config: Config) -> str:
     """Name what somebody gave, and not fl-he by public numbers."""
     given = [words for key, words in _GIVEN.items() if key not in config.privacy.chosen]
-    return f"what was learned from the data before: the choice of {listed([*given, 'ranges'])}"
+    declared = ["ranges", *(["bounds of the outcome"] if config.outcome_bounds else [])]
+    return f"what was learned from the data before: the choice of {listed([*given, *declared])}"

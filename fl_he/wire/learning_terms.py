@@ -18,13 +18,14 @@ from fl_he.crypto.encoding.fields import (
     form_of,
 )
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.optimizers import OPTIMIZERS
+from fl_he.learning.optimizers import OPTIMIZERS, WITH_RATE
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.learning.regression.outcome_bounds import OutcomeBounds
 from fl_he.learning.regression.registry import NUMERIC, WITH_SITES, family_named
 from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
-from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of
+from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of, refused_as
 
 #: Asks for the Hessian beside the gradient.
 HESSIAN = "hessian"
@@ -63,6 +64,8 @@ class LearningTerms(Message):
         Where hospitals are compared: numbers of the features without a coefficient.
     overdispersion : tuple of float
         Of counts with an alpha: see `fl_he.learning.regression.negative_binomial.told_alpha`.
+    outcome_bounds : tuple of float
+        Of a hospital with privacy: the declared bounds of an outcome that is a number.
     """
 
     scaling: Annotated[str, choice("none", "local", "federated"), SPARSE] = "none"
@@ -76,6 +79,7 @@ class LearningTerms(Message):
     site_intercepts: Annotated[bool, SPARSE] = False
     left_out: Annotated[tuple[Whole, ...], SPARSE] = ()
     overdispersion: _Numbers = ()
+    outcome_bounds: _Numbers = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -109,6 +113,8 @@ class TrainingTerms(Message):
     family : str
         Of an outcome that is a number; else empty.
     site_intercepts, sites : bool
+    outcome_bounds : tuple of float
+        Of an outcome that is a number, with privacy; else empty.
     """
 
     features: Natural
@@ -131,6 +137,7 @@ class TrainingTerms(Message):
     family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
     site_intercepts: Annotated[bool, SPARSE] = False
     sites: Annotated[bool, SPARSE] = False
+    outcome_bounds: _Numbers = ()
     HOME: ClassVar[str] = CONFIG
 
     def to_config(self) -> ConfigRecord:
@@ -154,9 +161,11 @@ class TrainingTerms(Message):
                 "a task must be of at least 2 classes, or of no classes and a family, got "
                 f"{self.classes} with family {self.family or 'none'}"
             )
-        if self.family and self.optimizer != "newton":
+        allowed = WITH_RATE if self.outcome_bounds else ("newton",)
+        if self.family and self.optimizer not in allowed:
             raise ProtocolError(
-                f"optimizer must be newton for family {self.family}, got {self.optimizer}"
+                f"optimizer must be {' or '.join(allowed)} for family {self.family}"
+                f"{' with bounds of the outcome' * bool(self.outcome_bounds)}, got {self.optimizer}"
             )
         if (self.firth or self.profile) and (self.classes != _TWO or not newton):
             raise ProtocolError(
@@ -164,6 +173,8 @@ class TrainingTerms(Message):
                 "method without another penalty or class weights"
             )
         family = family_named(self.family, self.classes)
+        with refused_as("a task:"):
+            OutcomeBounds.of(family, self.outcome_bounds)
         if self.site_intercepts and (
             not family.site_intercepts
             or self.optimizer != "newton"

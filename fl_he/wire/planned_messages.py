@@ -17,6 +17,7 @@ from flwr.app import ConfigRecord, MessageType, RecordDict
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.encoding.fields import Fingerprint, Natural, Number
 from fl_he.errors import written
+from fl_he.learning.optimizers import WITH_RATE
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     FINISH,
@@ -30,7 +31,7 @@ from fl_he.wire.occasions import SUMMED
 from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
 from fl_he.wire.records import CONFIG, Message, ProtocolError, config_of
 from fl_he.wire.sealed_messages import OPEN, Hop, News, OpenNews, OpenRequest, is_sealed
-from fl_he.wire.study_plan import WITH_RATE, Counted, StudyPlan
+from fl_he.wire.study_plan import Counted, StudyPlan
 from fl_he.wire.table import TableRequest
 
 #: Questions to company X that name a sum.
@@ -221,6 +222,7 @@ def _check_task(plan: StudyPlan, choice: Choice, content: RecordDict) -> None:
         imputed=plan.imputed,
         site_intercepts=plan.site_intercepts,
         sites=asked.sites and plan.sites,
+        outcome_bounds=plan.outcome_bounds,
     )
     if asked != planned:
         names = [field.name for field in fields(asked)]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -32,9 +31,10 @@ from fl_he.crypto.encoding.fields import (
 )
 from fl_he.crypto.encoding.strict_json import Document, Documented
 from fl_he.learning.describing.form import TableForm
-from fl_he.learning.optimizers import OPTIMIZERS, optimizer_of
+from fl_he.learning.optimizers import OPTIMIZERS, WITH_RATE
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.calibration import fine_bins
+from fl_he.learning.regression.outcome_bounds import require_bounds
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC, WITH_SITES
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
@@ -47,13 +47,13 @@ Counted = Literal[Purpose, "sealed"]
 
 FORMAT = "fl-he study plan 1"
 
-#: Optimizers whose steps a learning rate scales.
-WITH_RATE = tuple(name for name in OPTIMIZERS if hasattr(optimizer_of(name, 1.0), "learning_rate"))
 #: The largest second derivative of one example's loss by its margins, as a fraction of the squared
 #: norm of its features and a one; see `StudyPlan.largest_rate`.
 _CURVATURE = {"logistic": 0.25, "softmax": 0.5}
 
 _Positive = Annotated[Number, Limit("be above 0", lambda value: value > 0, shown=True)]
+_Numbers = tuple[Number, ...]
+_listed = ", ".join
 _Name = Annotated[str, Limit("be a name", lambda value: bool(value.strip()))]
 
 
@@ -147,6 +147,8 @@ class StudyPlan(Documented):
         Whether hospitals may be compared.
     table : TableForm or None
         The table of descriptive statistics that may be made, once in a session.
+    outcome_bounds : tuple of float
+        With privacy, the declared bounds of an outcome that is a number; else empty.
 
     Raises
     ------
@@ -178,6 +180,7 @@ class StudyPlan(Documented):
     site_intercepts: Annotated[bool, left_out(kind_of(bool), False)] = False
     sites: Annotated[bool, left_out(kind_of(bool), False)] = False
     table: Annotated[TableForm | None, left_out(optional(kind_of(TableForm)), None)] = None
+    outcome_bounds: Annotated[_Numbers, left_out(kind_of(_Numbers), ())] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -298,14 +301,11 @@ def _check_outcome(plan: StudyPlan) -> None:
                 "a study plan must have the family of its outcome, which is then without positive, "
                 f"threshold and classes, got {plan.family} with {outcome.family or 'none'}"
             )
-        if (
-            plan.optimizers != ("newton",)
-            or plan.class_weights != "none"
-            or plan.privacy is not None
-        ):
+        newton = (plan.optimizers, plan.class_weights) == (("newton",), "none")
+        if plan.privacy is None and not newton:
             raise ProtocolError(
-                f"a study plan of family {plan.family} must have optimizers ['newton'], "
-                "class_weights none and no privacy"
+                f"a study plan of family {plan.family} must have optimizers ['newton'] "
+                "and class_weights none, without privacy"
             )
         return
     if (plan.family == "softmax") is not bool(classes) or classes in (1, 2):
@@ -365,7 +365,11 @@ def _check_sums(plan: StudyPlan) -> None:
 def _check_privacy(plan: StudyPlan) -> None:
     terms = plan.privacy
     if terms is None:
+        if plan.outcome_bounds:
+            raise ProtocolError("outcome_bounds of a study plan must be empty without privacy")
         return
+    with refused_as("a study plan:"):
+        require_bounds(FAMILIES[plan.family], plan.outcome_bounds)
     second = [name for name in plan.optimizers if name not in WITH_RATE]
     others = (plan.bins, plan.profile, plan.imputed, plan.table)
     if second or plan.class_weights != "none" or any(others):
@@ -424,6 +428,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
     strengths = _listed("none" if one is None else f"C={one:g}" for one in plan.C)
     l2 = "none" if set(plan.C) == {None} else f"l2, {strengths}"
     stop = f"; stops at {plan.tolerance:g}" if privacy is None else ""  # noise ends no run
+    bounds = "; outcome {:g} to {:g}".format(*plan.outcome_bounds) if plan.outcome_bounds else ""
     rates = f", lr {_listed(f'{rate:g}' for rate in plan.lr)}" if plan.lr else ""
     return [
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
@@ -444,13 +449,9 @@ def plain_words(plan: StudyPlan) -> list[str]:
             "none"
             if privacy is None
             else f"epsilon {privacy.epsilon:g}, delta {privacy.delta:g}, clip {privacy.clip:g}, "
-            f"{privacy.scaling:g} of the budget for scaling"
+            f"{privacy.scaling:g} of the budget for scaling{bounds}"
         ),
         f"at most {plan.most_rounds} rounds in a session, {plan.most_sessions} sessions",
         f"steps up to {plan.max_step:g}, coefficients up to {plan.max_coefficient:g} in size",
         f"a total is of at least {plan.min_contributors} hospitals",
     ]
-
-
-def _listed(words: Iterable[str]) -> str:
-    return ", ".join(words)

@@ -169,6 +169,7 @@ def _terms(training: Training, *, hessian: bool = False) -> LearningTerms:
         imputed=training.imputed,
         site_intercepts=training.task.site_intercepts,
         overdispersion=training.overdispersion,
+        outcome_bounds=training.task.outcome_bounds,
     )
 
 

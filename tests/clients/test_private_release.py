@@ -67,7 +67,7 @@ class Hospital:
         model: float = 0.0,
         asked: GaussianPrivacy | None = TERMS,
         action: str = "train",
-        config: Mapping[str, float | str] = MappingProxyType({}),
+        config: Mapping[str, float | str | list[float]] = MappingProxyType({}),
         *,
         session: str = "session",
         round_: int = 1,
@@ -114,6 +114,22 @@ def test_the_model_and_its_config_are_the_question() -> None:
     assert hospital.noise(hospital.ask(model=1.0)) != first
     assert "the budget is spent" in reason(hospital.ask(model=2.0))
     assert hospital.noise(hospital.ask()) == first
+
+
+def test_other_bounds_of_the_outcome_are_another_release() -> None:
+    hospital = Hospital()
+    first = hospital.noise(hospital.ask(config={"outcome-bounds": [0.0, 9.0]}))
+    assert hospital.noise(hospital.ask(config={"outcome-bounds": [0.0, 9.0]})) == first
+    assert hospital.noise(hospital.ask(config={"outcome-bounds": [0.0, 8.0]})) != first
+
+
+def test_sums_of_the_outcome_are_not_even_computed() -> None:
+    terms = replace(TERMS, scaling=0.2)
+    hospital = Hospital(terms)
+    for name in ("outcome", "cells", "imputed"):
+        told = reason(hospital.ask(action="train.moments", asked=terms, config={name: 1.0}))
+        assert f"got {sorted(['lr', name])}: what they do" in told
+    assert hospital.calls == 0
 
 
 def test_a_metric_does_not_pass() -> None:

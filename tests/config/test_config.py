@@ -91,6 +91,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "topology": "fold",
     "scaling": "federated",
     "ranges": None,
+    "outcome_bounds": [],
     "tolerance": 1e-7,
     "class_weight": "equal",
     "penalty": "l2",

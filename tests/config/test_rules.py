@@ -211,6 +211,10 @@ def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str)
         ({"privacy.epsilon": 1.0}, "privacy.epsilon must come with privacy=gaussian, got 1.0"),
         ({"privacy.clip": 1.0}, "privacy.clip must come with privacy=gaussian"),
         ({"privacy.scaling": 0.5}, "privacy.scaling must come with privacy=gaussian"),
+        (
+            {"outcome_bounds": [0.0, 9.0]},
+            r"outcome_bounds must come with privacy=gaussian, got \[0.0, 9.0\] without it",
+        ),
         ({**PRIVATE, "privacy.epsilon": 0.0}, r"privacy.epsilon must be from 1e-06 to 1e\+06"),
         ({**PRIVATE, "privacy.epsilon": None}, "privacy.epsilon must be set with privacy=gaussian"),
         ({**PRIVATE, "privacy.clip": math.inf}, r"privacy.clip must be from 1e-12 to 1e\+12"),

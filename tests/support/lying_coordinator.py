@@ -22,6 +22,7 @@ from ticketed_sums import added, key_records, unchecked
 from fl_he import client_app
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.public_key import PublicKey
+from fl_he.learning.optimizers import WITH_RATE
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -35,7 +36,7 @@ from fl_he.wire.encrypted_sum import (
 from fl_he.wire.learning_terms import TrainingTerms
 from fl_he.wire.planned_messages import Choice, is_planned
 from fl_he.wire.sealed_messages import OpenNews
-from fl_he.wire.study_plan import WITH_RATE, StudyPlan
+from fl_he.wire.study_plan import StudyPlan
 from fl_he.wire.training_messages import ACTIONS
 
 CLINICS, COMPANY = (1000, 1001, 1002), 1003

@@ -12,7 +12,9 @@ import pytest
 from study_plans import PLAN, PRIVATE, RANGED
 
 from fl_he.errors import FlHeError
+from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.evaluation import BINS
+from fl_he.learning.regression.registry import FAMILIES
 from fl_he.wire.study_plan import Outcome, StudyPlan, plain_words
 
 CLASSES = Outcome("state", None, None, ("a", "b", "c"))
@@ -102,6 +104,63 @@ def test_values_that_are_no_plan_are_refused(changes: dict[str, Any], message: s
 def test_terms_of_privacy_fit_the_plan(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(FlHeError, match=message):
         replace(PRIVATE, **changes)
+
+
+#: A plan of counts within bounds.
+COUNTS = replace(
+    PRIVATE,
+    family="poisson",
+    outcome=Outcome("visits", None, None, (), "poisson"),
+    outcome_bounds=(0.0, 30.0),
+)
+
+
+def test_a_private_plan_of_numbers_names_the_bounds_of_the_outcome() -> None:
+    assert StudyPlan.from_json(COUNTS.to_json()) == COUNTS
+    assert replace(COUNTS, outcome_bounds=(0.0, 31.0)).digest != COUNTS.digest
+    assert "outcome_bounds" not in json.loads(PRIVATE.to_json())
+    words = "differential privacy: epsilon 1, delta 1e-05, clip 2, 0 of the budget for scaling"
+    assert f"{words}; outcome 0 to 30" in plain_words(COUNTS)
+    assert [COUNTS.most(one) for one in ("train", "prepare", "figures", "sites")] == [4, 0, 0, 0]
+    assert COUNTS.largest_rate == COUNTS.max_step / 2.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"outcome_bounds": ()}, "outcome_bounds must be declared for family poisson with diff"),
+        ({"outcome_bounds": (0.0,)}, "outcome_bounds must be two numbers, got 1"),
+        ({"outcome_bounds": (-1.0, 9.0)}, "outcome_bounds must be at least 0 with family poisson"),
+        ({"optimizers": ("newton",), "lr": ()}, "and no optimizers but gd and nesterov"),
+        (
+            {"bins": fine_bins(FAMILIES["poisson"])},
+            "a study plan with privacy must have class_weights none, bins 0",
+        ),
+        (
+            {"privacy": None, "optimizers": ("newton",), "lr": ()},
+            "outcome_bounds of a study plan must be empty without privacy",
+        ),
+        (
+            {"family": "gamma", "outcome": Outcome("visits", None, None, (), "gamma")},
+            "outcome_bounds must be left out with family gamma",
+        ),
+        (
+            {
+                **{"family": "cox", "outcome_bounds": ()},
+                "outcome": Outcome("time", None, None, (), "cox", "event"),
+            },
+            "a study plan: privacy must be none with family cox",
+        ),
+    ],
+)
+def test_bounds_of_the_outcome_fit_the_plan(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(FlHeError, match=message):
+        replace(COUNTS, **changes)
+
+
+def test_classes_have_no_bounds() -> None:
+    with pytest.raises(FlHeError, match="outcome_bounds must be left out with family logistic"):
+        replace(PRIVATE, outcome_bounds=(0.0, 1.0))
 
 
 def test_a_learning_rate_is_bounded_by_the_smoothness() -> None:

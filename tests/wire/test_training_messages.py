@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 import numpy as np
@@ -157,6 +158,39 @@ def test_a_total_of_another_form_is_refused(mean: RecordDict, words: str) -> Non
     assert training.steps == 0
 
 
+#: A task of counts with bounds.
+COUNTS: dict[str, Any] = {
+    **{"classes": 0, "family": "poisson", "optimizer": "gd", "outcome_bounds": (0.0, 8.0)}
+}
+
+
+def test_bounds_take_the_place_of_the_moments_of_an_outcome() -> None:
+    """Nothing is summed up before the gradients, and each question says the bounds."""
+    training, config = begun(**COUNTS, lr=0.5)
+    assert training.due == "train"
+    np.testing.assert_allclose(training.theta, [0.0, 0.0, math.log(2.0)])
+    action, content = question_of(training, "train", config)
+    assert action == "train"
+    assert LearningTerms.from_content(content).outcome_bounds == (0.0, 8.0)
+    mean = total(coefficients=np.array([0.4, -0.2]), intercept=np.array([0.1]))
+    take_total(training, "train", mean)
+    np.testing.assert_allclose(training.theta, [-0.2, 0.1, math.log(2.0) - 0.05])
+    gaussian, _ = begun(**{**COUNTS, "family": "gaussian", "outcome_bounds": (10.0, 70.0)}, lr=0.5)
+    take_total(gaussian, "train", mean)
+    np.testing.assert_allclose(gaussian.theta, [-6.0, 3.0, 40.0 - 1.5])
+
+
+@pytest.mark.parametrize("most", [{"max_step": 0.1}, {"max_coefficient": 0.1}])
+def test_steps_of_a_number_are_bounded_in_the_unit_of_its_bounds(most: dict[str, float]) -> None:
+    mean = total(coefficients=np.array([0.19, 0.0]), intercept=np.array([9.0]))
+    far = total(coefficients=np.array([0.21, 0.0]), intercept=np.array([0.0]))
+    for family, ends in (("poisson", (0.0, 8.0)), ("gaussian", (10.0, 70.0))):
+        asked = {**COUNTS, "family": family, "outcome_bounds": ends, "lr": 0.5, "C": None, **most}
+        take_total(begun(**asked)[0], "train", mean)
+        with pytest.raises(ProtocolError, match=r"must be at most 0\.1 in size"):
+            take_total(begun(**asked)[0], "train", far)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -169,6 +203,11 @@ def test_a_total_of_another_form_is_refused(mean: RecordDict, words: str) -> Non
         ({"profile": (0,), "balanced": True}, "Firth's penalty and profile likelihoods must"),
         ({"profile": (2,)}, "profile must be of different features out of 2"),
         ({"profile": (1, 1)}, "profile must be of different features out of 2"),
+        ({**COUNTS, "optimizer": "newton"}, "optimizer must be gd or nesterov for family poisson"),
+        ({**COUNTS, "outcome_bounds": ()}, "optimizer must be newton for family poisson, got gd"),
+        ({**COUNTS, "outcome_bounds": (2.0, 1.0)}, "a task: outcome_bounds must be a lower and a"),
+        ({**COUNTS, "family": "gamma"}, "a task: outcome_bounds must be left out with family gam"),
+        ({"outcome_bounds": (0.0, 1.0)}, "must be left out with family logistic"),
     ],
 )
 def test_a_task_that_is_none_is_refused(changes: dict[str, Any], words: str) -> None:

@@ -33,6 +33,10 @@ OPTIMIZERS: dict[str, Callable[[float], Optimizer]] = {
 }
 
 
+#: Optimizers that need gradients alone, whose steps a learning rate scales.
+WITH_RATE = ("gd", "nesterov")
+
+
 def optimizer_of(name: str, learning_rate: float) -> Optimizer:
     """Return a new optimizer.
 

@@ -338,6 +338,13 @@ def read_flag(members: Mapping[str, Any], key: str) -> bool:
     return value
 
 
+def read_mapping(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
+    """Return an object that a training remembered; raises DataError."""
+    if not isinstance(found := members.get(name), Mapping):
+        raise DataError(f"the training's {name} must be an object")
+    return found
+
+
 def read_places(value: object, name: str, features: int) -> tuple[int, ...]:
     """Return ascending numbers of features that a training remembered; raises DataError."""
     if (

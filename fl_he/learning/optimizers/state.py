@@ -18,6 +18,7 @@ from fl_he.learning.optimizers.base import (
     Point,
     SiteCounts,
     read,
+    read_mapping,
     read_matrix,
     read_places,
 )
@@ -30,6 +31,7 @@ from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.regression.negative_binomial import TOLD
+from fl_he.learning.regression.outcome_bounds import OutcomeBounds
 from fl_he.learning.regression.registry import family_named
 from fl_he.learning.regression.separation import Information
 from fl_he.learning.regression.trained import (
@@ -64,6 +66,8 @@ class State:
     Attributes
     ----------
     task : Task
+    bounds : OutcomeBounds or None
+        Declared ones, in whose units gradients are.
     theta : ndarray, shape (p,)
         The model after all totals so far, as `fl_he.learning.regression.parameters` lays it out.
     mean, scale : tuple of float
@@ -121,7 +125,9 @@ class State:
             self.optimizer = FisherScoring()
         elif self.family.has_alpha:
             self.optimizer = OverdispersedNewton()
-        self.theta: Array = self.family.zeros(task.features, task.classes)
+        self.bounds = OutcomeBounds.of(self.family, task.outcome_bounds)
+        zeros = self.family.zeros(task.features, task.classes)
+        self.theta: Array = zeros if self.bounds is None else self.bounds.start(task.features)
         self.mean, self.scale = ((), ()) if self.about_the_mean else (task.mean, task.scale)
         self.class_weights: tuple[float, ...] = ()
         self.imputed: tuple[float, ...] = ()
@@ -386,9 +392,9 @@ class State:
             training.sites = SiteCounts.of_vector(sites)
         if members.get("between") is not None:
             training.between = SiteSums.from_members(
-                _mapping(members, "between"), task.features, len(training.theta)
+                read_mapping(members, "between"), task.features, len(training.theta)
             )
-        training.optimizer.restore(_mapping(members, "optimizer"))
+        training.optimizer.restore(read_mapping(members, "optimizer"))
         training._restore_columns(members)
         rows = len(training.theta) // (task.features + 1)
         part = len(training.taking_part)
@@ -419,7 +425,7 @@ class State:
         if (constant := members.get("constant")) is not None:
             self.constant = read_places(constant, "constant", features)
         if members.get("aliased") is not None:
-            items = _mapping(members, "aliased").items()
+            items = read_mapping(members, "aliased").items()
             places = {str(j): j for j in range(features)}
             if any(name not in places for name, _ in items):
                 raise DataError("the training's aliased must be by numbers of features")
@@ -428,9 +434,3 @@ class State:
 
 def _triangle(matrix: Array | None) -> list[float] | None:
     return None if matrix is None else likelihood.upper_triangle(matrix).tolist()
-
-
-def _mapping(members: Mapping[str, Any], name: str) -> Mapping[str, Any]:
-    if not isinstance(found := members.get(name), Mapping):
-        raise DataError(f"the training's {name} must be an object")
-    return found

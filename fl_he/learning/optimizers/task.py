@@ -52,6 +52,9 @@ class Task:
         Whether each hospital has its own intercept, and the model none.
     sites : bool
         Whether the hospitals are compared once training has converged.
+    outcome_bounds : tuple of float
+        With differential privacy, the declared bounds of an outcome that is a number: see
+        `fl_he.learning.regression.outcome_bounds`; else empty.
     """
 
     features: int
@@ -75,6 +78,7 @@ class Task:
     imputed: tuple[str, ...] = ()
     site_intercepts: bool = False
     sites: bool = False
+    outcome_bounds: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -203,7 +203,7 @@ class Training(State):
             return Moments(low=task.low, high=task.high)
         sums = pooled and not self.mean
         counts = task.balanced and not self.class_weights
-        outcome = self.is_glm and not self.outcome
+        outcome = self.is_glm and not self.outcome and self.bounds is None
         if sums or counts or outcome:
             return Moments(sums, counts, imputed=imputed, outcome=outcome)
         return Moments(mean=self.mean, imputed=imputed) if pooled and not self.scale else None
@@ -295,7 +295,12 @@ class Training(State):
         coefficients, intercepts = self.parameters
         shape = coefficients.shape if len(intercepts) > 1 else coefficients.shape[1:]
         parts = _named(means, "coefficients", shape), _named(means, "intercept", intercepts.shape)
-        return Point(self.theta, loss, parameters.join(*parts), examples)
+        return Point(self.theta / self._unit, loss, parameters.join(*parts), examples)
+
+    @property
+    def _unit(self) -> float:
+        """Unit of the parameters by which first-order derivatives are."""
+        return 1.0 if self.bounds is None else self.bounds.unit
 
     def _scale(self, point: Point) -> float:
         """Return the dispersion by which the distance from the optimum is judged.
@@ -313,7 +318,8 @@ class Training(State):
         self._look(point, accuracy)
         self._require_overdispersed(point)
         self.loss = point.loss
-        point = self._along(penalised(point, self.task.features, self.task.C))
+        C = self.task.C if self.bounds is None else self.bounds.strength(self.task.C)
+        point = self._along(penalised(point, self.task.features, C))
         if self.task.firth:
             self.pending = (point,)
         else:
@@ -364,7 +370,7 @@ class Training(State):
         if task.site_intercepts or (isinstance(family, GlmFamily) and not family.has_intercept):
             moves[-1] = False  # whose gradient is 0, but for the step's rounding
         stepped, told = np.split(stepped, [len(self.theta)])
-        theta = np.where(moves, stepped, self.theta)
+        theta = np.where(moves, stepped * self._unit, self.theta)
         self._require_small("coefficients", theta, task.max_coefficient)
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
@@ -423,7 +429,7 @@ class Training(State):
     def _require_small(self, name: str, theta: Array, most: float | None) -> None:
         largest = float(np.abs(parameters.split(theta, self.task.features)[0]).max())
         if isinstance(self.family, GlmFamily):
-            largest /= self.family.unit(self.moments)
+            largest /= self._unit if self.bounds else self.family.unit(self.moments)
         if most is not None and not largest <= most:
             raise DataError(
                 f"{name} must be at most {most:g} in size (value withheld): a finite optimum may "

@@ -3,7 +3,9 @@
 Neighbouring data sets differ in the record of one patient of one hospital, which is replaced by any
 other; how many patients each hospital has is public. A patient's gradient is clipped to the norm
 ``clip`` and laid on the lattice of fixed-point numbers, towards zero, so the norm does not grow.
-Then replacing a patient moves a hospital's sum by at most ``2 * clip`` in L2, rounding included.
+Then replacing a patient moves a hospital's sum by at most ``2 * clip`` in L2, rounding included:
+the gradients of all others stay, as they depend on the model and on public numbers only. Abadi et
+al. 2016, "Deep Learning with Differential Privacy", algorithm 1.
 
 Each hospital adds its own share of discrete Gaussian noise to its integers. Only the shares of
 ``contributors`` hospitals are counted, the fewest that a total may consist of; more add noise that

@@ -19,6 +19,7 @@ cox                times to an event, stratified by hospital
 registry           the families, and the family of a dataset, of a name or of a file
 products           products of matrices with more digits than float64 has
 likelihood         loss, gradient and Hessian on one hospital's examples
+outcome_bounds     declared bounds of a number, and gradients in public units
 dependencies       constant and aliased columns, from the first round's information
 separation         classes that a model separates: a candidate, and its proof by counts
 own_intercepts     an intercept for each site, which the likelihood takes out

@@ -45,11 +45,17 @@ def privacy_facts(metrics: Metrics) -> dict[str, str]:
         "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, should company X and "
         "the coordinator open it together",
         "neighbours": privacy["neighbours"],
-        "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}",
+        "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}"
+        f"{_bounds(metrics)}",
         "noise per round": _noise(metrics),
         **_scaling(privacy),
         "not covered": "\n".join(privacy["not_covered"]),
     }
+
+
+def _bounds(metrics: Metrics) -> str:
+    bounds = metrics["config"].get("outcome_bounds")
+    return "; an outcome beyond {:g} to {:g} counts as the bound".format(*bounds) if bounds else ""
 
 
 def _noise(metrics: Metrics) -> str:
