@@ -12,11 +12,12 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import fl_he
-from described_patients import STAGES, settings, write_patients
+from described_patients import SIZES, STAGES, settings, write_patients
 from experiments import experiment
 from flwr.app import RecordDict
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
+from quick import slow, slow_but
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from fl_he import client_app, simulation
@@ -130,8 +131,11 @@ def test_nothing_smaller_than_the_cell_leaves(folder: Path, whole: pl.DataFrame)
     assert "levels are merged" in found["stage"]["withheld"]
 
 
-def test_curves_and_the_log_rank_test_are_statsmodels(tmp_path: Path) -> None:
-    whole = pl.concat(write_patients(tmp_path, "cox"))
+@pytest.mark.parametrize("sizes", [SIZES, *slow(((3000, 400, 60),))])
+def test_curves_and_the_log_rank_test_are_statsmodels(
+    tmp_path: Path, sizes: tuple[int, ...]
+) -> None:
+    whole = pl.concat(write_patients(tmp_path, "cox", sizes=sizes))
     grid = np.array([3.0, 6.0, 12.0, 24.0, 60.0])
     times = f"describe.grid=[{','.join(map(str, grid))}]"
     metrics = run(tmp_path, "describe.by=sex", "describe.columns=[age]", times)
@@ -150,6 +154,27 @@ def test_curves_and_the_log_rank_test_are_statsmodels(tmp_path: Path) -> None:
     assert (test["chi2"], test["p_value"]) == pytest.approx((chi2, p), rel=1e-9)
     csv_text = (tmp_path / "run" / "table1.csv").read_text()
     assert f"log-rank test: chi2 {chi2:.3f} with 1 degrees of freedom" in csv_text
+
+
+@pytest.mark.parametrize(
+    "setting",
+    slow_but(
+        (
+            *("topology=chain", "crypto.scheme=masks", "crypto.collusion=resistant"),
+            "topology=chain crypto.scheme=masks crypto.collusion=resistant",
+        ),
+        "crypto.scheme=masks",
+    ),
+)
+def test_the_table_is_the_same_however_it_is_summed(
+    folder: Path, metrics: dict[str, Any], setting: str
+) -> None:
+    own = experiment(
+        *(*settings(folder), *TABLE1, "describe.by=outcome", "describe.bins=60"),
+        *setting.split(),
+        folder=folder / "summed",
+    )
+    assert simulation.run(own, folder / "summed")["table"] == metrics["table"]
 
 
 @pytest.mark.parametrize(

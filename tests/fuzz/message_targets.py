@@ -22,8 +22,14 @@ from fl_he.capc.messages import CapcReply, CapcRequest
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import MASKS, PAILLIER
+from fl_he.learning.describing.cells import count_cells
+from fl_he.learning.describing.form import TableForm
+from fl_he.learning.describing.statistics import Table, table_of
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.regression.disclosure import CalibrationBin, ClassFigures, Figures
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.described import Described, Facts
+from fl_he.learning.tables.moments import Limbs
 from fl_he.strategies.opened_sum import Cost, UnopenedSum
 from fl_he.strategies.sealed.progress import OpenedRound, SealedProgress, SealedSum
 from fl_he.strategies.skipping import Skipped
@@ -56,6 +62,7 @@ from fl_he.wire.sealed_messages import (
     SessionRequest,
 )
 from fl_he.wire.study_plan import StudyPlan, plain_words
+from fl_he.wire.table import TableReply, TableRequest
 from fl_he.wire.update import Form, flatten
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -138,6 +145,8 @@ def _open_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         (Halves("s", {"north": b"envelope"}).to_content(), Halves.from_content),
         (DecryptReply(numbers, 0.5).to_content(), DecryptReply.from_content),
         (FiguresReply(_figures(), 0.5).to_content(), FiguresReply.from_content),
+        (TableRequest(_form()).to_content(), TableRequest.from_content),
+        (TableReply(_table(), 0.5).to_content(), TableReply.from_content),
         (
             model,
             lambda content: model_messages.read_model_arrays(model_messages.read_arrays(content)),
@@ -167,6 +176,24 @@ def _figures() -> Figures:
         *(10, 5, None, None, 0.5, 0.75, 0.25, 0.125),
         *(((5, 0), (0, 5)), (of_class, of_class), bins, {"accuracy": "few"}),
     )
+
+
+def _form() -> TableForm:
+    columns = Facts("age", low=0.0, high=120.0, whole=True), Facts("sex", levels=("F", "M"))
+    return TableForm(columns, "outcome", ("no", "yes"), 5, (12.0, 24.0))
+
+
+def _table() -> Table:
+    form, limbs = _form(), Limbs(24, 24)
+    dataset = Dataset(
+        np.zeros((40, 1)),
+        np.tile([12.0, -24.0], 20),
+        ("x",),
+        family="cox",
+        described=Described(form.columns, {"age": np.arange(40.0), "sex": np.tile([0.0, 1.0], 20)}),
+    )
+    one = replace(form, by="", groups=())
+    return table_of(count_cells(dataset, one, limbs), one, 40, limbs, 5)
 
 
 def _model(features: int, classes: int = 1) -> ArrayRecord:

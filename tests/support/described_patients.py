@@ -54,9 +54,11 @@ def patients(seed: int, rows: int) -> pl.DataFrame:
     )
 
 
-def write_patients(folder: Path, outcome: str = "class", seed: int = 1) -> list[pl.DataFrame]:
+def write_patients(
+    folder: Path, outcome: str = "class", seed: int = 1, sizes: tuple[int, ...] = SIZES
+) -> list[pl.DataFrame]:
     """Write a file for each of three hospitals and the schema; return the tables."""
-    tables = [patients(seed + number, rows) for number, rows in enumerate(SIZES)]
+    tables = [patients(seed + number, rows) for number, rows in enumerate(sizes)]
     for number, table in enumerate(tables, 1):
         table.write_csv(folder / f"site{number}.csv")
     (folder / "schema.yaml").write_text(_SCHEMA + OUTCOMES[outcome])

@@ -135,6 +135,54 @@ def make_deployed_capc() -> dict[str, Any]:
     return metrics | {"agreement": "ef" * 32}
 
 
+def make_table() -> dict[str, Any]:
+    """Return metrics of a table by two groups, with curves, merged levels and a withheld column."""
+    number: dict[str, Any] = {"present": 40, "missing": 0, "mean": 3.5, "sd": 1.25, "counts": []}
+    number["quartiles"] = [[1.0, 2.0], [3.0, 3.0], [4.0, 5.0]]
+    category: dict[str, Any] = {
+        "present": 30,
+        "missing": 10,
+        "mean": None,
+        "sd": None,
+        "quartiles": [],
+    }
+    category["counts"] = [10, 20]
+    both = {"unit": "", "difference": 0.25, "withheld": ""}
+    curve = {"at_risk": [40, 20], "events": [10, 20], "survival": [0.75, 0.0]}
+    curve |= {"standard_error": [0.0625, None], "median": 24.0}
+    variables = [
+        {**both, "name": HOSTILE, "kind": "number", "levels": [], "summaries": [number] * 3},
+        {
+            **{**both, "name": "stage", "kind": "category", "summaries": [category] * 3},
+            **{"levels": [["I"], ["II", "III"]], "withheld": "levels are merged"},
+        },
+        {
+            **{**both, "name": "crp", "kind": "number", "levels": [], "summaries": []},
+            **{"difference": None, "withheld": "missing cells are few"},
+        },
+    ]
+    metrics = make_metrics()
+    shared = ("version", "fl_he", "software", "ended", "simulated", "config")
+    return {
+        **{key: metrics[key] for key in shared if key in metrics},
+        **{"simulated": True, "protocol": "table1", "hospitals": 3, "skipped": []},
+        "table": {
+            **{"rows": 120, "min_cell": 5, "by": "sex", "groups": ["F", "M"], "sizes": [60, 60]},
+            **{"variables": variables, "withheld": {"survival": "few events"}},
+            "survival": {
+                **{"times": [12.0, 24.0], "curves": [curve] * 3},
+                "log_rank": {"chi2": 4.0, "df": 1, "p_value": 0.25},
+            },
+        },
+        "crypto": {
+            **{"scheme": "paillier", "key_fingerprint": "0123456789abcdef" * 4},
+            **{"key_bits": 2048, "ciphertexts_per_update": 9, "bytes_per_update": 5000},
+            **{"ticket_bytes_per_update": 1400, "masked_set": 0},
+        },
+        **{"bytes_sent": 40000, "seconds": 2.5},
+    }
+
+
 EXAMPLES = {
     "normal": make_metrics(),
     "newton": make_newton(),
@@ -142,6 +190,7 @@ EXAMPLES = {
     "classes": make_classes(),
     "deployed": make_deployed(),
     "sealed": make_sealed(),
+    "table": make_table(),
     "capc": make_capc(),
     "deployed capc": make_deployed_capc(),
     "capc in plain": make_capc(encrypted=False, epsilon=None),

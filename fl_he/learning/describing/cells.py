@@ -121,7 +121,7 @@ def _on_grid(labels: Array, times: tuple[float, ...]) -> NDArray[np.intp]:
     """
     at = np.searchsorted(np.array(times), np.abs(labels), side="left")
     late = at == len(times)
-    withdrawn = (labels < 0) | late
+    withdrawn = np.signbit(labels) | late
     found: NDArray[np.intp] = np.where(late, len(times) - 1, at) + len(times) * withdrawn
     return found
 

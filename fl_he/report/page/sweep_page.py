@@ -34,13 +34,16 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
         if row.metrics is not None
     ]
     training = [run for run in runs if "rounds" in run[1]]
-    capc = [run for run in runs if "rounds" not in run[1]]
+    capc = [run for run in runs if "querying" in run[1]]
+    tables = [run for run in runs if "table" in run[1]]
     failed = [name for name, row in zip(names, rows, strict=True) if row.metrics is None]
     sections = []
     if training:
         sections += [_figures(training), _curves(training)]
     if capc:
         sections.append(_capc(capc))
+    if tables:
+        sections.append(_tables(tables))
     best = max(known([run["federated"] for _, run, _ in training], "accuracy"), default=None)
     tiles = {"runs": count(len(rows))}
     different = different_test_sets([run for _, run, _ in training])
@@ -135,3 +138,19 @@ def _capc(runs: _Runs) -> Section:
         *("epsilon", "seconds in all"),
     )
     return Section("CaPC", [Sheet("Querying parties on the held-out test set", columns, rows)])
+
+
+def _tables(runs: _Runs) -> Section:
+    columns = ("run", "by", "rows", "hospitals", "bytes sent", "seconds in all")
+    rows = [
+        Row(
+            (
+                *(name, metrics["table"]["by"] or "all rows", count(metrics["table"]["rows"])),
+                *(count(metrics["hospitals"]), count(metrics["bytes_sent"])),
+                seconds(metrics["seconds"], 1),
+            ),
+            href=link,
+        )
+        for name, metrics, link in runs
+    ]
+    return Section("Tables", [Sheet("Descriptive statistics", columns, rows)])

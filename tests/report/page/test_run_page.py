@@ -15,11 +15,13 @@ from example_pages import (
     make_deployed_capc,
     make_newton,
     make_sealed,
+    make_table,
 )
 from quick import slow_but
 
 from fl_he.report.files import write_comparison, write_page
 from fl_he.report.tables.sweep import SweepRow, differences
+from fl_he.report.tables.table1 import as_markdown
 from fl_he.run_files.metrics_contract import check_metrics
 
 ROOT = Path(__file__).parents[3]
@@ -50,7 +52,7 @@ def row_names(html: str) -> list[str]:
 
 
 @pytest.mark.usefixtures("rendered")
-@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc"))
+@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc", "table"))
 def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
     html = page(tmp_path, copy.deepcopy(EXAMPLES[name]))
     assert "<script" not in html
@@ -59,7 +61,7 @@ def test_the_page_needs_nothing_but_itself(tmp_path: Path, name: str) -> None:
     assert "default-src 'none'" in html
 
 
-@pytest.mark.parametrize("name", ["newton", "classes", "capc"])
+@pytest.mark.parametrize("name", ["newton", "classes", "capc", "table"])
 def test_names_from_elsewhere_are_text(tmp_path: Path, name: str) -> None:
     text = words(page(tmp_path, copy.deepcopy(EXAMPLES[name])))
     assert HOSTILE in text, "and no template evaluates what is in the braces"
@@ -76,7 +78,7 @@ def strings(value: Any, text: str) -> Any:
 
 
 @pytest.mark.usefixtures("rendered")
-@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc"))
+@pytest.mark.parametrize("name", slow_but(EXAMPLES, "newton", "classes", "capc", "table"))
 def test_every_text_of_the_metrics_is_escaped(tmp_path: Path, name: str) -> None:
     metrics = strings(copy.deepcopy(EXAMPLES[name]), "</style><img src=x onerror=alert(1)>\"'")
     html = page(tmp_path, metrics)
@@ -255,6 +257,26 @@ def test_deployed_capc_says_what_nobody_tells(tmp_path: Path) -> None:
     assert "simulation" not in words(html)
 
 
+def test_a_table(tmp_path: Path) -> None:
+    html = page(tmp_path, make_table())
+    assert cells(html, f"{HOSTILE}, mean (SD)") == [*["3.50 (1.25)"] * 3, "0.250"]
+    assert cells(html, f"{HOSTILE}, median [Q1, Q3] within") == ["3 [1 to 2, 4 to 5]"] * 3 + [""]
+    assert cells(html, "II or III") == ["20 (66.7)"] * 3 + [""]
+    assert cells(html, "missing, n (%)") == ["10 (25.0)"] * 3 + [""]
+    assert cells(html, "crp") == ["withheld"] * 3 + [""]
+    assert cells(html, "at 12") == ["0.750 (0.062), 40"] * 3 + [""]
+    assert cells(html, "at 24") == ["0.000 (n/a), 20"] * 3 + [""]
+    text = words(html)
+    assert "log-rank test: chi2 4.000 with 1 degrees of freedom, p 0.25" in text
+    assert "stage: levels are merged" in text
+    assert "survival withheld: few events" in text
+    assert "No count of 1 to 4 rows can be solved for" in text
+    markdown = as_markdown(make_table())
+    assert "| crp | withheld | withheld | withheld |  |" in markdown
+    assert "| &nbsp;&nbsp;II or III | 20 (66.7) |" in markdown
+    assert HOSTILE not in markdown, "and nothing of a name is markup"
+
+
 def test_capc_in_plain_says_so_loudly(tmp_path: Path) -> None:
     html = page(tmp_path, make_capc(encrypted=False))
     header = html.partition("<header>")[2].partition("</header>")[0]
@@ -263,9 +285,9 @@ def test_capc_in_plain_says_so_loudly(tmp_path: Path) -> None:
 
 
 def test_several_runs_are_compared(tmp_path: Path) -> None:
-    runs = [make_metrics(), make_metrics(rounds=6), make_capc(encrypted=False)]
+    runs = [make_metrics(), make_metrics(rounds=6), make_capc(encrypted=False), make_table()]
     runs[1]["config"] |= {"topology": "chain", "seed": HOSTILE}
-    folders = [tmp_path / name for name in ("a b#", "1", "2")]
+    folders = [tmp_path / name for name in ("a b#", "1", "2", "3")]
     for folder, metrics in zip(folders, runs, strict=True):
         folder.mkdir()
         page(folder, metrics)
@@ -276,7 +298,7 @@ def test_several_runs_are_compared(tmp_path: Path) -> None:
         for one, folder, metrics in zip(settings, folders, runs, strict=True)
     ]
     path = tmp_path / "comparison.html"
-    write_comparison(path, [*rows, SweepRow(("seed=3",), "3", None)], [*folders, tmp_path / "3"])
+    write_comparison(path, [*rows, SweepRow(("seed=3",), "4", None)], [*folders, tmp_path / "4"])
     html = path.read_text()
     assert 'href="a%20b%23/report.html"' in html
     assert 'href="1/report.html"' not in html, "there is no page"
