@@ -24,6 +24,7 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.firth import whitening
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.glm_fit import goodness_of_fit
+from fl_he.learning.regression.hazards import trend_tests
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.learning.tables.table_file import INTERCEPT, some
 from fl_he.run_files.checkpoint import Checkpoint
@@ -165,12 +166,20 @@ class Inference:
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else self._rows(found),
             "fit": fit,
+            "proportional": self._trends(training) if reason is None and limits is None else None,
             "groups": [
                 {"columns": list(columns), **found.wald_test(columns)}
                 for columns in config.inference.groups
                 if reason is None
             ],
         }
+
+    def _trends(self, training: Training) -> dict[str, Any] | None:
+        """Return tests of whether coefficients of a time to an event are the same at all times."""
+        if training.trends is None or training.hessian is None:
+            return None
+        information = training.examples * training.hessian
+        return trend_tests(information, training.trends, self._features, training.taking_part)
 
     def _rows(self, found: inference.Estimates) -> list[dict[str, Any]]:
         family = self._family

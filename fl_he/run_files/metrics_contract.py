@@ -138,6 +138,7 @@ _INFERENCE = {
     "fit": optional(
         _kind({**_figures(*FIT, *_FIRTH, *_GLM), "likelihood_ratio": optional(_kind(_TEST))})
     ),
+    "proportional?": optional(_kind({**_TEST, "features": [{**_TEST, "name": str}]})),
     "groups": [{**_TEST, "columns": [str]}],
     "events?": Number | None,
     "ratio?": str | None,

@@ -11,7 +11,15 @@ import pytest
 from command_line import fl_he
 from experiments import experiment
 from quick import release, slow
-from survival import FEATURES, schema_text, stratified, survival_tables, write_tables
+from scipy.stats import chi2
+from survival import (
+    FEATURES,
+    schema_text,
+    stratified,
+    survival_tables,
+    trend_tests,
+    write_tables,
+)
 
 from fl_he import simulation
 from fl_he.config.constraints import ConfigError
@@ -59,11 +67,17 @@ def test_estimates_and_tests_are_those_of_the_stratified_rows(
         assert row["standard_error"] == pytest.approx(error, rel=1e-6)
         assert row["p_value"] == pytest.approx(fitted.pvalues[place], abs=1e-6)
         assert row["hazard_ratio"] == pytest.approx(np.exp(fitted.params[place]))
-    fit, null = metrics["inference"]["fit"], model.loglike(np.zeros(len(FEATURES)))
+    inference = metrics["inference"]
+    fit, null = inference["fit"], model.loglike(np.zeros(len(FEATURES)))
     assert fit["log_likelihood"] == pytest.approx(fitted.llf, rel=1e-9)
     assert fit["null_log_likelihood"] == pytest.approx(null, rel=1e-9)
     assert fit["likelihood_ratio"]["chi2"] == pytest.approx(2 * (fitted.llf - null), rel=1e-6)
     assert fit["aic"] == pytest.approx(2 * len(FEATURES) - 2 * fitted.llf)
+    trends, (each, together) = inference["proportional"], trend_tests(tables, fitted.params, ties)
+    assert [row["name"] for row in trends["features"]] == [*FEATURES]
+    assert [row["chi2"] for row in trends["features"]] == pytest.approx(each, rel=1e-4, abs=1e-5)
+    assert (trends["chi2"], trends["df"]) == (pytest.approx(together, rel=1e-4), len(FEATURES))
+    assert trends["p_value"] == pytest.approx(chi2.sf(together, len(FEATURES)), rel=1e-3)
     assert metrics["inference"]["events"] == sum(table["event"].sum() for table in tables)
     assert metrics["federated"]["intercept"] == 0.0
     assert metrics["diagnostics"]["converged"]
@@ -94,6 +108,19 @@ def test_a_table_without_a_schema_names_its_event(tmp_path: Path) -> None:
     ours = [row["estimate"] for row in metrics["inference"]["coefficients"]]
     assert ours == pytest.approx(found.params, rel=1e-6)
     assert metrics["family"] == "cox-breslow"
+
+
+def test_a_coefficient_that_falls_with_time_is_found(tmp_path: Path) -> None:
+    tables = survival_tables(21, (400, 300, 200))
+    for table in tables:  # men die early only, of the others none
+        late = (table["male"] == 1) & (table["months"] > 3)
+        table.loc[late, "months"] += 30
+    metrics = run(tmp_path, tables)
+    age, male = metrics["inference"]["proportional"]["features"]
+    assert male["p_value"] < 1e-6
+    assert age["p_value"] > 0.001
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Proportional hazards: tests of a trend of each coefficient in log(1 + time)" in page
 
 
 def test_a_hospital_without_events_contributes_nothing(tmp_path: Path) -> None:
@@ -133,6 +160,7 @@ def test_a_level_without_events_is_named_and_the_others_have_estimates(tmp_path:
         **{"kind": "quasi-complete", "columns": ["male"], "largest": ["male"]}
     }
     rows = coefficients(metrics)
+    assert metrics["inference"]["proportional"] is None
     assert rows["male"]["estimate"] is None
     assert rows["male"]["left_out"] == (
         "no finite estimate: events and the patients at risk in the training data are separated "

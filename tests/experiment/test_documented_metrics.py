@@ -98,6 +98,7 @@ def test_a_training_run_has_all_members_that_the_docs_name(tmp_path: Path, kind:
             *("level", "penalised", "withheld", "outcome", "reference", "events"),
             *("coefficients", "fit", "groups", "penalty", "penalty_shift", "profile"),
             *("ratio", "freedom", "sites", "site_intercepts", "overdispersion"),
+            "proportional",
         }
         assert members <= words(named["diagnostics"])
         assert inferred <= words(named["inference"])

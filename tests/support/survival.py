@@ -56,3 +56,44 @@ def stratified(
     design = pooled[[*features]].astype(float)
     times = pooled["months"].astype(float)
     return PHReg(times, design, status=pooled["event"], strata=pooled["site"], ties=ties)
+
+
+def trend_tests(
+    tables: list[pd.DataFrame], estimates: np.ndarray, ties: str = "efron"
+) -> tuple[list[float], float]:
+    """Return score tests of a trend of each coefficient in log(1 + months), and of all.
+
+    Each is of the partial likelihood with the features times that function as further columns, by
+    numerical derivatives at the estimates.
+    """
+    d, at = len(FEATURES), np.concatenate([estimates, np.zeros(len(FEATURES))])
+    steps = np.tile(2e-3 / pd.concat(tables)[[*FEATURES]].std().to_numpy(), 2)
+    moves = np.diag(steps)
+
+    def loss(theta: np.ndarray) -> float:
+        return sum(_partial_loss(table, theta, ties) for table in tables)
+
+    near, far = (
+        [loss(at - size * one) - loss(at + size * one) for one in moves[d:]] for size in (1, 2)
+    )
+    score = (8 * np.array(near) - np.array(far)) / (12 * steps[d:])
+    corners = [
+        [loss(at + a + b) - loss(at + a - b) - loss(at - a + b) + loss(at - a - b) for a in moves]
+        for b in moves
+    ]
+    information = np.array(corners) / (4 * np.outer(steps, steps))
+    v, crossed, left = information[:d, :d], information[:d, d:], information[d:, d:]
+    left = left - crossed.T @ np.linalg.solve(v, crossed)
+    return list(score**2 / np.diag(left)), float(score @ np.linalg.solve(left, score))
+
+
+def _partial_loss(table: pd.DataFrame, theta: np.ndarray, ties: str) -> float:
+    columns, times = table[[*FEATURES]].to_numpy(dtype=float), table["months"].to_numpy()
+    columns, events, total = columns - columns.mean(axis=0), table["event"].to_numpy() == 1, 0.0
+    for time in np.unique(times[events]):
+        margins = columns @ (theta[:2] + theta[2:] * np.log1p(time))
+        risks, tied = np.exp(margins), events & (times == time)
+        shares = np.arange(tied.sum()) / tied.sum() * (ties == "efron")
+        sums = risks[times >= time].sum() - shares * risks[tied].sum()
+        total += np.log(sums).sum() - margins[tied].sum()
+    return float(total)

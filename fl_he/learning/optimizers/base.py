@@ -108,6 +108,8 @@ class Point:
         What the rounding of ``examples * hessian`` leaves out, shape (p, p); ``None``: not known.
     pearson
         Pearson's chi-square of all examples, of an outcome that is a number; else not a number.
+    trends
+        Sums of :mod:`fl_he.learning.regression.hazards`, of a time to an event; else ``None``.
     dispersion
         By which the information is smaller than ``examples * hessian``.
     sites
@@ -124,6 +126,7 @@ class Point:
     penalty_gradient: Array | None = None
     rest: Array | None = None
     pearson: float = math.nan
+    trends: Array | None = None
     dispersion: float = 1.0
     sites: SiteCounts | None = None
     overdispersion: Overdispersion | None = None

@@ -17,6 +17,7 @@ import numpy as np
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Point, SiteCounts, read_vectors
 from fl_he.learning.optimizers.damped import Newton
+from fl_he.learning.regression.cox import trend_values
 from fl_he.learning.regression.firth import adjustment_sum, inverse, root, whitening
 from fl_he.learning.regression.likelihood import (
     derivative_parts,
@@ -71,11 +72,16 @@ def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) 
     start = 1 + len(theta)
     end = start + len(theta) * start // 2
     (sums, rest), more = parts[:, :end], parts[0, end:]
-    if len(more) > 1:
+    if len(more) not in (0, 1, 1 + trend_values(len(theta) - 1)):
         raise DataError(f"derivatives must be of {len(theta)} parameters, got others")
-    pearson = float(more[0]) if len(more) else math.nan
+    pearson, trends = (float(more[0]), more[1:]) if len(more) else (math.nan, more)
     loss, gradient, hessian = mean_derivatives(sums, len(theta), examples)
-    point = Point(theta, loss, gradient, examples, hessian, pearson=pearson, sites=counts)
+    point = Point(
+        *(theta, loss, gradient, examples, hessian),
+        pearson=pearson,
+        trends=trends if len(trends) else None,
+        sites=counts,
+    )
     # The difference of two numbers that are equal but for their last digits is exact.
     lost = from_upper_triangle(sums[start:], len(theta)) - information_of(point)
     return replace(point, rest=lost + from_upper_triangle(rest[start:], len(theta)))

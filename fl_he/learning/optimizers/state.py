@@ -30,6 +30,7 @@ from fl_he.learning.optimizers.separating import Watch
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.regression import likelihood, parameters
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.hazards import read_trends
 from fl_he.learning.regression.negative_binomial import TOLD
 from fl_he.learning.regression.outcome_bounds import OutcomeBounds
 from fl_he.learning.regression.registry import family_named
@@ -105,6 +106,8 @@ class State:
         Pearson's chi-square there, of an outcome that is a number; else not a number.
     log_alpha_error : float
         Standard error of the logarithm of alpha there; not a number where nobody knows it.
+    trends : ndarray or None
+        Sums there of :mod:`fl_he.learning.regression.hazards`, of a time to an event.
     sites : SiteCounts or None
         There, where each hospital has its own intercept.
     between : SiteSums or None
@@ -141,6 +144,7 @@ class State:
         self.hessian: Array | None = None
         self.rest: Array | None = None
         self.pearson = self.log_alpha_error = math.nan
+        self.trends: Array | None = None
         self.sites: SiteCounts | None = None
         self.between: SiteSums | None = None
         self.point: Point | None = None
@@ -314,6 +318,7 @@ class State:
         known = (
             len(self.task.imputed) + len(fields(OutcomeMoments)) + len(fields(SiteCounts)) + TOLD
         )
+        known += self.family.check_values(self.task.features)
         numbers = 6 * count + known + self.optimizer.most_numbers(count)
         places = 0
         if self.second_order:
@@ -350,6 +355,7 @@ class State:
             "examples": self.examples,
             "pearson": self.pearson if math.isfinite(self.pearson) else None,
             "log_alpha_error": self.log_alpha_error if self.log_alpha_error > 0.0 else None,
+            "trends": None if self.trends is None else self.trends.tolist(),
             "sites": None if self.sites is None else self.sites.to_vector().tolist(),
             "between": None if self.between is None else self.between.to_members(),
             "hessian": _triangle(self.hessian),
@@ -387,6 +393,7 @@ class State:
         for name in ("loss", "pearson", "log_alpha_error"):
             if members.get(name) is not None:
                 setattr(training, name, read(members, name))
+        training.trends = read_trends(members.get("trends"), task.features)
         if members.get("sites") is not None:
             sites = finite_array(members["sites"], "the training's sites", dimensions=1)
             training.sites = SiteCounts.of_vector(sites)

@@ -289,7 +289,9 @@ class Training(State):
                     "no hospital has its own intercept: each has outcomes of one class, or "
                     "counts of 0, alone; train without site_intercepts"
                 )
-            if self.is_glm is math.isnan(point.pearson):
+            checks = 0 if math.isnan(point.pearson) else 1
+            checks += 0 if point.trends is None else len(point.trends)
+            if checks != self.family.check_values(self.task.features):
                 raise DataError("derivatives must be of the task's family, and they are not")
             return replace(point, dispersion=self._scale(point))
         coefficients, intercepts = self.parameters
@@ -375,7 +377,7 @@ class Training(State):
         self._require_small("steps of coefficients", theta - self.theta, task.max_step)
         self.distance, self.theta = distance, theta
         self.point, self.examples, self.pearson = point, point.examples, point.pearson
-        self.sites = point.sites
+        self.trends, self.sites = point.trends, point.sites
         self.hessian, self.rest, self.overdispersion = None, None, tuple(told.tolist())
         if task.C is None:
             profile = without_alpha(point)

@@ -28,6 +28,7 @@ evaluation         how well a model predicts, from counts
 disclosure         figures of an evaluation without small cells
 calibration        expected and observed outcomes that are numbers, without small cells
 inference          standard errors, intervals, ratios
+hazards            score tests of proportional hazards, from sums over events
 glm_fit            deviance, dispersion and tests of a model of a number
 sklearn_export     a trained model as scikit-learn's own
 baselines          scikit-learn models and figures to compare with

@@ -115,6 +115,15 @@ class _Cox(GlmFamily):
         """Return zeros: there is no such statistic."""
         return np.zeros(len(labels))
 
+    def check_values(self, features: int) -> int:
+        """See Family."""
+        return 1 + trend_values(features)
+
+    def checks(self, margins: Array, means: Array, labels: Array, design: Array) -> Array:
+        """See GlmFamily: a zero, and the sums of `fl_he.learning.regression.hazards`."""
+        sets = _RiskSets(margins, labels, efron=self._by_efron)
+        return np.append(0.0, sets.trends(design[:, :-1]))
+
     def link(self, mean: float) -> float:
         """Return 0, the margin of no effect; raises DataError where no event was seen."""
         if not mean > 0.0:
@@ -153,6 +162,11 @@ class _Breslow(_Cox):
 
 
 EFRON_COX, BRESLOW_COX = _Efron(), _Breslow()
+
+
+def trend_values(features: int) -> int:
+    """Return how many sums of :mod:`fl_he.learning.regression.hazards` there are."""
+    return features * (features + 2)
 
 
 def concordance(margins: Array, labels: Array) -> tuple[float, int]:
@@ -207,6 +221,7 @@ class _RiskSets:
         new = np.append(True, times[1:] != times[:-1])
         self._first, self._last = np.flatnonzero(new), np.flatnonzero(np.append(new[1:], True))
         self._tie = np.cumsum(new) - 1
+        self._trend = np.log1p(times[new])
         self._parts, self._reference = self._divided()
         deaths = np.bincount(self._tie, self._seen).astype(np.intp)
         self._at = np.repeat(np.arange(len(deaths)), deaths)
@@ -223,11 +238,14 @@ class _RiskSets:
         compared = means[self._tie] - (self._margins - self._reference[self._tie])
         return self._back(np.where(self._seen, compared, 0.0))
 
-    def expected(self) -> Array:
-        """Return the events that each example is expected to have, shape (m,)."""
-        ties = len(self._deaths)
-        rates = np.bincount(self._at, 1.0 / self._sums, minlength=ties)
-        left_out = np.bincount(self._at, self._share / self._sums, minlength=ties)
+    def expected(self, factors: Array | float = 1.0) -> Array:
+        """Return the events that each example is expected to have, shape (m,).
+
+        An event counts by its factor; factors have shape (events,), in the order of time.
+        """
+        ties, rate = len(self._deaths), factors / self._sums
+        rates = np.bincount(self._at, rate, minlength=ties)
+        left_out = np.bincount(self._at, self._share * rate, minlength=ties)
         until, carried, last = np.empty(ties), 0.0, self._reference[-1]
         for part in reversed(self._parts):
             reference = self._reference[part.start]
@@ -240,6 +258,28 @@ class _RiskSets:
         """Return weighted means of columns at risk at each event, shape (events, columns)."""
         weighted = self._weights[:, None] * columns[self._order]
         return self._at_risk(weighted) / self._sums[:, None]
+
+    def trends(self, columns: Array) -> Array:
+        """Return sums of residuals and variances by a function of time.
+
+        Source: Grambsch and Therneau 1994, "Proportional hazards tests and diagnostics based on
+        weighted residuals".
+
+        Returns
+        -------
+        NDArray[np.float64]
+            With g the function ``log(1 + t)`` of the time of an event: sums over events of g times
+            the Schoenfeld residuals, and the upper triangles of those of g and of g^2 times the
+            variances of the columns at risk.
+        """
+        times, means = self._trend[self._at], self.means_at_risk(columns)
+        own = np.where(self.events, self._back(self._trend[self._tie]), 0.0)
+        parts = [columns.T @ (own - self.expected(times))]
+        for factors in (times, times**2):
+            squares = columns.T @ (self.expected(factors)[:, None] * columns)
+            variance = squares - means.T @ (factors[:, None] * means)
+            parts.append(variance[np.triu_indices(len(variance))])
+        return np.concatenate(parts)
 
     def behind_the_largest(self) -> tuple[Array, NDArray[np.intp]]:
         """Return each margin less the largest at risk then, and the example that has it."""

@@ -118,6 +118,10 @@ class Family(ABC):
         """
         return design[:0], design[:0]
 
+    def check_values(self, features: int) -> int:
+        """Return how many sums by which a model is checked come with the derivatives."""
+        return 0
+
     def count(self, features: int, classes: int) -> int:
         """Return the number of parameters."""
         return self.rows(classes) * (features + 1)

@@ -177,6 +177,26 @@ class GlmFamily(Family):
             parts: Array = np.square(labels - means[:, 0]) / self.variance(means[:, 0])
         return parts
 
+    def check_values(self, features: int) -> int:
+        """See Family."""
+        return 1
+
+    def checks(self, margins: Array, means: Array, labels: Array, design: Array) -> Array:
+        """Return sums over examples by which a model is checked: Pearson's chi-square first.
+
+        There are :meth:`check_values`.
+
+        Parameters
+        ----------
+        margins, means
+            Shape (m, 1).
+        labels
+            Shape (m,).
+        design
+            Shape (m, d + 1).
+        """
+        return column_sums(self.pearson(means, labels)[:, None])
+
     def gaps(self, margins: Array, labels: Array, terms: Array) -> tuple[Array, Array]:
         """Return how far each example is from being against a direction, and sizes to compare.
 

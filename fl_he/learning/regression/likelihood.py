@@ -161,28 +161,30 @@ def derivative_parts(examples: Examples) -> Array:
     Returns
     -------
     NDArray[np.float64]
-        Shape (2, 1 + p + p (p + 1) / 2), or of a GLM one more. A row is of the loss, the gradient,
-        the upper triangle of the Hessian, row by row, and of a GLM Pearson's chi-square: the
-        rounded sums first, which :func:`mean_derivatives` reads, then what rounding leaves out of
-        the Hessian. With an alpha the first and the second derivative by its logarithm follow, and
-        those of the gradient.
+        Shape (2, 1 + p + p (p + 1) / 2), or of a GLM more. A row is of the loss, the gradient, the
+        upper triangle of the Hessian, row by row, and of a GLM its `checks`: the rounded sums
+        first, which :func:`mean_derivatives` reads, then what rounding leaves out of the Hessian.
+        With an alpha the first and the second derivative by its logarithm follow, and those of the
+        gradient.
     """
     hessian, rest = map(upper_triangle, hessian_parts(examples))
     sums = np.concatenate([[loss_sum(examples)], _gradient_sum(examples), hessian])
     rests = np.append(np.zeros(len(sums) - len(rest)), rest)
     if isinstance(examples.family, GlmFamily):
-        squares = examples.family.pearson(examples.means, examples.labels)
-        more = column_sums(np.column_stack([squares, *_by_alpha(examples)]))
+        checks = examples.family.checks(
+            *(examples.margins, examples.means, examples.labels, examples.design)
+        )
+        more = np.append(checks, _by_alpha(examples))
         sums, rests = np.append(sums, more), np.append(rests, np.zeros(len(more)))
     return np.array([sums, rests])
 
 
-def _by_alpha(examples: Examples) -> tuple[Array, ...]:
-    """Return derivatives by the logarithm of alpha, a row for each example; none without alpha."""
+def _by_alpha(examples: Examples) -> Array:
+    """Return sums of derivatives by the logarithm of alpha; none without an alpha."""
     if not isinstance(family := examples.family, NegativeBinomial):
-        return ()
+        return np.empty(0)
     slope, curvature, cross = family.by_alpha(examples.margins, examples.labels)
-    return slope, curvature, cross[:, None] * examples.design
+    return column_sums(np.column_stack([slope, curvature, cross[:, None] * examples.design]))
 
 
 def loss_sum(examples: Examples) -> float:

@@ -24,6 +24,7 @@ from fl_he.report.tables.coefficients import (
     wald_note,
     withheld,
 )
+from fl_he.report.tables.hazards import hazard_sheets
 from fl_he.run_files.metrics import Metrics
 
 #: Rows of the table; a model of more is in model.json alone.
@@ -85,7 +86,11 @@ def coefficients(metrics: Metrics) -> Section:
     if (profile := profile_sheet(inference)) is not None:
         blocks.append(profile)
     blocks += map(Note, profile_notes(inference))
-    blocks += [*site_sheets(inference), *map(Note, site_notes(inference))]
+    blocks += [
+        *hazard_sheets(inference),
+        *site_sheets(inference),
+        *map(Note, site_notes(inference)),
+    ]
     return Section(_TITLE, blocks)
 
 

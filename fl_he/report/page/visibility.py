@@ -107,7 +107,8 @@ def opened(metrics: Metrics) -> list[str]:
     config = metrics["config"]
     private = (config.get("privacy") or {}).get("name") == "gaussian"
     figure = "Pearson's chi-square" if of_number(metrics) else "the accuracy"
-    figure = "the number of events" if of_time(metrics) else figure
+    if of_time(metrics):
+        figure = "sums of residuals and variances at the events, weighted by log(1 + time),"
     sums = [
         "each round: the noisy sum of clipped gradients and the number of contributors"
         if private

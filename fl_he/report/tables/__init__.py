@@ -6,6 +6,7 @@ and the page.
 fitted        let a table fit a narrow terminal without cutting a figure
 comparison    the federated model beside each hospital alone and the pooled data
 sites         the federated model at each site of a rehearsal
+hazards       tests of proportional hazards
 between       how the hospitals' own estimates differ, and robust standard errors
 coefficients  estimates with standard errors and odds ratios
 diagnostics   constant and aliased columns, separated classes, identifiers
