@@ -22,6 +22,7 @@ def count_tables(
     *,
     alpha: float = 0.8,
     intercept: float = 0.4,
+    effect: float = 1.0,
     sizes: tuple[int, ...] = SIZES,
 ) -> list[pd.DataFrame]:
     """Return a table for each hospital, of patients and their visits."""
@@ -29,7 +30,7 @@ def count_tables(
     tables = []
     for rows in sizes:
         age, male = rng.normal(62, 12, rows).round(), rng.integers(0, 2, rows)
-        means = np.exp(intercept + 0.02 * (age - 62) - 0.3 * male)
+        means = np.exp(intercept + effect * (0.02 * (age - 62) - 0.3 * male))
         rates = means if alpha == 0.0 else rng.gamma(1.0 / alpha, alpha * means)
         tables.append(pd.DataFrame({"age": age, "male": male, "visits": rng.poisson(rates)}))
     return tables
