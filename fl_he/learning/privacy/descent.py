@@ -24,9 +24,9 @@ _STEP, _LONGEST_STEP = 8.0, 16.0
 _FEWEST_ROUNDS, _MOST_ROUNDS = 10, 40
 #: Clip, in sizes: at least, for each unit of strength, and at most.
 _LEAST_CLIP, _CLIP, _LARGEST_CLIP = 0.1, 0.002, 0.4
-#: Of numbers: path for each unit of strength, its ends, clip in sizes, and most rounds.
+#: Of numbers: path for each unit of strength, and its ends; least clip, for each unit, and rounds.
 _NUMBER_PATH, _SHORTEST_NUMBER, _LONGEST_NUMBER = 0.5, 10.0, 80.0
-_NUMBER_CLIP, _NUMBER_ROUNDS = 0.06, 60
+_LEAST_NUMBER_CLIP, _NUMBER_CLIP, _NUMBER_ROUNDS = 0.06, 0.0003, 60
 #: Second derivative of a loss of counts by its margin, in the units of their bounds, that is taken
 #: to be the largest: expected counts are mostly below so much of the upper bound.
 OF_COUNTS = 0.3
@@ -115,7 +115,7 @@ def number_settings(
     Examples
     --------
     >>> number_settings(3000, 10, 0.27)
-    DescentSettings(clip=0.2, lr=0.57, rounds=60)
+    DescentSettings(clip=0.24, lr=0.57, rounds=60)
     """
     size = math.sqrt(features + 1.0)
     strength = examples * mu / size
@@ -124,7 +124,8 @@ def number_settings(
     if rounds is None:
         rounds = min(max(math.ceil(path / longest), _FEWEST_ROUNDS), _NUMBER_ROUNDS)
     if clip is None:
-        clip = _rounded(_NUMBER_CLIP * size)
+        sizes = min(max(_NUMBER_CLIP * strength, _LEAST_NUMBER_CLIP), _LARGEST_CLIP)
+        clip = _rounded(sizes * size)
     if lr is None:
         lr = _rounded(min(path / rounds, longest))
     return DescentSettings(clip, lr, rounds)
