@@ -15,6 +15,16 @@ from fl_he.run_files.metrics_contract import SURVIVAL
 #: What stands for a figure that nobody knows.
 UNKNOWN = "n/a"
 _LARGE, _LEAST_P = 1e6, 0.001
+#: Names of the families' models in journals.
+_KINDS = {
+    "logistic": "logistic regression",
+    "softmax": "multinomial logistic regression",
+    "gaussian": "linear regression",
+    "poisson": "Poisson regression",
+    "negative_binomial": "negative binomial regression",
+    "gamma": "gamma regression",
+    **dict.fromkeys(SURVIVAL, "Cox regression"),
+}
 #: Files that a title names.
 _FILES = 3
 
@@ -42,6 +52,17 @@ def data_name(config: Mapping[str, Any]) -> str:
 def family(metrics: Metrics) -> str:
     """Return the family of a run's models; earlier releases had those of classes alone."""
     return str(metrics.get("family", "softmax" if metrics.get("classes") else "logistic"))
+
+
+def model_name(metrics: Metrics) -> str:
+    """Name the kind of a run's models as a journal does."""
+    config, kind = metrics["config"], _KINDS.get(family(metrics), "regression")
+    if config.get("penalty") == "firth":
+        kind += " with Firth's penalty"
+    elif config.get("C") is not None:
+        kind = f"penalised {kind}"
+    kind += " under differential privacy" if metrics.get("privacy") else ""
+    return f"{kind[:1].upper()}{kind[1:]}"
 
 
 def of_number(metrics: Metrics) -> bool:

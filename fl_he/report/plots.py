@@ -22,6 +22,7 @@ COMPARISON_NAME = "comparison.png"
 #: Okabe and Ito's palette can be told apart with any colour vision; the line styles differ too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _LEVELS = ("--", "-.")
+_DEVIANCE = "Half the mean deviance"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,7 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
         if family(metrics) == NEGATIVE_BINOMIAL:
             title = "Negative log likelihood by patient"
         elif not of_time(metrics):
-            title = "Half the mean deviance"
+            title = _DEVIANCE
         kinds = [(title, "loss", "mean_deviance")]
     for title, key, level in kinds:
         values = [entry[f"test_{key}" if tested else key] for entry in rounds]
@@ -76,6 +77,23 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
             curves += [Curve(n, [share * v], s, level=True) for n, v, s in levels if v is not None]
         plots[f"{title} on {where}"] = curves
     return plots
+
+
+def fair_limits(axes: Axes, title: str) -> None:
+    """Have the axis of an accuracy from 0 to 1, and that of a loss from 0: noise must not fill it.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        With all curves.
+    title : str
+        Of the plot, which begins with the figure that it shows.
+    """
+    figure = title.partition(" on ")[0]
+    if figure == "Accuracy":
+        axes.set_ylim(0.0, 1.02)
+    elif figure in ("Log loss", _DEVIANCE):
+        axes.set_ylim(0.0, 1.1 * axes.get_ylim()[1])
 
 
 def draw_lines(
@@ -143,6 +161,7 @@ def write_plot(folder: Path, metrics: Metrics) -> None:
     places = [entry["round"] for entry in metrics["rounds"]]
     for axes, (title, curves) in zip(parts, plots.items(), strict=True):
         draw_lines(axes, places, curves, _COLOURS)
+        fair_limits(axes, title)
         axes.set(title=title, xlabel="round", ylabel=title.partition(" on ")[0].lower())
         axes.grid(visible=True, alpha=0.3)
     handles, labels = parts[0].get_legend_handles_labels()

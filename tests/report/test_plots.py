@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -102,3 +103,21 @@ def test_a_data_set_may_have_any_name(tmp_path: Path) -> None:
     metrics["config"]["data"]["name"] = "$\\frac$ [b] %s"
     write_plot(tmp_path, metrics)
     assert "$\\frac$ [b] %s" in "\n".join(text(comparison_table(metrics), width=120))
+
+
+@pytest.mark.parametrize("make", [make_metrics, make_deployed])
+def test_no_axis_is_zoomed_to_noise(
+    tmp_path: Path, figures: list[matplotlib.figure.Figure], make: Callable[[], dict[str, Any]]
+) -> None:
+    metrics = make()
+    for number, entry in enumerate(metrics["rounds"]):
+        entry.update(accuracy=0.96 + number / 1e4, loss=0.55 - number / 1e4)
+        if entry["test_loss"] is not None:
+            entry.update(test_accuracy=0.96 + number / 1e4, test_loss=0.55 - number / 1e4)
+    write_plot(tmp_path, metrics)
+    accuracy, loss = figures[0].axes
+    low, high = accuracy.get_ylim()
+    assert low == 0.0
+    assert 1.0 <= high < 1.1
+    assert loss.get_ylim()[0] == 0.0
+    assert loss.get_ylim()[1] > 0.56

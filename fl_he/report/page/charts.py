@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from fl_he.report.blocks import Chart, Key
 from fl_he.report.figures import short
-from fl_he.report.plots import Curve, draw_lines
+from fl_he.report.plots import Curve, draw_lines, fair_limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -61,6 +61,8 @@ def line_chart(
     draw_lines(axes, places, shown, _COLOURS, _DASHES)
     if logarithmic:
         axes.set_yscale("log")
+    else:
+        fair_limits(axes, title)
     return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
 
 

@@ -14,6 +14,7 @@ from fl_he.report.figures import (
     decimal,
     encryption,
     is_masked,
+    model_name,
     of_number,
     optimizer_name,
     sentence,
@@ -28,6 +29,7 @@ from fl_he.report.tables.comparison import (
     compared_models,
     counted_text,
     difference_note,
+    headlines,
     is_tested,
     others_note,
     scores,
@@ -47,9 +49,8 @@ _OTHERS = ("capc.",)
 
 def run_page(metrics: Metrics) -> Page:
     """Return the page of a training run."""
-    config = metrics["config"]
     return Page(
-        title=f"{data_name(config)}, {count(config['hospitals'])} hospitals",
+        title=_title(metrics),
         subtitle=_subtitle(metrics),
         tiles=_tiles(metrics),
         notes=[Note(f"Warning: {one}", warning=True) for one in warnings(metrics)],
@@ -67,28 +68,36 @@ def run_page(metrics: Metrics) -> Page:
     )
 
 
+def _title(metrics: Metrics) -> str:
+    """Name the model and its outcome, or its data where nobody told the outcome."""
+    outcome = (metrics.get("inference") or {}).get("outcome")
+    outcome = outcome or (metrics["config"].get("data") or {}).get("target")
+    name = model_name(metrics)
+    return f"{name} of {outcome}" if outcome else f"{name} on {data_name(metrics['config'])}"
+
+
 def _subtitle(metrics: Metrics) -> str:
     config = metrics["config"]
     how = "sealed chain" if config.get("sealed") else config["topology"]
     kind = "Simulated" if is_simulated(metrics) else "Deployed"
-    return f"{kind} federation, {how}, {optimizer_name(metrics)}, {encryption(metrics)}"
+    return (
+        f"{data_name(config)}, {count(config['hospitals'])} hospitals. {kind} federation, {how}, "
+        f"{optimizer_name(metrics)}, {encryption(metrics)}"
+    )
 
 
 def _tiles(metrics: Metrics) -> dict[str, str]:
-    federated, pooled = metrics["federated"], metrics["pooled"] or {}
     rounds, privacy = metrics["rounds"], metrics.get("privacy")
-    tiles = {}
-    key, name = ("d2", "D2") if of_number(metrics) else ("accuracy", "accuracy")
-    if federated.get(key) is not None:
-        tiles[f"{name} on the test set"] = decimal(federated[key])
-    if pooled.get(key) is not None:
-        tiles["of pooled data"] = decimal(pooled[key])
+    tiles = headlines(metrics)
     if privacy:
         tiles["epsilon"] = f"{privacy['epsilon']:.3g}"
-    tiles["rounds"] = count(len(rounds))
+    if metrics["federated"]["examples"] is not None:
+        tiles["examples trained on"] = count(metrics["federated"]["examples"])
+    if (events := (metrics.get("inference") or {}).get("events")) is not None:
+        tiles["events among them"] = count(events)
     if rounds[-1]["contributors"] is not None:
         tiles["hospitals in the last total"] = count(rounds[-1]["contributors"])
-    tiles["bytes in one update"] = count(metrics["crypto"]["bytes_per_update"])
+    tiles["rounds"] = count(len(rounds))
     return tiles
 
 

@@ -26,7 +26,7 @@ from fl_he.report.figures import (
 from fl_he.report.tables.fitted import FittedTable, keep_whole
 from fl_he.run_files.convergence import converged, decimals_given, worse_than_shares
 from fl_he.run_files.metrics import Metrics
-from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES
+from fl_he.run_files.metrics_contract import CONCORDANCE, FIGURES, SURVIVAL
 
 LOCAL = "hospitals alone, mean"
 FEDERATED = "federated (encrypted)"
@@ -84,6 +84,11 @@ _OF_NUMBER = (
 )
 #: The same of a time to an event.
 _OF_TIME = (COLUMNS[0], Column(CONCORDANCE, "concordance", "conc."))
+#: Figures that a reader looks for first, by family; of other families the deviance.
+_HEADLINES = {
+    **dict.fromkeys(("logistic", "softmax"), ("roc_auc", "log_loss")),
+    **dict.fromkeys(SURVIVAL, (CONCORDANCE,)),
+}
 #: Means of a bin of a calibration.
 _MEANS = ("predicted", "observed")
 #: Hospitals that a table lists one by one; the others are counted.
@@ -104,6 +109,32 @@ def columns_of(metrics: Metrics) -> Sequence[Column]:
 def is_tested(metrics: Metrics) -> bool:
     """Return whether the federated model was tested on rows that are held out."""
     return any(metrics["federated"].get(one.key) is not None for one in columns_of(metrics)[1:])
+
+
+def headlines(metrics: Metrics) -> dict[str, str]:
+    """Return the few figures of quality that a reader looks for first.
+
+    On the test set, beside those of the pooled fit; else of the encrypted counts of held-out
+    examples; else the deviance on the training data.
+    """
+    keys = _HEADLINES.get(family(metrics), ("mean_deviance", "d2"))
+    columns = [column for column in columns_of(metrics) if column.key in keys]
+    federated, pooled = metrics["federated"], metrics["pooled"] or {}
+    counted = metrics.get("evaluation") or {}
+    found = {}
+    for column in columns:
+        key, name = column.key, column.heading.replace("\n", " ")
+        if federated.get(key) is not None:
+            found[f"{name} on the test set"] = column.write(federated[key])
+            if pooled.get(key) is not None:
+                found[f"{name} of the pooled fit"] = column.write(pooled[key])
+        elif counted.get(key) is not None:
+            written = decimal(counted[key], decimals_given(counted, key))
+            found[f"{name} on held-out examples"] = written
+    fit = (metrics.get("inference") or {}).get("fit") or {}
+    if not found and fit.get("deviance") is not None:
+        found["deviance on the training data"] = f"{fit['deviance']:.5g}"
+    return found
 
 
 def compared_models(metrics: Metrics) -> list[Row]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from example_metrics import make_metrics, make_private
+from example_metrics import make_deployed, make_metrics, make_private
 from example_pages import (
     EXAMPLES,
     HOSTILE,
@@ -96,6 +96,69 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
     assert cells(html, "bytes sent") == ["2,500", "10,000"]
     assert "0123456789abcdef" * 4 in words(html)
     assert "537 bytes" in words(html)
+
+
+def headlines(html: str) -> dict[str, str]:
+    """Return the figures that stand at the top of a page, by their names."""
+    (tiles,) = re.findall(r'<dl class="tiles">(.*?)</dl>', html, flags=re.DOTALL)
+    found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", tiles)
+    return {unescape(name): value for name, value in found}
+
+
+def heading(html: str) -> str:
+    (found,) = re.findall(r"<h1>(.*?)</h1>", html)
+    return unescape(found)
+
+
+@pytest.mark.parametrize(
+    ("family", "config", "outcome", "title"),
+    [
+        ("logistic", {}, "died = yes", "Logistic regression of died = yes"),
+        (
+            "logistic",
+            {"penalty": "firth"},
+            "died",
+            "Logistic regression with Firth's penalty of died",
+        ),
+        ("softmax", {"C": 1.0}, None, "Penalised multinomial logistic regression on breast_cancer"),
+        ("poisson", {}, "visits", "Poisson regression of visits"),
+        ("gaussian", {}, "log(stay)", "Linear regression of log(stay)"),
+        ("cox", {}, "months", "Cox regression of months"),
+    ],
+)
+def test_the_title_names_model_and_outcome(
+    tmp_path: Path, family: str, config: dict[str, Any], outcome: str | None, title: str
+) -> None:
+    metrics = make_newton() | {"family": family}
+    metrics["config"] |= config
+    metrics["inference"]["outcome"] = outcome
+    assert heading(page(tmp_path, metrics)) == title
+
+
+def test_the_headlines_are_area_and_log_loss_not_accuracy(tmp_path: Path) -> None:
+    found = headlines(page(tmp_path, make_metrics()))
+    assert found["ROC AUC on the test set"] == "0.830"
+    assert found["log loss of the pooled fit"] == "0.940"
+    assert not any("accuracy" in name for name in found)
+    counted = headlines(
+        page(tmp_path, make_deployed() | {"evaluation": make_newton()["evaluation"]})
+    )
+    assert counted["ROC AUC on held-out examples"] == "0.88"
+    assert counted["log loss on held-out examples"] == "0.9"
+
+
+def test_the_headline_of_a_model_without_a_test_is_its_deviance(tmp_path: Path) -> None:
+    metrics = make_deployed() | {"inference": make_newton()["inference"]}
+    metrics["inference"]["fit"]["deviance"] = 913.4135
+    assert headlines(page(tmp_path, metrics))["deviance on the training data"] == "913.41"
+
+
+def test_the_headline_of_a_time_to_an_event_is_concordance(tmp_path: Path) -> None:
+    metrics = make_metrics() | {"family": "cox"}
+    metrics["federated"]["concordance"] = 0.6170003
+    found = headlines(page(tmp_path, metrics))
+    assert found["concordance on the test set"] == "0.617"
+    assert not any("log loss" in name for name in found)
 
 
 def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
