@@ -86,6 +86,25 @@ def bar_chart(
     return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
 
 
+def survival_chart(title: str, times: Sequence[float], curves: Sequence[Curve]) -> Chart | None:
+    """Draw shares that begin at 1 and change at each time; see `line_chart`."""
+    shown = _known(curves)
+    if not shown or not times:
+        return None
+    figure, axes = _axes("time")
+    for curve in shown:
+        place = curve.series - 1
+        axes.step(
+            [0.0, *times],
+            [1.0, *(0.0 if value is None else value for value in curve.values)],
+            where="post",
+            color=_COLOURS[place % SERIES],
+            linestyle=_DASHES[place // SERIES % len(_DASHES)],
+        )
+    axes.set_ylim(0.0, 1.0)
+    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+
+
 def _known(curves: Sequence[Curve]) -> list[Curve]:
     return [curve for curve in curves if any(value is not None for value in curve.values)]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from fl_he.report.blocks import Facts, Note, Page, Points, Row, Section, Sheet
+from fl_he.report.blocks import Charts, Facts, Note, Page, Points, Row, Section, Sheet
 from fl_he.report.figures import count, data_name, encryption, seconds
+from fl_he.report.page.charts import survival_chart
 from fl_he.report.page.run_page import configuration, versions
+from fl_he.report.plots import Curve
 from fl_he.report.tables.table1 import headings, notes, rows
 from fl_he.run_files.metrics import Metrics
 
@@ -24,6 +26,7 @@ def table_page(metrics: Metrics) -> Page:
         notes=[Note(_SIMULATION, warning=True)] if metrics["simulated"] else [],
         sections=[
             _table(metrics),
+            *_curves(metrics),
             _visibility(metrics),
             _cost(metrics),
             configuration(metrics, without=("capc.",)),
@@ -37,6 +40,19 @@ def _table(metrics: Metrics) -> Section:
     cells = [Row(row) for row in rows(metrics)]
     sheet = Sheet("Descriptive statistics", (name, *others), cells)
     return Section("Table 1", [sheet, Points(notes(metrics))])
+
+
+def _curves(metrics: Metrics) -> list[Section]:
+    """Draw the Kaplan-Meier curves of the groups, or of all rows without groups."""
+    table, found = metrics["table"], metrics["table"]["survival"]
+    if found is None:
+        return []
+    whole, *groups = found["curves"]
+    names, curves = (table["groups"], groups) if groups else (["all rows"], [whole])
+    pairs = enumerate(zip(names, curves, strict=True), start=1)
+    drawn = [Curve(name, curve["survival"], series) for series, (name, curve) in pairs]
+    chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn)
+    return [] if chart is None else [Section("Survival", [Charts([chart])])]
 
 
 def _visibility(metrics: Metrics) -> Section:

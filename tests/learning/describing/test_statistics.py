@@ -137,6 +137,15 @@ def test_standardised_differences_are_those_of_their_formulas(
     assert named(table, "stage").difference == pytest.approx(expected, rel=1e-9)
 
 
+def test_a_value_on_a_border_is_in_the_lower_bin() -> None:
+    facts = Facts("x", low=0.0, high=4.0)
+    values = np.repeat([0.0, 1.0, 2.0, 4.0], 5)
+    table = Described((facts,), {"x": values})
+    own = Dataset(np.zeros((20, 1)), np.ones(20), ("x",), described=table)
+    (found,) = summed([own], TableForm((facts,), "", (), 4, ())).variables
+    assert found.summaries[0].quartiles == ((0.0, 1.0), (0.0, 1.0), (1.0, 2.0))
+
+
 def test_few_whole_numbers_have_a_bin_each() -> None:
     facts = Facts("nyha", low=1.0, high=4.0, whole=True)
     form = TableForm((facts,), "", (), 20, ())

@@ -334,6 +334,8 @@ def test_a_table(tmp_path: Path) -> None:
     assert "stage: levels are merged" in text
     assert "survival withheld: few events" in text
     assert "No count of 1 to 4 rows can be solved for" in text
+    assert html.count("<figure") == 1
+    assert "Survival by Kaplan-Meier: F from 0.75 to 0; M from 0.75 to 0." in html
     markdown = as_markdown(make_table())
     assert "| crp | withheld | withheld | withheld |  |" in markdown
     assert "| &nbsp;&nbsp;II or III | 20 (66.7) |" in markdown
