@@ -1,13 +1,15 @@
 """What CaPC's parties compute: models that answer under encryption, votes, and their cost.
 
 Start with ``answering``, the form of a model that can be evaluated under encryption;
-``estimators``, ``layers`` and ``model_file`` bring models into that form, and ``integer_model``
-rounds them. ``gnmax`` says what the noisy votes cost, ``noisy_vote`` draws their noise.
+``estimators``, ``layers``, ``sequential`` and ``model_file`` bring models into that form, and
+``integer_model`` rounds them. ``gnmax`` says what the noisy votes cost, ``noisy_vote`` draws their
+noise.
 
 answering        layers that can be evaluated under encryption
 feature_map      public map that queries are asked on
 estimators       answering models out of fitted scikit-learn classifiers
 layers           convolutional networks as linear maps
+sequential       networks out of trained PyTorch modules
 integer_model    models and queries in fixed point
 party_models     kinds of models that a simulated party can have
 model_file       a party's own fitted classifier out of a file

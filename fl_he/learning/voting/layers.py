@@ -7,9 +7,9 @@ whose entries are 0, which costs nothing under encryption.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
 
 import numpy as np
 
@@ -19,6 +19,8 @@ from fl_he.learning.voting.answering import AnsweringModel, Layer
 
 #: Channels, height, width.
 Shape = tuple[int, int, int]
+#: Numbers in the matrices of one network: 128 MiB.
+_MOST_NUMBERS = 1 << 24
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,12 +68,16 @@ class Convolution:
             raise DataError(f"a kernel must fit its input {shape}, got {self.kernel.shape}")
         return len(self.kernel), height, width
 
+    def padded(self, shape: Shape) -> Shape:
+        """Return the shape of inputs with their zeros on each side."""
+        down, across = self.padding
+        return shape[0], shape[1] + 2 * down, shape[2] + 2 * across
+
     def as_layer(self, shape: Shape) -> Layer:
         """Return the same as a matrix on inputs of a shape, flattened."""
         channels, height, width = self.output_shape(shape)
         down, across = self.padding
-        padded = (shape[0], shape[1] + 2 * down, shape[2] + 2 * across)
-        weights = np.zeros((channels, height, width, *padded))
+        weights = np.zeros((channels, height, width, *self.padded(shape)))
         for row, column in np.ndindex(height, width):
             top, left = row * self.stride[0], column * self.stride[1]
             bottom, right = top + self.kernel.shape[2], left + self.kernel.shape[3]
@@ -93,11 +99,22 @@ def network(layers: Iterable[Layer | Convolution], shape: Shape) -> AnsweringMod
     Raises
     ------
     DataError
-        If the layers do not fit each other.
+        If the layers do not fit each other, or their matrices would be too large: that is found
+        before one is made.
     """
     made: list[Layer] = []
     current: Shape | None = shape
+    numbers = 0
     for layer in layers:
+        if isinstance(layer, Layer):
+            numbers += layer.weights.size
+        elif current is not None:
+            numbers += prod(layer.output_shape(current)) * prod(layer.padded(current))
+        if numbers > _MOST_NUMBERS:
+            raise DataError(
+                f"the matrices of a network must hold at most {_MOST_NUMBERS} numbers in all, got "
+                f"{numbers} up to layer {len(made)}: choose fewer units, or longer strides"
+            )
         if isinstance(layer, Layer):
             made.append(layer)
             current = None
@@ -107,60 +124,3 @@ def network(layers: Iterable[Layer | Convolution], shape: Shape) -> AnsweringMod
             made.append(layer.as_layer(current))
             current = layer.output_shape(current)
     return AnsweringModel(tuple(made))
-
-
-def from_sequential(sequential: Iterable[Any], shape: Shape) -> AnsweringModel:
-    """Return the network of a trained ``torch.nn.Sequential``; PyTorch is not imported here.
-
-    Parameters
-    ----------
-    sequential : iterable of torch.nn.Module
-        Linear and Conv2d with a ReLU behind each but the last, Flatten between them; Dropout does
-        nothing in a trained network.
-    shape : tuple of int
-        Of an input.
-
-    Raises
-    ------
-    DataError
-        For any other module, by its name, and for a ReLU that is missing or too many.
-    """
-    readers: dict[str, Callable[[Any], Layer | Convolution]] = {
-        "Linear": lambda module: Layer(_array(module.weight), _offsets(module)),
-        "Conv2d": _convolution,
-    }
-    passed_over = ("Flatten", "Dropout", "Identity")
-    modules = [module for module in sequential if type(module).__name__ not in passed_over]
-    kinds = [type(module).__name__ for module in modules]
-    layers, between = kinds[::2], kinds[1::2]
-    if len(layers) == len(between) or set(layers) - readers.keys() or set(between) - {"ReLU"}:
-        raise DataError(
-            "a network must be of Linear, Conv2d, ReLU, Flatten and Dropout, with one ReLU "
-            f"behind each layer but the last, got {', '.join(kinds) or 'none'}"
-        )
-    made = [readers[kind](module) for kind, module in zip(layers, modules[::2], strict=True)]
-    return network(made, shape)
-
-
-def _convolution(module: Any) -> Convolution:
-    plain = (
-        module.groups == 1
-        and tuple(module.dilation) == (1, 1)
-        and module.padding_mode == "zeros"
-        and not isinstance(module.padding, str)
-    )
-    if not plain:
-        raise DataError(
-            "a Conv2d must have one group, no dilation, and padding by a number of zeros, got one "
-            "that does not"
-        )
-    stride, padding = tuple(module.stride), tuple(module.padding)
-    return Convolution(_array(module.weight), _offsets(module), stride, padding)
-
-
-def _offsets(module: Any) -> Array:
-    return np.zeros(len(module.weight)) if module.bias is None else _array(module.bias)
-
-
-def _array(tensor: Any) -> Array:
-    return np.asarray(tensor.detach().cpu().numpy(), dtype=np.float64)

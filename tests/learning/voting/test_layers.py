@@ -1,9 +1,6 @@
-"""Convolutions against scipy's, and networks read from modules that look like PyTorch's."""
+"""Convolutions against scipy's."""
 
 from __future__ import annotations
-
-from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -11,8 +8,8 @@ from numpy.typing import NDArray
 from scipy.signal import correlate2d
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.voting.answering import AnsweringModel, Layer
-from fl_he.learning.voting.layers import Convolution, from_sequential, network
+from fl_he.learning.voting.answering import Layer
+from fl_he.learning.voting.layers import Convolution, network
 
 RNG = np.random.default_rng(0)
 
@@ -58,72 +55,10 @@ def test_a_network_has_a_relu_behind_each_layer_but_the_last() -> None:
     assert len(set(wanted)) > 1
 
 
-class Tensor:
-    """Looks like a tensor of PyTorch's."""
-
-    def __init__(self, values: NDArray[np.float64]) -> None:
-        self.values = values
-
-    def detach(self) -> Tensor:
-        return self
-
-    def cpu(self) -> Tensor:
-        return self
-
-    def numpy(self) -> NDArray[np.float64]:
-        return self.values
-
-    def __len__(self) -> int:
-        return len(self.values)
-
-
-def module(kind: str, **members: Any) -> Any:
-    return type(kind, (SimpleNamespace,), {})(**members)
-
-
-def conv2d(kernel: NDArray[np.float64], **changes: Any) -> Any:
-    plain = {"groups": 1, "dilation": (1, 1), "padding_mode": "zeros"}
-    sizes = {"stride": (2, 2), "padding": (1, 1)}
-    weights = {"weight": Tensor(kernel), "bias": Tensor(np.ones(len(kernel)))}
-    return module("Conv2d", **{**plain, **sizes, **weights, **changes})
-
-
-KERNEL = RNG.normal(size=(2, 1, 3, 3))
-DENSE = RNG.normal(size=(4, 32))
-
-
-def linear(weights: NDArray[np.float64] = DENSE) -> Any:
-    return module("Linear", weight=Tensor(weights), bias=None)
-
-
-def test_a_sequential_is_the_network_of_its_modules() -> None:
-    modules = [conv2d(KERNEL), module("ReLU"), module("Flatten"), module("Dropout"), linear()]
-    read = from_sequential(modules, (1, 8, 8))
-    convolution = Convolution(KERNEL, np.ones(2), (2, 2), (1, 1))
-    made = network([convolution, Layer(DENSE, np.zeros(4))], (1, 8, 8))
-    images = RNG.normal(size=(30, 64))
-    assert isinstance(read, AnsweringModel)
-    assert read.predict(images).tolist() == made.predict(images).tolist()
-
-
-@pytest.mark.parametrize(
-    "modules",
-    [
-        [],
-        [linear(), module("ReLU")],
-        [linear(), linear()],
-        [module("ReLU"), linear()],
-        [conv2d(KERNEL), module("Sigmoid"), linear()],
-        [conv2d(KERNEL), module("ReLU"), module("MaxPool2d"), linear()],
-        [linear(RNG.normal(size=(32, 64))), module("ReLU"), conv2d(KERNEL)],
-        [conv2d(KERNEL, groups=2), module("ReLU"), linear()],
-        [conv2d(KERNEL, padding="same"), module("ReLU"), linear()],
-        [conv2d(KERNEL, dilation=(2, 2)), module("ReLU"), linear()],
-        [conv2d(RNG.normal(size=(2, 3, 3, 3))), module("ReLU"), linear()],
-        [conv2d(RNG.normal(size=(2, 1, 11, 11))), module("ReLU"), linear()],
-        [conv2d(KERNEL, stride=(0, 1)), module("ReLU"), linear()],
-    ],
-)
-def test_what_cannot_be_evaluated_is_refused(modules: list[Any]) -> None:
-    with pytest.raises(DataError):
-        from_sequential(modules, (1, 8, 8))
+def test_matrices_that_are_too_large_are_refused_before_one_is_made() -> None:
+    huge = Convolution(np.ones((1, 1, 1, 1)), np.zeros(1), padding=(10_000, 10_000))
+    with pytest.raises(DataError, match="must hold at most 16777216 numbers in all"):
+        network([huge], (1, 1, 1))
+    dense = Layer(np.broadcast_to(0.0, (4000, 4000)), np.zeros(4000))
+    with pytest.raises(DataError, match="got 32000000 up to layer 1"):
+        network([dense, dense], (1, 1, 4000))
