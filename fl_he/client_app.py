@@ -173,6 +173,7 @@ def build(
                 classes=lambda context: _data(context).dataset.classes,
                 imputed=_imputed,
                 family=lambda context: _data(context).dataset.family,
+                exposure=lambda context: _data(context).dataset.exposure_name,
             ),
         ],
         simulated,

@@ -91,7 +91,7 @@ def _without_patients(content: RecordDict, hospital: HospitalData) -> HospitalDa
     mean = LearningTerms.from_content(content).mean
     row = np.array([mean]) if len(mean) == features else np.zeros((1, features))
     waiting = dataset.incomplete and Incomplete.blank(dataset.incomplete.names)
-    empty = replace(dataset, features=row, labels=np.ones(1), incomplete=waiting)
+    empty = replace(dataset, features=row, labels=np.ones(1), incomplete=waiting, exposure=None)
 
     def held_out() -> Dataset:
         hospital.held_out()  # a table that has changed is refused, not counted as zeros

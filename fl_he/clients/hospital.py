@@ -242,6 +242,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
             method=terms.method,
             schema=dataset.schema,
             has_intercept=own,
+            exposure=dataset.exposure_name,
         )
         _keep(hospital.model_path, replace(model, imputed=hospital.imputed).to_json())
     return RecordDict()
@@ -336,6 +337,7 @@ def _derivatives_of_models(content: RecordDict, hospital: HospitalData) -> Recor
 def _sides_of_model(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return the numbers of examples against the message's model, and on it."""
     dataset, terms = _prepared(hospital.dataset, content)
+    dataset = replace(dataset, exposure=None)  # a direction is no model of means
     candidate = _model_for(dataset, content)
     with _far_off():
         if terms.site_intercepts:

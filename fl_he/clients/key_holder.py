@@ -115,6 +115,8 @@ class KeyHolder:
     family : callable
         Returns the family of an outcome that is a number, on a hospital's node; hospitals must
         agree on it.
+    exposure : callable
+        Returns the name of the column of exposures; likewise.
     imputed : callable
         Returns the names of a hospital's columns whose missing cells get the mean of all
         hospitals' cells; likewise.
@@ -127,12 +129,14 @@ class KeyHolder:
         classes: Names,
         family: Callable[[Context], str] = lambda _: "",
         imputed: Names = lambda _: (),
+        *,
+        exposure: Callable[[Context], str] = lambda _: "",
     ) -> None:
         self._policy = policy
         self._imputed = imputed
         self._features = features
         self._classes = classes
-        self._family = family
+        self._family, self._exposure = family, exposure
 
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
         """Answer a message; see `fl_he.clients.node.app.Part`."""
@@ -175,6 +179,7 @@ class KeyHolder:
                 classes=classes,
                 imputed=imputed,
                 family=self._family(node.context),
+                exposure=self._exposure(node.context),
             )
         opener = Opener.of(node, self._policy(node.context), asked.resumed)
         return replace(

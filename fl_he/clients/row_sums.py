@@ -79,7 +79,7 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
     if request.outcome:
         if not isinstance(family := family_of(dataset), GlmFamily):
             raise ProtocolError("sums of an outcome must be asked for where it is a number")
-        sums = family.outcome_sums(dataset.labels)
+        sums = family.outcome_sums(dataset.labels, dataset.exposed)
         if _too_large(sums, limbs):
             raise PrivateReasonError(
                 f"sums of the outcome, and of its squares, must be below {limbs.limit:.0e}, got "

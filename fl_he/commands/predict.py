@@ -49,17 +49,24 @@ def predict(
         ),
     ] = None,
     reading: Annotated[Path | None, READING] = None,
+    *,
+    rate: Annotated[
+        bool,
+        typer.Option("--rate", help="Of a model with an exposure: predict for an exposure of 1."),
+    ] = False,
 ) -> None:
     """Predict each row of a table; prints CSV in the order of its rows.
 
     MODEL is a run's folder, or a model.json; DATA is a CSV or Parquet table with its features, but
     for those without a coefficient. A model that was trained by a schema takes the hospital's own
-    columns; a level that nobody had in training counts as the reference, with a warning.
+    columns; a level that nobody had in training counts as the reference, with a warning. A model
+    with an exposure predicts for each row's own, in the column of that name.
     """
     with plain_errors():
         import numpy as np
 
         from fl_he.learning.errors import DataError
+        from fl_he.learning.regression.glm import GlmModel
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.trained import BALANCED, FIRTH, PRIVATE
         from fl_he.learning.tables.table import read_features
@@ -67,6 +74,9 @@ def predict(
 
         trained = load_model(_model_file(model))
         names = np.array(trained.feature_names, dtype=object)
+        exposure = trained.exposure if isinstance(trained, GlmModel) else None
+        if rate and exposure is None:
+            raise DataError("--rate must come with a model with an exposure, and this has none")
         if (described := schema or _schema_of(model)) is not None:
             features, numbers = _features(data, described, reading, trained)
             if trained.schema is None:
@@ -82,7 +92,11 @@ def predict(
             known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
             features = np.tile(trained.mean, (len(known), 1))
             features[:, trained.used] = known
-        header, rows = trained.predictions(features, numbers)
+        if isinstance(trained, GlmModel) and exposure is not None and not rate:
+            found = _exposure(data, described, reading, exposure)
+            header, rows = trained.predictions(features, numbers, found)
+        else:
+            header, rows = trained.predictions(features, numbers)
         by_schema = described is not None
         unused = _without_effect(trained, features) if by_schema else names[~trained.used].tolist()
         if unused:
@@ -138,6 +152,28 @@ def _features(
     return features, rows
 
 
+def _exposure(
+    data: Path, schema: Path | None, reading: Path | None, name: str
+) -> NDArray[np.float64]:
+    """Return the exposures of a table, in a column that the model names."""
+    from fl_he.learning.errors import DataError
+    from fl_he.learning.tables.table import read_exposure
+
+    if schema is None:
+        return read_exposure(data, name)
+    from fl_he.learning.tables.schema.application import exposure_by_schema
+    from fl_he.learning.tables.schema.description import read_schema
+
+    described = read_schema(schema, reading, READING_FILE)
+    found = exposure_by_schema(data, described)
+    if found is None or described.outcome.exposure != name:
+        raise DataError(
+            f"{schema} must be the schema of the model's training: its outcome must have the "
+            f"exposure {name!r}"
+        )
+    return found
+
+
 def _without_effect(trained: TrainedModel, features: NDArray[np.float64]) -> list[str]:
     """Name columns without a coefficient and count the rows that are not as all were in training.
 
@@ -167,6 +203,7 @@ def export(
     that the schema's terms make of a table: docs/schema.md.
     """
     with plain_errors():
+        from fl_he.learning.regression.glm import GlmModel
         from fl_he.learning.regression.registry import load_model
         from fl_he.learning.regression.sklearn_export import save_pipeline
 
@@ -180,6 +217,8 @@ def export(
         save_pipeline(model, target)
         by_schema = model.schema is not None or _schema_of(run) is not None
         takes = ". It takes the columns of the schema's terms: docs/schema.md" if by_schema else ""
+        exposure = model.exposure if isinstance(model, GlmModel) else None
+        takes += f". It predicts for 1 of the exposure {exposure!r}" if exposure else ""
         typer.echo(f"{target}: read it with skops.io.load{takes}")
 
 

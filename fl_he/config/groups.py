@@ -84,14 +84,17 @@ class DataConfig:
         With family cox: the column that says by 0 and 1 whether the event was seen.
     ties : str or None
         With family cox: how tied events are treated, ``efron`` or ``breslow``; None: ``efron``.
+    exposure : str or None
+        With family poisson, negative_binomial or gamma: the column of numbers above 0, such as
+        years of observation, of which the mean outcome is a multiple. It is no feature.
     reference : str or None
         The class of more than two that the others are compared with; None: the first.
     drop : list of str
         Columns that are not features: ``"data.drop=[id,name]"``.
     schema : str or None
         YAML file that describes the columns, the outcome and the model's terms, in the place of
-        `target`, `positive`, `threshold`, `classes`, `family`, `event`, `ties` and `drop`: see
-        docs/schema.md.
+        `target`, `positive`, `threshold`, `classes`, `family`, `event`, `ties`, `exposure` and
+        `drop`: see docs/schema.md.
     reading : list of str
         YAML files that say how each file of `path` is written, where the schema's `reading` does
         not: ``"data.reading=[north.yaml,south.yaml,'']"``; an empty name: as the schema says.
@@ -108,6 +111,7 @@ class DataConfig:
     family: Annotated[str, one_of(*FAMILIES)] | None = None
     event: str | None = None
     ties: Annotated[str, one_of(*TIES)] | None = None
+    exposure: str | None = None
     reference: str | None = None
     drop: list[str] = field(default_factory=list)
     schema: str | None = None

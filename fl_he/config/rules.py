@@ -27,6 +27,7 @@ from fl_he.config.groups import (
 )
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
+from fl_he.run_files.metrics_contract import EXPOSED
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
@@ -50,20 +51,18 @@ def check(config: Config) -> None:
     # Files and a column of sites say the number of hospitals later.
     of_number = () if config.has_unknown_sites else (_segments, _masked, _contributors, _slot)
     subjects = (
-        *(
-            _sites,
-            *of_number,
-            _test_set,
-            _capc,
-            describing,
-            _sealed,
-            _data,
-            _privacy,
-            _ranges,
-            _likelihood,
-            _site_intercepts,
-            _simulation,
-        ),
+        _sites,
+        *of_number,
+        _test_set,
+        _capc,
+        describing,
+        _sealed,
+        _data,
+        _privacy,
+        _ranges,
+        _likelihood,
+        _site_intercepts,
+        _simulation,
     )
     refused = next(chain.from_iterable(rules(config) for rules in subjects), None)
     if refused is not None:
@@ -310,9 +309,8 @@ def _data(config: Config) -> Iterator[str]:
     """Refuse a table that is not described, and a description of a built-in data set."""
     data = config.data
     keys = (
-        *("path", "target", "positive", "threshold", "classes", "family"),
-        *("event", "ties", "drop"),
-        *("schema", "reading"),
+        *("path", "target", "positive", "threshold", "classes", "family", "event", "ties"),
+        *("exposure", "drop", "schema", "reading"),
     )
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name not in BUILT_IN:
@@ -345,8 +343,9 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
             )
     if (data.family == "cox") is not ("event" in given) and "schema" not in given:
         yield "data.event must be set with data.family=cox, and with no other"
-    if "ties" in given and data.family != "cox":
-        yield "data.ties must be left out unless data.family=cox"
+    for key, families in (("ties", ("cox",)), ("exposure", EXPOSED)):
+        if key in given and data.family not in families:
+            yield f"data.{key} must be left out unless data.family={' or '.join(families)}"
     meanings = given & {"positive", "threshold", "classes", "family"}
     if len(meanings) > 1:
         yield (
@@ -392,8 +391,9 @@ def _sites(config: Config) -> Iterator[str]:
             "data.path must be one file with partition=column, got "
             f"{len(data.files)}: each file would be a hospital"
         )
-    elif partition.column == data.target:
-        yield f"partition.column must be another column than data.target, got {data.target!r}"
+    elif partition.column in (data.target, data.exposure):
+        other = "target" if partition.column == data.target else "exposure"
+        yield f"partition.column must be another column than data.{other}, got {partition.column!r}"
     if config.sealed and config.names_sites:
         yield (
             "data.path must be one file and partition even, uneven or by_label with sealed=true: "

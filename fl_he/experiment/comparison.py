@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.config.run import Scaling as ScalingChoice
 from fl_he.experiment.data import SimulatedData
+from fl_he.experiment.tables import joined
 from fl_he.learning.optimizers import scoring
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.optimizers.training import TRAIN, Training
@@ -30,7 +31,7 @@ from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.negative_binomial import told_alpha
 from fl_he.learning.regression.outcome_bounds import bounded_gradients
 from fl_he.learning.regression.own_intercepts import informs, with_own_intercept
-from fl_he.learning.regression.registry import class_probabilities, family_of
+from fl_he.learning.regression.registry import class_probabilities, family_of, margins_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.run_files.metrics_contract import (
@@ -73,11 +74,7 @@ class Comparison:
             return replace(dataset, features=scaling.apply(dataset.features))
 
         hospitals = tuple(map(scaled, raw.hospitals))
-        train = replace(
-            raw.train,
-            features=np.concatenate([part.features for part in hospitals]),
-            labels=np.concatenate([part.labels for part in hospitals]),
-        )
+        train = joined(hospitals)
         # With local scaling, as a hospital does to which the model is new.
         self._test = None if raw.held_out is None else scaled(raw.held_out)
         self._data = replace(raw, hospitals=hospitals, train=train, held_out=self._test)
@@ -214,7 +211,7 @@ class Comparison:
     def _site_figures(self, rows: Dataset, model: Parameters) -> dict[str, float]:
         if not isinstance(family := family_of(rows), GlmFamily):
             return site_figures(class_probabilities(rows, model), rows.labels)
-        means = family.means(family.margins(rows.features, model))
+        means = family.means(margins_of(rows, model))
         in_the_large = {
             "observed": float(np.mean(rows.labels)),
             "predicted": float(np.mean(means)),

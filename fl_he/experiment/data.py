@@ -20,7 +20,13 @@ from fl_he.config.groups import PRIVACY
 from fl_he.config.rules import check
 from fl_he.config.run import ClassWeight, Config, Penalty
 from fl_he.errors import FlHeWarning
-from fl_he.experiment.tables import joined, schema_of_tables, site_tables, whole_table
+from fl_he.experiment.tables import (
+    joined,
+    schema_of_tables,
+    site_tables,
+    whole_table,
+    with_outcome,
+)
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.identifiers import identifier_warning, identifiers
@@ -90,8 +96,14 @@ def simulated_data(config: Config) -> SimulatedData:
     DataError
         If the table cannot be used or cannot be divided among so many hospitals.
     """
-    if config.privacy.name == PRIVACY and config.data.schema is not None:
-        _check_policies(schema_of_tables(config.data.schema))
+    if config.privacy.name == PRIVACY:
+        if config.data.schema is not None:
+            _check_policies(schema_of_tables(config.data.schema))
+        if with_outcome(config.data).exposure is not None:
+            raise DataError(
+                "data.exposure, or exposure of the schema's outcome, must be left out with "
+                "privacy=gaussian: sums of exposures are not in the budget"
+            )
     division = {**asdict(config.partition), "sites": None}
     hospitals = None if config.names_sites else config.hospitals
     settings = [asdict(config.data), division, hospitals]

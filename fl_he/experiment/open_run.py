@@ -304,6 +304,7 @@ class OpenRun(TrainingRun):
             method=training.method(private=bool(self._privacy)),
             schema=self._schema,
             has_intercept=not self._config.site_intercepts,
+            exposure=roster.exposure,
         )
         imputed = dict(zip(roster.imputed, training.imputed, strict=True))
         model = replace(model, imputed=imputed)

@@ -80,6 +80,7 @@ def drafted(
             tuple(data.classes),
             family_with_ties(data.family, data.ties),
             data.event or "",
+            data.exposure or "",
         ),
         C=(config.C,),
         profile=bool(config.inference.profile),

@@ -102,6 +102,7 @@ def with_outcome(data: DataConfig) -> DataConfig:
         family=outcome.family,
         event=outcome.event,
         ties=outcome.ties,
+        exposure=outcome.exposure,
     )
 
 
@@ -135,10 +136,12 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
         return tables[0]
     incomplete = [table.incomplete for table in tables if table.incomplete is not None]
     described = [table.described for table in tables if table.described is not None]
+    exposed = tables[0].exposure is not None
     return replace(
         tables[0],
         features=np.concatenate([table.features for table in tables]),
         labels=np.concatenate([table.labels for table in tables]),
+        exposure=np.concatenate([table.exposed for table in tables]) if exposed else None,
         levels=tuple(sorted({level for table in tables for level in table.levels})),
         rows=None,
         incomplete=Incomplete.joined(incomplete) if incomplete else None,
@@ -261,6 +264,7 @@ def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[
             classes=data.classes,
             family=family_with_ties(data.family, data.ties),
             event=data.event,
+            exposure=data.exposure,
             drop=[*data.drop, *without],
             hint=hint,
         )

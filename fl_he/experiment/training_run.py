@@ -259,6 +259,7 @@ class TrainingRun(Run):
             "feature_names": self._state.features,
             "classes": list(self._roster.classes),
             "family": self._roster.family or ("softmax" if self._roster.classes else "logistic"),
+            "exposure": self._roster.exposure or None,
             "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
             "optimizer": self._chosen,
             **_UNKNOWN,

@@ -40,6 +40,8 @@ POISSON, NEGATIVE_BINOMIAL = COUNTS = ("poisson", "negative_binomial")
 #: Families of times to an event, with Efron's and with Breslow's ties.
 COX, BRESLOW = "cox", "cox-breslow"
 SURVIVAL = (COX, BRESLOW)
+#: Families with a logarithmic link: the mean of an outcome is a multiple of the row's exposure.
+EXPOSED = (*COUNTS, "gamma")
 #: The ratio of a coefficient of classes.
 ODDS_RATIO = "odds_ratio"
 #: What is known of one coefficient; in addition its ratio, by the name that `ratio` says.
@@ -204,6 +206,7 @@ _RUN = _kind(
         **{"version": constant(VERSION), "fl_he": str, "config": {}},
         **{"software?": dict[str, str], "ended?": str, "simulated?": bool},
         **{"feature_names?": [str], "classes?": [str], "family?": str},
+        "exposure?": str | None,
         **{"optimizer?": {"name": str, "reason": str}},
     }
 )

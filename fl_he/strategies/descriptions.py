@@ -26,13 +26,14 @@ def difference(
     features: Sequence[str],
     classes: Sequence[str],
     imputed: Sequence[str],
-    family: str,
+    outcome: tuple[str, str],
     got: Description,
 ) -> str | None:
     """Return how a hospital's features, outcome or imputed columns differ from the others'.
 
-    The words are fit to show.
+    ``outcome``: the family and the column of exposures. The words are fit to show.
     """
+    family, exposure = outcome
     found = first_schema_difference(features, got.features)
     if found is None and tuple(classes) != got.classes:
         wanted, others = (", ".join(map(repr, one)) or "two" for one in (classes, got.classes))
@@ -43,4 +44,7 @@ def difference(
     if found is None and family != got.family:
         wanted, others = (one or "of classes" for one in (family, got.family))
         found = f"the outcome's family must be {wanted}, got {others}"
+    if found is None and exposure != got.exposure:
+        wanted, others = (repr(one) if one else "none" for one in (exposure, got.exposure))
+        found = f"the outcome's exposure must be {wanted}, got {others}"
     return found and printable(found)

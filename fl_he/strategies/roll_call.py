@@ -83,7 +83,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     present = dict(sorted(present.items(), key=lambda item: item[1].name))
     first, *others = present.values()
     for other in others:
-        wanted = (first.features, first.classes, first.imputed, first.family)
+        wanted = (first.features, first.classes, first.imputed, (first.family, first.exposure))
         if found := difference(*wanted, other):
             raise ProtocolError(
                 f"hospitals must have the same features: {printable(other.name)} differs from "
@@ -102,6 +102,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         classes=first.classes,
         imputed=first.imputed,
         family=first.family,
+        exposure=first.exposure,
         simulated=holder.simulated,
         value_keys=holder.value_keys,
         run_key=holder.run_key,

@@ -61,6 +61,8 @@ class Roster:
         What their labels stand for if there are more than two; else empty.
     family : str
         Of an outcome that is a number; else empty.
+    exposure : str
+        Name of the column of its exposures; empty without.
     simulated : bool
         Whether all nodes live in a simulation.
     strangers : set of int
@@ -97,6 +99,7 @@ class Roster:
     masked_set: frozenset[str] = frozenset()
     imputed: tuple[str, ...] = ()
     family: str = ""
+    exposure: str = ""
 
     def __post_init__(self) -> None:
         self._names = dict(self.hospitals)
@@ -320,7 +323,7 @@ class Roster:
                 _logger.warning("the key holder is back as node %d", node_id)
                 self.key_holder, self.run_key = node_id, description.run_key
             return
-        wanted = (self.features, self.classes, self.imputed, self.family)
+        wanted = (self.features, self.classes, self.imputed, (self.family, self.exposure))
         if found := difference(*wanted, description):
             raise ProtocolError(f"hospitals must have the same features: {name} differs: {found}")
         if name in self.hospitals.values():

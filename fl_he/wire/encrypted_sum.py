@@ -137,6 +137,8 @@ class Description(records.Message):
         A hospital's classes in the order of their labels if there are more than two; else empty.
     family : str
         Of a hospital's outcome that is a number; empty where it is a class.
+    exposure : str
+        Name of a hospital's column of exposures; empty without.
     public_key : str
         The key holder's public key as JSON; empty for a hospital.
     session : str
@@ -175,6 +177,7 @@ class Description(records.Message):
     identity: Annotated[str, SPARSE] = ""
     imputed: Annotated[tuple[str, ...], SPARSE] = ()
     family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
+    exposure: Annotated[str, SPARSE] = ""
     ALONE: ClassVar[str] = "a description must hold no other records"
 
 

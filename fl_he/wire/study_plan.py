@@ -37,7 +37,7 @@ from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.outcome_bounds import require_bounds
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC, WITH_SITES
 from fl_he.learning.tables.feature_ranges import Ranges
-from fl_he.run_files.metrics_contract import BRESLOW, COX, SURVIVAL
+from fl_he.run_files.metrics_contract import BRESLOW, COX, EXPOSED, SURVIVAL
 from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError, refused_as
 from fl_he.wire.table import table_words
@@ -75,6 +75,8 @@ class Outcome:
         Of an outcome that is a number; empty where it is a class.
     event : str
         Of a time to an event: the column that says whether the event was seen; else empty.
+    exposure : str
+        The column of exposures, of which the mean outcome is a multiple; empty without.
     """
 
     target: _Name
@@ -83,15 +85,21 @@ class Outcome:
     classes: tuple[str, ...]
     family: Annotated[str, left_out(kind_of(Annotated[str, choice("", *NUMERIC)]), "")] = ""
     event: Annotated[str, left_out(kind_of(str), "")] = ""
+    exposure: Annotated[str, left_out(kind_of(str), "")] = ""
 
     def __str__(self) -> str:
         """Return the outcome as a node configuration says it."""
         given = {"target": self.target, "positive": self.positive, "threshold": self.threshold}
         given |= {"classes": ",".join(self.classes) or None, "family": self.family or None}
-        given |= {"event": self.event or None}
+        given |= {"event": self.event or None, "exposure": self.exposure or None}
         if self.family == BRESLOW:
             given |= {"family": COX, "ties": "breslow"}
         return " ".join(f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None)
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of its columns beside the target."""
+        return tuple(filter(None, (self.event, self.exposure)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,6 +303,13 @@ def _check_outcome(plan: StudyPlan) -> None:
         raise ProtocolError(
             "outcome of a study plan must have an event with family cox, and with no other"
         )
+    if outcome.exposure and (
+        not outcome.exposure.strip() or outcome.family not in EXPOSED or plan.privacy is not None
+    ):
+        raise ProtocolError(
+            f"outcome of a study plan must have an exposure with family {' or '.join(EXPOSED)} "
+            "and without privacy only"
+        )
     if plan.family in NUMERIC or outcome.family:
         if any(meanings) or plan.family != outcome.family:
             raise ProtocolError(
@@ -421,6 +436,8 @@ def plain_words(plan: StudyPlan) -> list[str]:
         meaning = f" ({_listed(map(repr, outcome.classes))})"
     elif outcome.event:
         meaning = f" (a time, with the event in {outcome.event!r})"
+    elif outcome.exposure:
+        meaning = f" (with the exposure in {outcome.exposure!r})"
     ranges = ""
     if plan.ranges:
         pairs = zip(plan.features, plan.ranges, strict=True)

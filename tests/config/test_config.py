@@ -35,6 +35,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "data.reading": [],
     "data.family": None,
     "data.event": None,
+    "data.exposure": None,
     "data.ties": None,
     "data.reference": None,
     "inference.groups": [],

@@ -307,7 +307,10 @@ def test_a_coordinator_that_asks_no_node_what_it_is_meets_the_same_checks(tmp_pa
     nodes[0]["positive"] = "well"
     coordinator = Coordinator(grid_of(nodes))
     coordinator.grid.contexts[COMPANY].node_config["min-contributors"] = 2
-    assert "target, positive, threshold, classes, family, event and ties" in coordinator.ask()
+    assert (
+        "target, positive, threshold, classes, family, event, ties and exposure"
+        in coordinator.ask()
+    )
     assert "min-contributors in the node configuration" in coordinator.open()
 
 

@@ -67,7 +67,8 @@ _KEY_DAYS = 30
 _ABANDONED = 86_400
 #: Most keys that company X makes in a day for sessions in which it opens nothing.
 _MAX_UNUSED_KEYS = 50
-_OF_TABLE = "target, positive, threshold, classes and drop"
+_OF_OUTCOME = "target, positive, threshold, classes, family, event, ties"
+_OF_TABLE = f"{_OF_OUTCOME}, exposure and drop"
 _SCALING = "privacy-scaling"
 #: Of a session's digest in a file's name.
 _SESSION_DIGITS = 32
@@ -397,8 +398,8 @@ class DeployedNode(Node):
             )
         if self._outcome != plan.outcome:
             raise ProtocolError(
-                "target, positive, threshold, classes, family, event and ties in the node "
-                f"configuration must be only {plan.outcome}, {ends}"
+                f"{_OF_OUTCOME} and exposure in the node configuration must be only "
+                f"{plan.outcome}, {ends}"
             )
 
     @property
@@ -416,6 +417,7 @@ class DeployedNode(Node):
                 node_setting(self.context, "family"), node_setting(self.context, "ties")
             ),
             node_setting(self.context, "event") or "",
+            node_setting(self.context, "exposure") or "",
         )
 
     @cached_property
@@ -504,7 +506,7 @@ class DeployedNode(Node):
             tables = self._tables if outcome == self._outcome else None
             if tables is not None and (rows := tables.rows(path, columns.features)) is not None:
                 return rows
-            wanted = {*columns.features, outcome.target}
+            wanted = {*columns.features, outcome.target, *outcome.beside}
             drop = [name for name in open_table(path).names if name not in wanted]
             dataset = _load(path, outcome, drop)
         except DataError as error:
@@ -526,6 +528,11 @@ class DeployedNode(Node):
         path, tables = node_path(self.context, setting), self._tables
         if path is None or (tables is None and node_setting(self.context, "target") is None):
             return None
+        if self._outcome.exposure and self.privacy is not None:
+            raise ProtocolError(
+                "exposure must be left out of the node configuration, and of its schema, with "
+                "privacy: sums of exposures are not in the budget"
+            )
         try:
             if tables is not None:
                 if tables.drops_rows and self.privacy is not None:
@@ -562,6 +569,7 @@ def _load(path: Path, outcome: Outcome, drop: Sequence[str]) -> Dataset:
         classes=outcome.classes,
         family=outcome.family,
         event=outcome.event or None,
+        exposure=outcome.exposure or None,
         drop=drop,
     )
 

@@ -85,7 +85,8 @@ class DescribedTables:
         """The outcome that the schema describes."""
         outcome = self._own.outcome
         described = outcome.positive, outcome.threshold, outcome.classes
-        return Outcome(outcome.column, *described, outcome.models, outcome.event or "")
+        beside = outcome.event or "", outcome.exposure or ""
+        return Outcome(outcome.column, *described, outcome.models, *beside)
 
     def load(self, path: Path) -> Dataset:
         """Return a table as the model takes it; raises DataError."""

@@ -190,8 +190,9 @@ def _hashes(dataset: Dataset, columns: Columns, key: bytes) -> Hashes:
     places = [dataset.feature_names.index(name) for name in columns.features]
     salt = blake2b(_SALT.dumps(columns).encode(), digest_size=HASH_BYTES).digest()
     blocks = (slice(start, start + _ROWS) for start in range(0, dataset.examples, _ROWS))
+    others = [dataset.labels, *([] if dataset.exposure is None else [dataset.exposure])]
     values = (
-        np.column_stack([dataset.features[block][:, places], dataset.labels[block]])
+        np.column_stack([dataset.features[block][:, places], *(one[block] for one in others)])
         for block in blocks
     )
     return keyed_hashes(values, key, salt)

@@ -19,7 +19,7 @@ from fl_he.crypto.schemes import SCHEMES, Scheme
 from fl_he.errors import kind_in_words
 from fl_he.learning.regression.registry import NUMERIC
 from fl_he.learning.tables.labels import TIES
-from fl_he.run_files.metrics_contract import BRESLOW, COX
+from fl_he.run_files.metrics_contract import BRESLOW, COX, EXPOSED
 from fl_he.wire.encrypted_sum import Role
 from fl_he.wire.records import ProtocolError
 
@@ -45,7 +45,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("key-fingerprint", "data", "test-data", "target", "positive"), _TEXT),
         "threshold": _NUMBER,
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
-        **dict.fromkeys(("schema", "reading", "family", "event", "ties"), _TEXT),
+        **dict.fromkeys(("schema", "reading", "family", "event", "ties", "exposure"), _TEXT),
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
         "masked-set": _COUNT,
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
@@ -67,7 +67,10 @@ _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
 #: Settings that a schema takes the place of.
-_DESCRIBED = ("target", "positive", "threshold", "classes", "family", "event", "ties", "drop")
+_DESCRIBED = (
+    *("target", "positive", "threshold", "classes", "family", "event", "ties"),
+    *("exposure", "drop"),
+)
 
 
 def check_settings(node_config: UserConfig, role: Role) -> None:
@@ -104,6 +107,11 @@ def check_settings(node_config: UserConfig, role: Role) -> None:
         raise ProtocolError(
             "event must be in the node configuration with family cox, and event and ties with no "
             "other"
+        )
+    if "exposure" in node_config and node_config.get("family") not in EXPOSED:
+        raise ProtocolError(
+            "exposure must be left out of the node configuration unless family is "
+            f"{' or '.join(EXPOSED)}"
         )
     if role is Role.HOSPITAL and len(meanings) > 1:
         raise ProtocolError(

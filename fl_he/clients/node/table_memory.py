@@ -109,7 +109,7 @@ class TableMemory:
         ProtocolError
             If the run names more sessions than it can have.
         """
-        kind = (dataset.family,) if dataset.family else ()
+        kind = filter(None, (dataset.family, dataset.exposure_name))
         labels = (dataset.positive or "", *dataset.classes, *dataset.levels, *kind)
         schema = _Schema(dataset.feature_names, dataset.types, labels)
         text = _SCHEMAS.dumps(schema)
@@ -156,8 +156,9 @@ def _digest(text: str) -> str:
 def _cells(dataset: Dataset) -> str:
     """Return the digest of all numbers that were read, row by row."""
     digest = sha256()
-    waiting = () if dataset.incomplete is None else (np.isnan(dataset.incomplete.cells),)
-    for values in (dataset.features, dataset.labels, *waiting):
+    waiting = None if dataset.incomplete is None else np.isnan(dataset.incomplete.cells)
+    of_rows = (dataset.features, dataset.labels, dataset.exposure, waiting)
+    for values in (one for one in of_rows if one is not None):
         digest.update(np.ascontiguousarray(values, "<f8").data)
     return digest.hexdigest()
 

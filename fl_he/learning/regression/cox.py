@@ -106,10 +106,10 @@ class _Cox(GlmFamily):
         self.link(moments.mean)
         return np.zeros(features + 1)
 
-    def outcome_sums(self, labels: Array) -> Array:
+    def outcome_sums(self, labels: Array, exposure: Array) -> Array:
         """Return the number of events, twice, and zeros."""
         events = float(np.count_nonzero(~np.signbit(labels)))
-        return np.array([events, events, 0.0, 0.0])
+        return np.array([events, events, 0.0, 0.0, 0.0])
 
     def pearson(self, means: Array, labels: Array) -> Array:
         """Return zeros: there is no such statistic."""

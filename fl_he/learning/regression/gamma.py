@@ -27,7 +27,8 @@ class GammaModel(GlmModel):
     FORMAT = "fl-he gamma model"
     HOW_TO_USE = (
         "expected outcome = exp(intercept + sum over features i of coefficients[i] * (x[i] - "
-        "mean[i]) / scale[i]), x in the order of feature_names"
+        "mean[i]) / scale[i]), x in the order of feature_names; if exposure names a column, times "
+        "that column's number"
     )
 
 
@@ -59,6 +60,13 @@ class _Gamma(GlmFamily):
             raise DataError("outcomes of a gamma model must be above 0 on average")
         return math.log(mean)
 
+    def exposed(self, labels: Array, exposure: Array) -> Array:
+        with np.errstate(over="ignore"):
+            return labels / exposure
+
+    def rate(self, moments: OutcomeMoments) -> float:
+        return moments.exposed
+
     def variance(self, means: Array) -> Array:
         return np.square(means)
 
@@ -89,7 +97,8 @@ class _Gamma(GlmFamily):
         """See Family."""
         from sklearn.linear_model import GammaRegressor  # noqa: PLC0415 - lazy
 
-        return fitted_with_log_link(GammaRegressor, dataset, C)
+        weights = np.ones(dataset.examples)
+        return fitted_with_log_link(GammaRegressor, dataset, C, weights)
 
 
 GAMMA = _Gamma()

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.trained import (
@@ -43,6 +44,9 @@ class GlmModel(RowModel):
         sites.
     outcome
         Name of the outcome; ``None`` where nobody said.
+    exposure
+        Name of the column of exposures, of which the mean outcome is a multiple: the model is of an
+        exposure of 1. ``None`` if there is none.
     """
 
     VERSION = 1
@@ -53,23 +57,33 @@ class GlmModel(RowModel):
         "scale": read_numbers,
         "coefficients": read_numbers,
         "intercept": read_intercept,
+        "exposure": read_optional_text,
     }
-    #: Heading of the predictions.
+    #: Heading of the predictions, and of those for an exposure of 1.
     PREDICTED: ClassVar[str] = "expected"
+    RATE: ClassVar[str] = "rate"
     LOG_LINK: ClassVar[bool] = True
     outcome: str | None = None
+    exposure: str | None = None
 
     def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
-        """See TrainedModel; shape (m,)."""
+        """See TrainedModel; shape (m,), for an exposure of 1."""
         return _means(self.margins(raw_features, rows)[:, 0], log_link=self.LOG_LINK)
 
     def predictions(
-        self, raw_features: Array, rows: RowNumbers | None = None
+        self,
+        raw_features: Array,
+        rows: RowNumbers | None = None,
+        exposure: Array | None = None,
     ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        return [self.PREDICTED], [
-            [repr(mean)] for mean in self.expected(raw_features, rows).tolist()
-        ]
+        means, heading = self.expected(raw_features, rows), self.PREDICTED
+        if exposure is not None:
+            with np.errstate(over="ignore"):
+                means = means * exposure
+        elif self.exposure is not None:
+            heading = self.RATE
+        return [heading], [[repr(mean)] for mean in means.tolist()]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,17 +95,20 @@ class OutcomeMoments:
     mean
         Of the outcome.
     square
-        Of its square.
+        Of its square, by the exposure.
     saturated
         Of what figures leave out of the loss, see `GlmFamily.reference`.
     base
         Of the terms of the negative log likelihood that the loss leaves out.
+    exposed
+        Of the function that tells the mean outcome for an exposure of 1: see `GlmFamily.exposed`.
     """
 
     mean: float
     square: float
     saturated: float
     base: float
+    exposed: float
 
     @property
     def deviation(self) -> float:
@@ -148,24 +165,43 @@ class GlmFamily(Family):
         return means - labels[:, None]
 
     def start(self, features: int, moments: OutcomeMoments) -> Array:
-        """Return the model that predicts the mean, from which training starts.
+        """Return the best model of an intercept alone, from which training starts.
 
         Raises
         ------
         DataError
             If the mean has no link.
         """
-        return parameters.join(np.zeros(features), np.array([self.link(moments.mean)]))
+        if not moments.exposed > 0.0:
+            raise DataError("the exposures must be above 0 in sum, and they are not")
+        return parameters.join(np.zeros(features), np.array([self.link(self.rate(moments))]))
 
-    def outcome_sums(self, labels: Array) -> Array:
-        """Return the sums of `OutcomeMoments`, shape (4,), infinite if they are no float64."""
+    def outcome_sums(self, labels: Array, exposure: Array) -> Array:
+        """Return the sums of `OutcomeMoments`, shape (5,), infinite if they are no float64.
+
+        Parameters
+        ----------
+        labels, exposure
+            Shape (m,).
+        """
         with np.errstate(over="ignore"):
-            parts = (labels, np.square(labels), self.reference(labels), self.base(labels))
+            parts = (
+                *(labels, np.square(labels) / exposure, self.reference(labels), self.base(labels)),
+                self.exposed(labels, exposure),
+            )
         return column_sums(np.column_stack(parts))
 
     def reference(self, labels: Array) -> Array:
         """Return what figures leave out of each loss: that of a model that predicts each label."""
         return self.saturated(labels)
+
+    def exposed(self, labels: Array, exposure: Array) -> Array:
+        """Return what `rate` needs the mean of, beside that of the outcome, shape (m,)."""
+        return exposure
+
+    def rate(self, moments: OutcomeMoments) -> float:
+        """Return the mean outcome for an exposure of 1 by the best model of an intercept alone."""
+        return moments.mean / moments.exposed
 
     def unit(self, moments: OutcomeMoments) -> float:
         """Return the size of an effect that counts as 1."""
@@ -242,10 +278,19 @@ def _means(margins: Array, *, log_link: bool) -> Array:
         return np.exp(margins) if log_link else margins
 
 
-def fitted_with_log_link(regressor: Any, dataset: Dataset, C: float) -> Iterator[Array]:
-    """Fit a regressor of scikit-learn to a dataset; see :meth:`Family.fits`."""
-    strength = 0.0 if math.isinf(C) else 1.0 / (C * dataset.examples)
+def fitted_with_log_link(
+    regressor: Any, dataset: Dataset, C: float, weights: Array
+) -> Iterator[Array]:
+    """Fit a regressor of scikit-learn to a dataset; see :meth:`Family.fits`.
+
+    Parameters
+    ----------
+    weights
+        With which the loss of the outcome by its exposure is that of the outcome, shape (m,).
+    """
+    strength = 0.0 if math.isinf(C) else 1.0 / (C * weights.sum())
+    rates = dataset.labels / dataset.exposed
     for solver in ("newton-cholesky", "lbfgs"):
         model = regressor(alpha=strength, tol=1e-10, max_iter=10_000, solver=solver)
-        model.fit(dataset.features, dataset.labels)
+        model.fit(dataset.features, rates, sample_weight=weights)
         yield parameters.join(model.coef_, np.array([model.intercept_]))

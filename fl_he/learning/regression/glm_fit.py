@@ -9,6 +9,7 @@ import numpy as np
 
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.regression.inference import chi_squared
+from fl_he.learning.regression.registry import margins_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
@@ -98,18 +99,20 @@ def figures(family: GlmFamily, dataset: Dataset, theta: Array) -> dict[str, floa
     -------
     dict
         ``rmse``, the root of the mean square of the difference; ``mean_deviance``, of one example;
-        and ``d2``, 1 less its ratio to that of the dataset's own mean, NaN if that is 0.
+        and ``d2``, 1 less its ratio to that of the dataset's own mean, or rate for its exposures,
+        NaN if that is 0.
     """
-    labels, margins = dataset.labels, family.margins(dataset.features, theta)
+    labels, margins, exposed = dataset.labels, margins_of(dataset, theta), dataset.exposed
     saturated = family.saturated(labels)
 
     def deviance(of: Array) -> float:
         with np.errstate(over="ignore"):
             return 2.0 * float(np.mean(family.losses(of, labels) - saturated))
 
-    found, mean, null = deviance(margins), float(np.mean(labels)), 0.0
-    if mean > 0.0 or not family.ratio:
-        null = deviance(np.full((len(labels), 1), family.link(mean)))
+    found, null = deviance(margins), 0.0
+    moments = OutcomeMoments(*(family.outcome_sums(labels, exposed) / len(labels)))
+    if moments.mean > 0.0 or not family.ratio:
+        null = deviance(family.link(family.rate(moments)) + np.log(exposed)[:, None])
     return {
         "rmse": float(np.sqrt(np.mean(np.square(labels - family.means(margins)[:, 0])))),
         "mean_deviance": found,

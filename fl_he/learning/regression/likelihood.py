@@ -19,7 +19,7 @@ from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.negative_binomial import NegativeBinomial
 from fl_he.learning.regression.products import less, product
-from fl_he.learning.regression.registry import family_of
+from fl_he.learning.regression.registry import family_of, margins_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import column_sums
@@ -99,7 +99,7 @@ def examples_of(
     weights = np.ones(len(labels))
     if class_weights is not None:
         weights = class_weights[labels.astype(np.intp)]
-    margins = family.margins(features, theta)
+    margins = margins_of(dataset, theta)
     return _evaluated(family, family.design(features, labels), margins, labels, weights)
 
 
@@ -115,7 +115,8 @@ def without_features(dataset: Dataset, overdispersion: Sequence[float]) -> Examp
     """
     _, intercept, log_alpha = overdispersion
     ones, family = np.ones((dataset.examples, 1)), NegativeBinomial(log_alpha)
-    return _evaluated(family, ones, intercept * ones, dataset.labels, ones[:, 0])
+    margins = intercept + np.log(dataset.exposed)[:, None]
+    return _evaluated(family, ones, margins, dataset.labels, ones[:, 0])
 
 
 def _evaluated(

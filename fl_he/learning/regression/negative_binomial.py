@@ -56,8 +56,8 @@ class NegativeBinomialModel(GlmModel):
     FORMAT = "fl-he negative binomial model"
     HOW_TO_USE = (
         "expected count = mu = exp(intercept + sum over features i of coefficients[i] * (x[i] - "
-        "mean[i]) / scale[i]), x in the order of feature_names; variance of a count = mu + alpha * "
-        "mu^2"
+        "mean[i]) / scale[i]), x in the order of feature_names, and if exposure names a column, "
+        "times that column's number; variance of a count = mu + alpha * mu^2"
     )
     MEMBERS: ClassVar = {
         **GlmModel.MEMBERS,
@@ -96,10 +96,12 @@ class NegativeBinomial(GlmFamily):
 
     def first_told(self, moments: OutcomeMoments) -> tuple[float, ...]:
         """Return the numbers at which training starts, beside `start`."""
-        variance = moments.square - moments.mean**2
-        alpha = _SHARE * (variance - moments.mean) / moments.mean**2
+        rate = self.rate(moments)
+        intercept = self.link(rate)
+        # The expected square by the exposure is rate + (1 + alpha) rate mean.
+        alpha = _SHARE * ((moments.square - rate) / (rate * moments.mean) - 1.0)
         first = math.log(min(max(alpha, _FIRST_ALPHAS[0]), _FIRST_ALPHAS[1]))
-        return first, self.link(moments.mean), first
+        return first, intercept, first
 
     def members(
         self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]

@@ -24,7 +24,7 @@ from fl_he.learning.regression import separation
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.likelihood import Examples, examples_of
-from fl_he.learning.regression.registry import family_of
+from fl_he.learning.regression.registry import family_of, margins_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
@@ -68,9 +68,7 @@ def with_own_intercept(dataset: Dataset, theta: Array) -> Array | None:
     if not informs(dataset):
         return None
     own = np.append(theta[:-1], 0.0)
-    family = family_of(dataset)
-    margins = family.margins(dataset.features, own)[:, 0]
-    own[-1] = _best(family, margins, dataset.labels)
+    own[-1] = _best(family_of(dataset), margins_of(dataset, own)[:, 0], dataset.labels)
     return own
 
 

@@ -24,7 +24,8 @@ class PoissonModel(GlmModel):
     FORMAT = "fl-he poisson model"
     HOW_TO_USE = (
         "expected count = exp(intercept + sum over features i of coefficients[i] * (x[i] - "
-        "mean[i]) / scale[i]), x in the order of feature_names"
+        "mean[i]) / scale[i]), x in the order of feature_names; if exposure names a column, times "
+        "that column's number"
     )
 
 
@@ -70,7 +71,7 @@ class _Poisson(GlmFamily):
         """See Family."""
         from sklearn.linear_model import PoissonRegressor  # noqa: PLC0415 - lazy
 
-        return fitted_with_log_link(PoissonRegressor, dataset, C)
+        return fitted_with_log_link(PoissonRegressor, dataset, C, dataset.exposed)
 
 
 POISSON = _Poisson()

@@ -10,6 +10,8 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.regression.cox import BRESLOW_COX, EFRON_COX
@@ -74,6 +76,7 @@ def model_of(
     method: str | None = None,
     schema: str | None = None,
     has_intercept: bool = True,
+    exposure: str = "",
 ) -> TrainedModel:
     """Return the trained model of a vector of parameters.
 
@@ -99,6 +102,8 @@ def model_of(
         Digest of the schema by which the tables were read; ``None`` without, or if nobody can tell.
     has_intercept
         Whether the model has one: with intercepts of sites those of the sites alone have.
+    exposure
+        Name of the column of exposures; empty without.
 
     Raises
     ------
@@ -108,6 +113,8 @@ def model_of(
     members = family.members(*parameters.split(theta, len(feature_names)), meaning, classes)
     if not has_intercept:
         members["intercept"] = math.nan
+    if exposure:
+        members["exposure"] = exposure
     return family.trained(
         feature_names=feature_names,
         mean=scaling.mean,
@@ -118,6 +125,18 @@ def model_of(
         schema=schema,
         **members,
     )
+
+
+def margins_of(dataset: Dataset, theta: Array) -> Array:
+    """Return the margins of a dataset's rows by a model, with their exposures; shape (m, r).
+
+    Raises
+    ------
+    DataError
+        If the parameters are of other features.
+    """
+    margins = family_of(dataset).margins(dataset.features, theta)
+    return margins if dataset.exposure is None else margins + np.log(dataset.exposure)[:, None]
 
 
 def class_probabilities(dataset: Dataset, theta: Array) -> Array:

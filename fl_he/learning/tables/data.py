@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from fl_he.learning.tables.arrays import Array, different_names, finite_array, s
 from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.described import Described
 from fl_he.learning.tables.incomplete import Incomplete
-from fl_he.learning.tables.labels import Labels
+from fl_he.learning.tables.labels import Labels, exposure_fault
 from fl_he.learning.tables.table import open_table, read_columns, refuse
 from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
 from fl_he.run_files.metrics_contract import SURVIVAL
@@ -61,6 +61,11 @@ class Dataset:
         are classes.
     described
         Columns as they were read by a schema; ``None``: the features are the columns.
+    exposure
+        Shape (m,), above 0: person-time or another size of which the mean outcome is a multiple;
+        ``None``: 1 in each row.
+    exposure_name
+        Of its column; empty without.
 
     Raises
     ------
@@ -81,6 +86,8 @@ class Dataset:
     incomplete: Incomplete | None = None
     family: str = ""
     described: Described | None = None
+    exposure: Array | None = None
+    exposure_name: str = ""
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -102,7 +109,13 @@ class Dataset:
         if outside and not self.family:
             allowed = f"0.0 to {len(classes) - 1:.1f}" if classes else "0.0 or 1.0"
             raise DataError(f"labels must be {allowed}, got {outside} other values")
-        set_fields(self, features=features, labels=labels, feature_names=names, classes=classes)
+        exposure = self.exposure
+        if exposure is not None:
+            exposure = finite_array(exposure, "exposure", dimensions=1)
+            if exposure.shape != labels.shape or not (exposure > 0.0).all():
+                raise DataError(f"exposure must be above 0 in each of {rows} rows")
+        arrays = {"features": features, "labels": labels, "exposure": exposure}
+        set_fields(self, **arrays, feature_names=names, classes=classes)
 
     def __repr__(self) -> str:
         rows, columns = self.features.shape
@@ -118,6 +131,11 @@ class Dataset:
         """How many classes there may be, at least 2; 0 where the outcome is a number."""
         return 0 if self.family else len(self.classes) or 2
 
+    @property
+    def exposed(self) -> Array:
+        """The exposure of each row, shape (m,); 1 where the dataset has none."""
+        return np.ones(self.examples) if self.exposure is None else self.exposure
+
     def take(self, indices: NDArray[np.intp]) -> Dataset:
         """Return the rows at ``indices``, in that order."""
         rows = self.rows and replace(self.rows, numbers=self.rows.numbers[indices])
@@ -128,6 +146,7 @@ class Dataset:
             rows=rows,
             incomplete=self.incomplete and self.incomplete.take(indices),
             described=self.described and self.described.take(indices),
+            exposure=None if self.exposure is None else self.exposure[indices],
         )
 
     def completed(self, means: Sequence[float]) -> Dataset:
@@ -146,6 +165,7 @@ def load_table(
     classes: Sequence[str] = (),
     family: str = "",
     event: str | None = None,
+    exposure: str | None = None,
     drop: Sequence[str] = (),
     hint: str | None = None,
 ) -> Dataset:
@@ -172,6 +192,8 @@ def load_table(
         :data:`fl_he.learning.tables.labels.OUTCOMES`.
     event
         With a family of times to an event, the column that says by 0 and 1 whether it was seen.
+    exposure
+        With a family of a logarithmic link, the column of exposures, which are above 0.
     drop
         Columns to leave out; their cells are not checked.
     hint
@@ -191,22 +213,25 @@ def load_table(
         )
     if (event is not None) is not (family in SURVIVAL):
         raise DataError("event must be given with family cox, and with no other", setting="event")
+    if exposure is not None and (words := exposure_fault(family)):
+        raise DataError(words, setting="exposure")
     if threshold is not None and not math.isfinite(threshold):
         raise DataError(f"threshold must be a finite number, got {threshold}")
     table = open_table(path, hint)
     target, dropped = target.strip(), {name.strip() for name in drop}
-    outcome = [target, *([] if event is None else [event.strip()])]
-    features = [
-        name for name in table.names if name and name not in outcome and name not in dropped
-    ]
+    others = {"event": event, "exposure": exposure}
+    named = {setting: name.strip() for setting, name in others.items() if name is not None}
+    outcome = {"target": target, **named}
+    without = {*outcome.values(), *dropped, ""}
+    features = [name for name in table.names if name not in without]
     faults = list(table.name_faults(unnamed="" not in dropped))
     if unusable := list(_misnamed(table.names, features, outcome, sorted(dropped))):
         raise DataError.of([*unusable, *faults])
     meanings = [*classes, *([] if positive is None else [positive])]
     labels = Labels(target, meanings, missing=table.missing_labels)
     numbers = Numbers(features)
-    events = [Labels(name, missing=table.missing_labels) for name in outcome[1:]]
-    rows = read_columns(table, numbers, labels, *events)
+    beside = {key: Labels(name, missing=table.missing_labels) for key, name in named.items()}
+    rows = read_columns(table, numbers, labels, *beside.values())
     meaning: str | None = None
     if positive is not None:
         found, meaning = labels.is_class(positive), labels.meant(positive) or None
@@ -214,12 +239,13 @@ def load_table(
         found, meaning = labels.is_at_least(threshold), f"{target} >= {_plain(threshold)}"
     elif classes:
         found = labels.place_among(classes)
-    elif events:
-        found, meaning = labels.survival(family, events[0]), target
+    elif event is not None:
+        found, meaning = labels.survival(family, beside["event"]), target
     elif family:
         found, meaning = labels.outcomes(family), target
     else:
         found, meaning = labels.is_zero_or_one()
+    exposures = None if exposure is None else beside["exposure"].exposures()
     refuse(
         rows,
         [
@@ -227,7 +253,7 @@ def load_table(
             *table.faults,
             *numbers.faults(),
             *labels.faults,
-            *(fault for one in events for fault in one.faults),
+            *(fault for one in beside.values() for fault in one.faults),
         ],
     )
     types = dict(zip(table.names, table.types, strict=True))
@@ -242,28 +268,33 @@ def load_table(
         family=family,
         notes=(*table.notes, *labels.notes, *numbers.notes),
         rows=rows,
+        exposure=exposures,
+        exposure_name=outcome.get("exposure", ""),
     )
 
 
 def _misnamed(
-    columns: Sequence[str], features: Sequence[str], outcome: Sequence[str], dropped: Sequence[str]
+    columns: Sequence[str],
+    features: Sequence[str],
+    outcome: Mapping[str, str],
+    dropped: Sequence[str],
 ) -> Iterator[Fault]:
     """Yield what is wrong with columns of an outcome and to drop in view of a table's columns."""
-    outcomes = list(zip(("target", "event"), outcome, strict=False))
-    known = set(columns)
+    known, settings = set(columns), dict[str, str]()
     among = f"the columns {some(columns, _MOST_NAMED_COLUMNS)}"
-    for setting, name in [*outcomes, *(("drop", name) for name in dropped)]:
+    for setting, name in [*outcome.items(), *(("drop", name) for name in dropped)]:
         if name not in known:
             words = f"{setting} must be one of {among}, got {shown(name)}"
             yield Fault(words, setting, known=tuple(columns))
             among = "these columns"
-    for setting, name in outcomes:
+    for setting, name in outcome.items():
         if columns.count(name) > 1:
             yield Fault(f"{setting} must be one column, got {shown(name)} more than once")
         if name in dropped:
             yield Fault(f"drop must not name the {setting}, got {shown(name)}", "drop")
-    if len(set(outcome)) < len(outcome):
-        yield Fault(f"event must be another column than target, got {shown(outcome[0])}", "event")
+        if (other := settings.setdefault(name, setting)) != setting:
+            words = f"{setting} must be another column than {other}, got {shown(name)}"
+            yield Fault(words, setting)
     for name in features:
         if name.lower() == INTERCEPT:
             yield Fault(
@@ -272,7 +303,7 @@ def _misnamed(
                 name,
             )
     if not features:
-        yield Fault(f"data file must have a feature beside {shown(outcome[0])}, got none")
+        yield Fault(f"data file must have a feature beside {shown(outcome['target'])}, got none")
 
 
 def _plain(number: float) -> str:

@@ -22,7 +22,7 @@ from fl_he.learning.tables.columns import (
     counted,
 )
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, shown
-from fl_he.run_files.metrics_contract import BRESLOW, SURVIVAL
+from fl_he.run_files.metrics_contract import BRESLOW, EXPOSED, SURVIVAL
 
 _LABEL = "fill missing labels in, or leave their rows out"
 _CASE = "write labels that differ in case or blanks alone in one way"
@@ -31,6 +31,8 @@ _MOST_NAMED_LABELS = 10
 TIES = ("efron", "breslow")
 #: Largest count of a negative binomial model, which sums over all smaller ones.
 _MOST_COUNTED = 1_000_000
+#: What helps where a table to predict has no column of exposures.
+RATE = "--rate predicts for an exposure of 1"
 _Fits = tuple[Callable[[Array], NDArray[np.bool_]], str]
 #: Numbers that can be outcomes of a family of models, and words for them.
 OUTCOMES: Mapping[str, _Fits] = {
@@ -53,6 +55,14 @@ _TRANSFORMED: Mapping[str, _Fits] = {
 def family_with_ties(family: str | None, ties: str | None) -> str:
     """Return the family that settings name; empty without one."""
     return BRESLOW if ties == "breslow" else family or ""
+
+
+def exposure_fault(family: str | None) -> str:
+    """Say why a family, or classes where none is named, can have no exposure; else nothing."""
+    if family in EXPOSED:
+        return ""
+    got = f"family {family}" if family else "an outcome of classes"
+    return f"exposure must come with family {' or '.join(EXPOSED)}, got {got}"
 
 
 class Labels:
@@ -238,6 +248,13 @@ class Labels:
         events._require(known, "0 and 1, or true and false", "column")
         times = self.outcomes(family)
         return times if self.faults or events.faults else np.copysign(times, seen - 0.5)
+
+    def exposures(self) -> Array:
+        """Return the labels as numbers, which must be above 0."""
+        numbers = self._read_numbers(None)
+        if not self.faults:
+            self._require(numbers > 0.0, "numbers above 0", "exposure")
+        return numbers
 
     def _require(self, fit: NDArray[np.bool_], words: str, kind: str = "target") -> None:
         """Take down a fault if labels do not fit; ``kind``: of the column."""

@@ -13,7 +13,7 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvFile, CsvForm
-from fl_he.learning.tables.labels import Labels
+from fl_he.learning.tables.labels import RATE, Labels
 from fl_he.learning.tables.table_file import RowNumbers, TableFile, shown, some
 
 _MOST_NAMED = 10
@@ -157,16 +157,48 @@ def read_labels(
         If there is no such column, or a label is missing.
     """
     table = open_table(path, form=form)
-    if table.names.count(name) != 1:
-        several = name in table.names
-        found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"
-        words = f"data file must have one column {shown(name)}, got {found}"
-        raise DataError.of([Fault(words, known=tuple(table.names))])
-    labels = Labels(name, missing=table.missing_labels)
-    rows = read_columns(table, Numbers([]), labels)
+    labels, rows = _column(table, name)
     texts = labels.texts()
     refuse(rows, [*table.faults, *labels.faults])
     return texts, rows, labels.notes
+
+
+def read_exposure(path: Path, name: str) -> Array:
+    """Read the column of exposures of a table to predict.
+
+    Parameters
+    ----------
+    path
+        A CSV or Parquet file.
+    name
+        Of the column.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (rows,).
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or a cell is no number above 0.
+    """
+    table = open_table(path)
+    labels, rows = _column(table, name, f"; {RATE}")
+    found = labels.exposures()
+    refuse(rows, [*table.faults, *labels.faults])
+    return found
+
+
+def _column(table: TableFile, name: str, advice: str = "") -> tuple[Labels, RowNumbers]:
+    """Read a column that must be there once; ``advice``: where it is not."""
+    if table.names.count(name) != 1:
+        several = name in table.names
+        found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"
+        words = f"data file must have one column {shown(name)}, got {found}{advice}"
+        raise DataError.of([Fault(words, known=tuple(table.names))])
+    labels = Labels(name, missing=table.missing_labels)
+    return labels, read_columns(table, Numbers([]), labels)
 
 
 def read_columns(table: TableFile, numbers: Numbers, *labels: Labels) -> RowNumbers:

@@ -34,7 +34,7 @@ _ABOUT = (
     "An estimate is the change of the {what} for one unit more of the feature, all others equal"
     "{ratio}. {per_sd}{at_zero}"
 )
-_AT_ZERO = "The intercept is of patients whose features are all 0."
+_AT_ZERO = "The intercept is of patients whose features are all 0{exposed}."
 _OF_TIME = (
     "Each hospital has a baseline hazard, which nobody else learns: patients are compared with "
     "those of the same hospital only."
@@ -46,6 +46,10 @@ def _what(metrics: Metrics, ratio: str) -> str:
     if of_time(metrics):
         return "hazard's logarithm"
     return "log odds" if not of_number(metrics) else "mean's logarithm" if ratio else "mean"
+
+
+def _at_zero(metrics: Metrics) -> str:
+    return _AT_ZERO.format(exposed=" and whose exposure is 1" if metrics.get("exposure") else "")
 
 
 def coefficients(metrics: Metrics) -> Section:
@@ -71,7 +75,7 @@ def coefficients(metrics: Metrics) -> Section:
         what=_what(metrics, name),
         ratio=name and f", and the {name} its exponential",
         per_sd=per_sd and f"{sentence(per_sd)} ",
-        at_zero=_OF_TIME if of_time(metrics) else site_note(inference) or _AT_ZERO,
+        at_zero=_OF_TIME if of_time(metrics) else site_note(inference) or _at_zero(metrics),
     )
     blocks += [*sheets, *map(Note, left_out_notes(inference))]
     facts = fit_facts(inference)

@@ -102,6 +102,25 @@ def is_simulated(metrics: Metrics) -> bool:
     return bool(metrics.get("simulated", bool(metrics.get("local"))))
 
 
+def _outcome_sums(metrics: Metrics) -> list[str]:
+    """List the sums of an outcome that is a number."""
+    if of_time(metrics):
+        return ["once: the share of patients with the event; the hospitals learn it too"]
+    if not of_number(metrics):
+        return []
+    sums = [
+        "once: the mean of the outcome, of its square, and of two functions of it that log "
+        "likelihood and deviance need; the hospitals learn the mean too"
+    ]
+    if metrics.get("exposure"):
+        sums.append(
+            "once: the sum of the exposures, or of family gamma the mean of the outcome divided by "
+            "its exposure; squares are divided by exposures. The hospitals learn the mean outcome "
+            "for an exposure of 1 too"
+        )
+    return sums
+
+
 def opened(metrics: Metrics) -> list[str]:
     """List the sums that company X opened in an open run, in words."""
     config = metrics["config"]
@@ -143,13 +162,7 @@ def opened(metrics: Metrics) -> list[str]:
             "once: sum and number of the cells that are not missing, of the columns whose missing "
             f"cells count as the mean of all hospitals, which the hospitals learn too: {means}"
         )
-    if of_time(metrics):
-        sums.append("once: the share of patients with the event; the hospitals learn it too")
-    elif of_number(metrics):
-        sums.append(
-            "once: the mean of the outcome, of its square, and of two functions of it that log "
-            "likelihood and deviance need; the hospitals learn the mean too"
-        )
+    sums += _outcome_sums(metrics)
     if config.get("class_weight") == "balanced":
         sums.append("once: the sizes of the classes")
     if (metrics.get("diagnostics") or {}).get("separation"):

@@ -131,7 +131,8 @@ def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
     about = f"{what[0].lower()}{what[1:]}: for one unit more of the feature{said and f', {said}'}"
     if of_time(metrics) or has_site_intercepts(metrics["inference"]):
         return about
-    return f"{about}; {_INTERCEPT}: the {at_zero} where all features are 0"
+    exposed = ", for an exposure of 1" if metrics.get("exposure") else ""
+    return f"{about}; {_INTERCEPT}: the {at_zero} where all features are 0{exposed}"
 
 
 def has_site_intercepts(inference: Mapping[str, Any]) -> bool:
@@ -450,6 +451,8 @@ def _sheet(metrics: Metrics, contrast: str | None, rows: Sequence[Mapping[str, A
         outcome = f"{start}{contrast} against {inference['reference']}"
     start, nameless = _HEADINGS.get(family(metrics), _HEADINGS["logistic"])
     heading = f"{start} of {outcome or nameless}"
+    if exposure := metrics.get("exposure"):
+        heading += f", with exposure {exposure}"
     if inference["penalised"]:
         heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
     if metrics.get("privacy"):

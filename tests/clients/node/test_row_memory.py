@@ -170,6 +170,30 @@ class TestColumns:
         hospital.write(ROWS + MORE[:1])
         assert REFUSED in hospital.begin()
 
+    @pytest.mark.parametrize(
+        "outcome",
+        [{"family": "poisson", "exposure": "pulse"}, {"family": "cox", "event": "event"}],
+    )
+    def test_an_exposure_or_event_is_compared_and_read_again(
+        self, tmp_path: Path, outcome: dict[str, str], caplog: pytest.LogCaptureFixture
+    ) -> None:
+        hospital = Hospital(tmp_path, target="size", **outcome)
+        del hospital.node["positive"]
+        header, drop = "age,weight,size,pulse,event,state\n", "state,event,weight"
+        drop = drop if "exposure" in outcome else "state,pulse,weight"
+        hospital.node["drop"] = drop
+        rows = [f"{n},{n % 5},{n % 7},{60 + n},{n % 2},x\n" for n in range(12)]
+        hospital.write(rows, header)
+        assert hospital.begin() == ""
+        hospital.write([*rows[:-1], "11,1,4,70,0,x\n"], header)
+        assert REFUSED in hospital.begin() == hospital.ask("session-1")
+        hospital.node["drop"] = drop.replace("weight", "age")
+        assert REFUSED in hospital.begin()
+        assert "it lacks columns" not in caplog.text
+        assert "1 row differs" in caplog.text or "2 rows differ" in caplog.text
+        hospital.write(rows, header)
+        assert hospital.begin() == ""
+
     def test_the_order_of_columns_does_not_matter(self, tmp_path: Path) -> None:
         hospital = Hospital(tmp_path)
         assert hospital.begin() == ""

@@ -99,7 +99,7 @@ def fitted(hospitals: list[Dataset], family: str, *, own: bool) -> Fit:
     glm = kind if isinstance(kind, GlmFamily) else None
     theta = kind.zeros(len(NAMES), hospitals[0].class_count)
     if glm is not None:
-        sums = np.sum([glm.outcome_sums(one.labels) for one in hospitals], axis=0)
+        sums = np.sum([glm.outcome_sums(one.labels, one.exposed) for one in hospitals], axis=0)
         theta = glm.start(len(NAMES), OutcomeMoments(*(sums / examples)))
     if own:
         theta[-1] = 0.0

@@ -168,7 +168,7 @@ def test_without_events_all_is_zero(family: GlmFamily) -> None:
     examples = likelihood.examples_of(censored, np.array([1.0, 1.0, 0.0]))
     assert not likelihood.derivative_parts(examples).any()
     with pytest.raises(DataError, match="there must be events"):
-        family.start(2, OutcomeMoments(*family.outcome_sums(censored.labels)))
+        family.start(2, OutcomeMoments(*family.outcome_sums(censored.labels, censored.exposed)))
 
 
 def test_concordance_counts_pairs_whose_order_is_known() -> None:

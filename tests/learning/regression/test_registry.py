@@ -35,6 +35,7 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.labels import OUTCOMES
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.schema.description import Outcome as SchemaOutcome
+from fl_he.run_files.metrics_contract import EXPOSED
 
 #: Of a model of each family.
 CLASSES: dict[Family, int] = dict.fromkeys(FAMILIES.values(), 0) | {LOGISTIC: 2, SOFTMAX: 4}
@@ -167,7 +168,7 @@ def test_the_mean_log_likelihood_is_the_largest_over_dispersions(family: GlmFami
     margins = RNG.normal(0.5, 0.5, (400, 1))
     means = family.means(margins)
     labels = outcomes(family, means[:, 0])
-    moments = OutcomeMoments(*(family.outcome_sums(labels) / 400))
+    moments = OutcomeMoments(*(family.outcome_sums(labels, np.ones(400)) / 400))
     found = family.log_likelihood(float(family.losses(margins, labels).mean()), moments)
     theirs = OF_STATSMODELS[family.name]
     if family.has_dispersion:
@@ -189,6 +190,26 @@ def test_every_list_of_families_of_numbers_is_the_same() -> None:
     assert get_args(get_args(get_type_hints(SchemaOutcome)["family"])[0]) == named
 
 
+def test_families_of_a_logarithmic_link_have_exposures() -> None:
+    families = (one for one in FAMILIES.values() if isinstance(one, GlmFamily))
+    assert tuple(one.name for one in families if one.ratio and one.has_intercept) == EXPOSED
+
+
+@pytest.mark.parametrize("name", [name for name in EXPOSED if not FAMILIES[name].has_alpha])
+def test_training_starts_at_the_best_intercept_alone(name: str) -> None:
+    family = FAMILIES[name]
+    assert isinstance(family, GlmFamily)
+    exposure = np.exp(RNG.uniform(-7.0, 11.0, 300))
+    labels = outcomes(family, 0.3 * exposure)
+    moments = OutcomeMoments(*(family.outcome_sums(labels, exposure) / 300))
+    start = family.start(2, moments)
+    margins = (start[-1] + np.log(exposure))[:, None]
+    slope = family.residuals(margins, family.means(margins), labels).sum()
+    assert abs(slope) < 1e-9 * np.abs(labels).sum()
+    with pytest.raises(DataError, match="exposures must be above 0 in sum"):
+        family.start(2, replace(moments, exposed=0.0))
+
+
 def test_the_deviation_of_a_constant_outcome_is_one() -> None:
-    moments = OutcomeMoments(*(GAUSSIAN.outcome_sums(np.full(7, 1e6)) / 7))
+    moments = OutcomeMoments(*(GAUSSIAN.outcome_sums(np.full(7, 1e6), np.ones(7)) / 7))
     assert moments.deviation == 1.0

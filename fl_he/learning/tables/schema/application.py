@@ -17,6 +17,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.described import Described, Facts
 from fl_he.learning.tables.incomplete import Incomplete
+from fl_he.learning.tables.labels import RATE
 from fl_he.learning.tables.schema.cells import ColumnReader, Missing, cell_fault, reader_of
 from fl_he.learning.tables.schema.description import MISSING_LEVEL, Column, Outcome, Schema
 from fl_he.learning.tables.schema.design import Design, evaluate
@@ -98,6 +99,8 @@ def load_by_schema(
         types=(f"schema {schema.digest[:16]}",) * len(names),
         rows=RowNumbers(table.rows[table.kept], table.header),
         schema=schema.shared_digest,
+        exposure=table.exposure,
+        exposure_name=schema.outcome.exposure or "",
         incomplete=Incomplete(schema.imputed, columns, design) if schema.imputed else None,
         described=_described(schema, columns),
     )
@@ -174,6 +177,8 @@ def rows_by_schema(path: str | Path, schema: Schema, names: Sequence[str]) -> Da
         positive=positive,
         classes=schema.outcome.classes,
         family=schema.outcome.models,
+        exposure=table.exposure,
+        exposure_name=schema.outcome.exposure or "",
     )
 
 
@@ -218,6 +223,19 @@ def features_by_schema(
     return features, design.names, RowNumbers(table.rows, table.header)
 
 
+def exposure_by_schema(path: str | Path, schema: Schema) -> Array | None:
+    """Read the exposures of a table to predict, shape (rows,); ``None`` if the outcome has none.
+
+    Raises
+    ------
+    DataError
+        If there is no such column, or a cell is no number above 0.
+    """
+    table = _Table(path, schema, (), labelled=False, exposed=True, fixed=True)
+    table.refuse()
+    return table.exposure
+
+
 def _number_of(level: str) -> float:
     """Return an integer for a level that does not depend on other levels."""
     if level == MISSING_LEVEL:
@@ -226,7 +244,10 @@ def _number_of(level: str) -> float:
 
 
 class _Table:
-    """A table as it was read; ``labelled``: with its outcome; ``fixed``: see `load_by_schema`."""
+    """A table as it was read; ``labelled``: with its outcome; ``exposed``: with an exposure alone.
+
+    ``fixed``: see `load_by_schema`.
+    """
 
     def __init__(
         self,
@@ -235,6 +256,7 @@ class _Table:
         names: Sequence[str],
         *,
         labelled: bool,
+        exposed: bool = False,
         hint: str | None = None,
         fixed: bool = False,
     ) -> None:
@@ -246,8 +268,9 @@ class _Table:
         self._faults = list[Fault]()
         read = {name: schema.columns[name] for name in names}
         places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
-        events = {one: schema.outcome for one in [schema.outcome.event] if one}
-        labels = {schema.outcome.column: schema.outcome, **events} if labelled else {}
+        of_outcome = schema.outcome
+        beside = dict.fromkeys(of_outcome.beside if labelled or exposed else (), of_outcome)
+        labels = {**({of_outcome.column: of_outcome} if labelled else {}), **beside}
         outcome = self._places(file, labels)
         missing = Missing(tuple(file.missing_labels), reading.na_values)
         blank = Missing(tuple(MISSING_TEXTS), reading.na_values)
@@ -258,14 +281,16 @@ class _Table:
             )
             for name in places
         }
-        self._labels = OutcomeLabels(schema.outcome, missing, reading.decimal)
+        self._labels = OutcomeLabels(of_outcome, missing, reading.decimal, [*labels])
         whole = len(outcome) == len(labels)
         self._read(file, [*places.values()], [*outcome.values()] if whole else [])
         self._faults += file.faults
         self._file_notes = file.notes
         if not labelled:
             self._faults += file.empty_faults()
-        self._found = self._labels.read() if outcome and whole and self.rows.size else None
+        is_read = whole and self.rows.size
+        self._found = self._labels.read() if is_read and labelled else None
+        self._exposure = self._labels.exposure() if is_read else None
 
     def _read(self, file: TableFile, places: Sequence[int], labels: Sequence[int]) -> None:
         rows = list[NDArray[np.intp]]()
@@ -288,8 +313,8 @@ class _Table:
             known.setdefault(name, []).append(place)
         found, tried = dict[str, int](), 0
         for name, column in described.items():
-            of_event = isinstance(column, Outcome) and name != column.column
-            names = dict.fromkeys((name, *(() if of_event else column.aliases)))
+            is_beside = isinstance(column, Outcome) and name != column.column
+            names = dict.fromkeys((name, *(() if is_beside else column.aliases)))
             places = [place for one in names for place in known.get(one, [])]
             if len(places) == 1:
                 found[name] = places[0]
@@ -306,6 +331,7 @@ class _Table:
                     else ", which may be an alias"
                 )
                 hint = f", but {shown(near[0])}{what}" if near else ""
+                hint += f"; {RATE}" if is_beside and not self._labelled else ""
                 words = f"must be there, got none of that name{hint}"
             self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
         return found
@@ -313,7 +339,7 @@ class _Table:
     def _unnamed(self, file: TableFile) -> Sequence[str]:
         """Return the columns of the file that the schema does not name."""
         schema, outcome = self._schema, self._schema.outcome
-        known = {outcome.column, outcome.event, *outcome.aliases, *schema.columns}
+        known = {outcome.column, *outcome.beside, *outcome.aliases, *schema.columns}
         known.update(alias for column in schema.columns.values() for alias in column.aliases)
         return [name or "(unnamed)" for name in file.names if name not in known]
 
@@ -412,6 +438,11 @@ class _Table:
             raise DataError("a table must have its outcome, got none")
         labels, positive = self._found
         return labels[self.kept[~self._labels.blank]], positive
+
+    @property
+    def exposure(self) -> Array | None:
+        """The exposures of the rows that are kept; ``None`` without any."""
+        return None if self._exposure is None else self._exposure[self.kept[~self._labels.blank]]
 
     @property
     def levels(self) -> tuple[str, ...]:

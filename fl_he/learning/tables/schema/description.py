@@ -28,7 +28,7 @@ from pydantic import (
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.csv_file import CsvForm
-from fl_he.learning.tables.labels import family_with_ties
+from fl_he.learning.tables.labels import exposure_fault, family_with_ties
 from fl_he.learning.tables.schema.design import misfits
 from fl_he.learning.tables.schema.formula import Factor, Term, parse_formula
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
@@ -252,6 +252,9 @@ class Outcome(_Described):
     event, ties
         Of a time to an event, with family cox: the column that says by 0 and 1, or true and false,
         whether the event was seen, and how tied events are treated.
+    exposure
+        With a family of a logarithmic link: the column of numbers above 0, such as person-time, of
+        which the mean outcome is a multiple.
     """
 
     column: _Name
@@ -261,6 +264,7 @@ class Outcome(_Described):
     family: Literal["gaussian", "poisson", "negative_binomial", "gamma", "cox"] | None = None
     event: _Name | None = None
     ties: Literal["efron", "breslow"] | None = None
+    exposure: _Name | None = None
     transform: Literal["log", "sqrt"] | None = None
     unit: str | None = None
     missing: Literal["refuse", "drop-row"] = "refuse"
@@ -270,6 +274,11 @@ class Outcome(_Described):
     def name(self) -> str:
         """The column with its transformation."""
         return f"{self.transform}({self.column})" if self.transform else self.column
+
+    @property
+    def beside(self) -> tuple[str, ...]:
+        """Names of its other columns: the event's, or the exposure's."""
+        return tuple(name for name in (self.event, self.exposure) if name)
 
     @property
     def models(self) -> str:
@@ -284,8 +293,11 @@ class Outcome(_Described):
             raise ValueError("transform must be left out with family cox, which has the order only")
         if self.ties and not self.event:
             raise ValueError("ties must come with family cox")
-        if self.event in (self.column, *self.aliases):
-            raise ValueError("event must be another column than the outcome's")
+        for setting in ("event", "exposure"):
+            if getattr(self, setting) in (self.column, *self.aliases):
+                raise ValueError(f"{setting} must be another column than the outcome's")
+        if self.exposure is not None and (words := exposure_fault(self.family)):
+            raise ValueError(words)
         given = (self.positive, self.threshold is not None, self.classes, self.family)
         if sum(bool(one) for one in given) > 1:
             raise ValueError("at most one of positive, threshold, classes and family must be given")
@@ -320,11 +332,11 @@ class Schema(_Described):
         owners = dict[str, str]()
         described: dict[str, Column | Outcome] = {**self.columns}
         described[self.outcome.column] = self.outcome
-        if {self.outcome.column, self.outcome.event} & self.columns.keys():
+        if {self.outcome.column, *self.outcome.beside} & self.columns.keys():
             raise ValueError("columns must not name the outcome's columns, which outcome describes")
         for name, column in described.items():
-            event = column.event if isinstance(column, Outcome) else None
-            for alias in (name, *column.aliases, *([event] if event else [])):
+            beside = column.beside if isinstance(column, Outcome) else ()
+            for alias in (name, *column.aliases, *beside):
                 if owners.setdefault(alias, name) != name:
                     raise ValueError(
                         f"names and aliases must differ, got {shown(alias)} for "
@@ -349,9 +361,8 @@ class Schema(_Described):
         if self.terms is None:
             return tuple((Factor(name),) for name in used)
         others = dict.fromkeys(self.columns.keys() - {*used}, "is of type drop")
-        others |= dict.fromkeys(
-            filter(None, (self.outcome.column, self.outcome.event)), "is the outcome's column"
-        )
+        of_outcome = (self.outcome.column, *self.outcome.beside)
+        others |= dict.fromkeys(of_outcome, "is the outcome's column")
         for name in used:
             others |= dict.fromkeys(self.columns[name].aliases, f"is an alias of {shown(name)}")
         terms = parse_formula(self.terms, used, others)
@@ -378,7 +389,7 @@ class Schema(_Described):
         """Names and aliases of the outcome and of the columns in the model's terms."""
         described = [(name, self.columns[name].aliases) for name in self.used]
         described.append((self.outcome.column, self.outcome.aliases))
-        described += [(event, ()) for event in [self.outcome.event] if event]
+        described += [(name, ()) for name in self.outcome.beside]
         return frozenset(name for first, others in described for name in (first, *others))
 
     @property

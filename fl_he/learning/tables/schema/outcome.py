@@ -1,4 +1,4 @@
-"""The outcome of a table by its schema: one column, or a time and whether its event was seen."""
+"""The outcome of a table by its schema: one column, and that of its event or exposure."""
 
 from __future__ import annotations
 
@@ -17,29 +17,42 @@ from fl_he.learning.tables.table_file import Cells
 
 
 class OutcomeLabels:
-    """The outcome, read block by block; rows without one may be left out."""
+    """The outcome, read block by block; rows without one may be left out.
 
-    def __init__(self, outcome: Outcome, missing: Missing, decimal: str) -> None:
+    Parameters
+    ----------
+    outcome, missing, decimal
+        By the schema.
+    names
+        Of the columns that are read: all of the outcome's, or the exposure's alone.
+    """
+
+    def __init__(
+        self, outcome: Outcome, missing: Missing, decimal: str, names: Sequence[str]
+    ) -> None:
         self._outcome, self._missing = outcome, missing
         is_number = outcome.threshold is not None or bool(outcome.family)
         self._commas = decimal == "," and is_number
         named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
         self._named = frozenset(named)
         texts = missing.folded | {text.lower() for text in missing.exact}
-        self._labels = Labels(outcome.column, named, texts, shown=False)
-        self._events = Labels(outcome.event or "", (), texts, shown=False)
+        self._drops = outcome.missing == "drop-row" and outcome.column in names
+        self._read = {
+            name: Labels(name, named if name == outcome.column else (), texts, shown=False)
+            for name in names
+        }
         self._blank: list[NDArray[np.bool_]] = []
 
     def add(self, rows: NDArray[np.intp], columns: Sequence[Cells]) -> None:
         """Add rows with their cells in each of the outcome's columns."""
         blank = np.zeros(len(rows), dtype=bool)
-        for cells in columns if self._outcome.missing == "drop-row" else ():
+        for cells in columns if self._drops else ():
             if isinstance(cells, np.ndarray):
                 blank |= np.isnan(cells)
             elif isinstance(cells, Sequence):
                 bare = [cell.strip() for cell in cells]
                 blank |= [one in self._missing and one not in self._named for one in bare]
-        for labels, cells in zip((self._labels, self._events), columns, strict=False):
+        for labels, cells in zip(self._read.values(), columns, strict=True):
             labels.add(rows[~blank], self._kept(cells, blank))
         self._blank.append(blank)
 
@@ -53,7 +66,8 @@ class OutcomeLabels:
 
     def read(self) -> tuple[Array, str | None]:
         """Return the labels of rows that have one, and what 1 is called."""
-        outcome, labels = self._outcome, self._labels
+        outcome = self._outcome
+        labels = self._read[outcome.column]
         if outcome.positive:
             return labels.is_class(outcome.positive), labels.meant(outcome.positive) or None
         if outcome.threshold is not None:
@@ -62,10 +76,15 @@ class OutcomeLabels:
         if outcome.classes:
             return labels.place_among(outcome.classes), None
         if outcome.event:
-            return labels.survival(outcome.models, self._events), outcome.name
+            return labels.survival(outcome.models, self._read[outcome.event]), outcome.name
         if outcome.family:
             return labels.outcomes(outcome.family, outcome.transform), outcome.name
         return labels.is_zero_or_one()
+
+    def exposure(self) -> Array | None:
+        """Return the exposures of rows that have a label; ``None`` without such a column."""
+        found = self._read.get(self._outcome.exposure or "")
+        return None if found is None else found.exposures()
 
     @property
     def blank(self) -> NDArray[np.bool_]:
@@ -78,7 +97,7 @@ class OutcomeLabels:
         ``fixed``: the schema must stay as it is.
         """
         found = list[Fault]()
-        for labels in (self._labels, self._events):
+        for labels in self._read.values():
             faults = labels.faults
             if faults and labels.missing:
                 declare = "" if fixed else ", or declare missing: drop-row of outcome"
@@ -90,10 +109,10 @@ class OutcomeLabels:
     @property
     def notes(self) -> tuple[str, ...]:
         """See Labels."""
-        return self._labels.notes
+        return tuple(note for labels in self._read.values() for note in labels.notes)
 
     @property
     def levels(self) -> tuple[str, ...]:
         """See Labels."""
         is_number = self._outcome.threshold is not None or self._outcome.family
-        return () if is_number else self._labels.levels
+        return () if is_number else self._read[self._outcome.column].levels
