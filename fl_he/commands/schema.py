@@ -26,6 +26,15 @@ def schema(
     min_cell: Annotated[
         int, typer.Option(help="Rows that must have a text for the draft to show it.", min=2)
     ] = 5,
+    *,
+    event: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Of a time: whether the event was seen, as 0 and 1."),
+    ] = None,
+    exposure: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="Of a count: the exposure, such as years seen."),
+    ] = None,
 ) -> None:
     """Draft a schema from a table; prints YAML.
 
@@ -37,7 +46,8 @@ def schema(
     with plain_errors():
         from fl_he.learning.tables.schema.draft import draft_schema
 
-        typer.echo(draft_schema(table, target, min_cell), nl=False)
+        drafted = draft_schema(table, target, min_cell, event=event, exposure=exposure)
+        typer.echo(drafted, nl=False)
 
 
 def check(

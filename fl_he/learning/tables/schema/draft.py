@@ -55,7 +55,14 @@ _HEAD = """\
 """
 
 
-def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
+def draft_schema(
+    path: Path,
+    target: str | None,
+    min_cell: int,
+    *,
+    event: str | None = None,
+    exposure: str | None = None,
+) -> str:
     """Return the text of a schema's file for a table.
 
     Parameters
@@ -66,31 +73,45 @@ def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
         The column of the outcome, if it is known.
     min_cell
         Rows that have a text which the draft may show.
+    event
+        Of an outcome that is a time, the column that says whether the event was seen.
+    exposure
+        Of an outcome that is a count, the column of its exposure.
 
     Raises
     ------
     DataError
-        If the table cannot be read or has no such column.
+        If the table cannot be read or has no such column, or these do not go together.
     """
     form = _guessed_form(path)
     table = open_table(path, form=form)
     if faults := list(table.name_faults(unnamed=False)):
         raise DataError.of(faults)
-    if target is not None and target not in table.names:
-        among = some(table.names, _MOST_NAMED)
-        raise DataError(f"target must be one of the columns {among}, got {shown(target)}")
-    seen, words = _read(table, target, min_cell)
+    named = {"target": target, "event": event, "exposure": exposure}
+    outcome = {setting: name for setting, name in named.items() if name is not None}
+    if (outcome and target is None) or {"event", "exposure"} <= outcome.keys():
+        raise DataError("event or exposure, one of them, must come with target")
+    for setting, name in outcome.items():
+        if name not in table.names:
+            among = some(table.names, _MOST_NAMED)
+            raise DataError(f"{setting} must be one of the columns {among}, got {shown(name)}")
+    if len({*outcome.values()}) < len(outcome):
+        raise DataError("event and exposure must be other columns than target")
+    seen, words = _read(table, [*outcome.values()], min_cell)
     comma = form is not None and form.separator != "," and any(one.commas for one in seen)
     lines, unfit = list[_Line](), list[str]()
     for name, column in zip(table.names, seen, strict=True):
-        if name in (target, ""):
+        if name in (*outcome.values(), ""):
             continue
         if not _is_key(name):
             unfit.append(f"  # {_written(shown(name))}: no name for a schema, rename the column")
             continue
         lines.append(column.described(name, min_cell, comma=comma))
-    outcome = seen[table.names.index(target)] if target is not None else None
-    lines.append(_outcome(target, outcome, min_cell))
+    labels = seen[table.names.index(target)] if target is not None else None
+    if len(outcome) > 1:
+        lines.append(_of_two_columns(outcome))
+    else:
+        lines.append(_outcome(target, labels, min_cell))
     reading = list(_reading(form, words, comma=comma))
 
     def text(faults: Mapping[str | None, int]) -> str:
@@ -99,7 +120,8 @@ def draft_schema(path: Path, target: str | None, min_cell: int) -> str:
 
     if all(line.settings == _DROP for line in lines[:-1]):
         return f"# No column can be used: describe one.\n{text({})}"
-    return text(_faults(path, text({}), table.names))
+    found = _faults(path, text({}), table.names)
+    return text({**found, target: sum(found.get(name, 0) for name in outcome.values())})
 
 
 def _faults(path: Path, draft: str, names: Sequence[str]) -> Mapping[str | None, int]:
@@ -265,7 +287,7 @@ class _Seen:
 
 
 def _read(
-    table: TableFile, target: str | None, min_cell: int
+    table: TableFile, outcome: Sequence[str], min_cell: int
 ) -> tuple[Sequence[_Seen], Sequence[str]]:
     """Return the columns, and the words for missing cells that they have in the place of numbers.
 
@@ -275,7 +297,7 @@ def _read(
     while True:
         seen, known = _seen(table, [*words]), len(words)
         for name, column in zip(table.names, seen, strict=True):
-            if name not in (target, "") and _is_key(name):
+            if name not in (*outcome, "") and _is_key(name):
                 words.update(dict.fromkeys(column.words(min_cell)))
         if len(words) == known:
             return seen, [*words]
@@ -305,6 +327,14 @@ def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
     other, positive = map(_written, labels)
     notes = [f"counts as 1; or {other}"]
     return _Line(target, f"{settings}, positive: {positive}", notes, is_outcome=True)
+
+
+def _of_two_columns(outcome: Mapping[str, str]) -> _Line:
+    """Return the line of an outcome with the column of its event or exposure."""
+    target, (setting, name) = outcome["target"], [*outcome.items()][1]
+    family, notes = ("cox", []) if setting == "event" else ("poisson", ["or family: gamma"])
+    settings = f"column: {_written(target)}, family: {family}, {setting}: {_written(name)}"
+    return _Line(target, settings, notes, is_outcome=True)
 
 
 def _reading(form: CsvForm | None, words: Sequence[str], *, comma: bool) -> Iterator[str]:

@@ -140,6 +140,46 @@ def test_a_word_for_missing_numbers_is_missing_in_every_column(tmp_path: Path) -
     ]
 
 
+def test_an_outcome_of_two_columns_is_drafted(tmp_path: Path) -> None:
+    path, draft = tmp_path / "table.csv", tmp_path / "draft.yaml"
+    rows = "".join(f"{30 + n},{n % 9},{n % 2},{n / 4 + 0.25}\n" for n in range(20))
+    path.write_text(f"age,months,died,years seen\n{rows}")
+    for beside, line in (
+        ({"event": "died"}, "outcome: {column: months, family: cox, event: died}"),
+        (
+            {"exposure": "years seen"},
+            "outcome: {column: months, family: poisson, exposure: years seen}  # or family: gamma",
+        ),
+    ):
+        text = draft_schema(path, "months", MIN_CELL, **beside)
+        assert line in text.splitlines()
+        draft.write_text(text)
+        schema = read_schema(draft)
+        assert not {*schema.columns} & {"months", *beside.values()}
+        assert check_table(path, schema).faults == ()
+    path.write_text(path.read_text().replace(",1,", ",yes,"))
+    text = draft_schema(path, "months", MIN_CELL, event="died")
+    assert "event: died}  # fl-he check names faults of its cells" in text
+
+
+@pytest.mark.parametrize(
+    ("target", "beside", "words"),
+    [
+        (None, {"event": "died"}, "event or exposure, one of them, must come with target"),
+        ("age", {"event": "died", "exposure": "died"}, "one of them, must come with target"),
+        ("age", {"event": "dead"}, "event must be one of the columns 'age', 'died', got 'dead'"),
+        ("age", {"exposure": "age"}, "must be other columns than target"),
+    ],
+)
+def test_columns_that_are_no_outcome_together_are_refused(
+    tmp_path: Path, target: str | None, beside: dict[str, str], words: str
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("age,died\n1,0\n2,1\n")
+    with pytest.raises(DataError, match=words):
+        draft_schema(path, target, MIN_CELL, **beside)
+
+
 def test_a_column_that_is_not_read_has_the_reason(tmp_path: Path) -> None:
     path = tmp_path / "table.csv"
     rows = [("x", "1.5", "a", f"v{place}") for place in range(40)]
