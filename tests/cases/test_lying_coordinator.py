@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from deployed_nodes import KEY
+from deployed_nodes import HEADER, KEY
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from full_disk import FullDisks
 from identities import make
@@ -61,6 +61,7 @@ POOLED = replace(PLAN, scaling="federated", class_weights="balanced", optimizers
 FIRTHS = replace(
     PLAN, penalty="firth", C=(None,), optimizers=("newton",), lr=(), profile=True, most_rounds=20
 )
+COMPARED = replace(PLAN, C=(None,), optimizers=("newton",), lr=(), sites=True, most_rounds=20)
 GRADIENTS = replace(PLAN, optimizers=("gd",), C=(None,))
 #: A patient like the others, and one whose record is far from theirs.
 PATIENT, OTHER = "1,2,sick", "39,-41,sick"
@@ -428,6 +429,28 @@ class TestOneSumOverEachModel:
                     assert liar.ask(CLINICS[0], number + 5, purpose).has_error()
                     assert liar.open(made_up(np.ones(9)), number + 5, purpose).has_error()
             liar.step(number, due)
+
+    def test_hospitals_are_compared_once_and_at_the_optimum_alone(self, tmp_path: Path) -> None:
+        nodes, rng = clinics(tmp_path, COMPARED), np.random.default_rng(1)
+        for node in nodes[: len(CLINICS)]:  # classes that overlap, so that there is an optimum
+            values = rng.integers(-3, 4, (20, 2)).tolist()
+            states = rng.choice(["sick", "well"], 20)
+            rows = [f"{a},{b},{state}\n" for (a, b), state in zip(values, states, strict=True)]
+            Path(str(node["data"])).write_text(HEADER + "".join(rows))
+        liar = LyingCoordinator(nodes, COMPARED)
+        liar.step(1, "prepare")
+        liar.step(2, "prepare")
+        rounds, words = 0, "a sum for 'sites' cannot come now"
+        while (early := liar.ask(CLINICS[0], 1, "sites")).has_error():
+            assert words in reason(early)
+            assert words in reason(liar.open(made_up(np.ones(9)), 1, "sites"))
+            rounds += 1
+            liar.step(rounds)
+        assert 3 < rounds < 10
+        liar.step(1, "sites")
+        for number in (1, 2):
+            assert liar.ask(CLINICS[0], number, "sites").has_error()
+            assert liar.open(made_up(np.ones(9)), number, "sites").has_error()
 
 
 class TestFreshEyes:

@@ -108,6 +108,7 @@ class LyingCoordinator:
             max_coefficient=plan.max_coefficient,
             firth=plan.penalty == "firth",
             profile=(0,) if plan.profile else (),
+            sites=plan.sites,
         )
         return replace(honest, **changes)
 
