@@ -31,9 +31,8 @@ from fl_he.learning.tables.arrays import Array
 _NULL = 7
 #: Derivatives by log alpha beside those by the parameters and log alpha.
 _SLOPES = 2
-#: Standard errors from the optimum, and change of log alpha in one step, above which parameters and
-#: alpha take steps of their own.
-_FAR, _LONG = 10.0, 0.5
+#: Change of log alpha in one step above which parameters and alpha take steps of their own.
+_LONG = 0.5
 #: Change of alpha in one step, as a share of alpha.
 _LEAST, _MOST = -0.9, 3.0
 #: Of alpha times the mean count; below it no data tell an alpha from 0.
@@ -197,9 +196,8 @@ def _is_convex(point: Point) -> bool:
 
 def _safe(point: Point) -> Point:
     """Return the point of parameters and log alpha with a Hessian whose step is not too long."""
-    newton = Newton()
-    if _is_convex(point) and newton.distance(point) <= _FAR:
-        step, _ = newton.direction(point)
+    if _is_convex(point):
+        step, _ = Newton().direction(point)
         if abs(float(step[-1])) <= _LONG:
             return point
     slope, hessian = float(point.gradient[-1]), np.array(point.hessian)
