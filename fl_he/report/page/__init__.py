@@ -4,6 +4,7 @@ Start with ``run_page``, the page of a training run; ``fl_he.report.blocks`` has
 page consists of. Only the template knows HTML, and the template escapes every text.
 
 charts        plots as SVG in the page's own colours
+forest        forest plots of coefficients
 visibility    who could see what in a training run
 coefficients  the model by the names of its features
 rounds        curves round by round, skipped hospitals, and how long nodes took to answer

@@ -1,8 +1,8 @@
 """Plots for the page: SVG whose colours are the page's own, so that they are right in the dark too.
 
 Matplotlib draws with placeholder colours, which are replaced by the style sheet's variables.
-Only figures and our own words come into a plot; names from elsewhere stand in its legend, which the
-template escapes.
+Names from elsewhere stand in a plot's legend, which the template escapes, or in its text, which
+Matplotlib does; they are never read as its formulas.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 #: Series that can be told apart; further ones repeat the colours with broken lines.
 SERIES = 6
-_INK, _RULE = "#0a0b01", "#0a0b02"
-_COLOURS = [f"#0c0d0{number}" for number in range(1, SERIES + 1)]
-_STYLE = {_INK: "var(--muted)", _RULE: "var(--rule)"} | {
-    colour: f"var(--series-{number})" for number, colour in enumerate(_COLOURS, start=1)
+INK, RULE = "#0a0b01", "#0a0b02"
+COLOURS = [f"#0c0d0{number}" for number in range(1, SERIES + 1)]
+_STYLE = {INK: "var(--muted)", RULE: "var(--rule)"} | {
+    colour: f"var(--series-{number})" for number, colour in enumerate(COLOURS, start=1)
 }
 _DASHES = ("-", "--", ":")
 _SIZE = (4.6, 2.7)
@@ -57,23 +57,26 @@ def line_chart(
     shown = _known(curves)
     if not shown or not places:
         return None
-    figure, axes = _axes()
-    draw_lines(axes, places, shown, _COLOURS, _DASHES)
+    figure, axes = new_axes("round")
+    draw_lines(axes, places, shown, COLOURS, _DASHES)
     if logarithmic:
         axes.set_yscale("log")
     else:
         fair_limits(axes, title)
-    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+    return Chart(title, _alt(title, shown), svg_of(figure, title), _legend(shown))
 
 
 def bar_chart(
     title: str, places: Sequence[float], curves: Sequence[Curve], axis: str = "round"
 ) -> Chart | None:
     """Draw bars side by side at each place; unknown values are left out. See `line_chart`."""
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - lazy: slow to import
+
     shown = _known(curves)
     if not shown or not places:
         return None
-    figure, axes = _axes(axis)
+    figure, axes = new_axes(axis)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     width = 0.8 / len(shown)
     for index, curve in enumerate(shown):
         shift = (index - (len(shown) - 1) / 2) * width
@@ -81,9 +84,9 @@ def bar_chart(
             [place + shift for place in places],
             [0.0 if value is None else value for value in curve.values],
             width=width * 0.92,
-            color=_COLOURS[(curve.series - 1) % SERIES],
+            color=COLOURS[(curve.series - 1) % SERIES],
         )
-    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+    return Chart(title, _alt(title, shown), svg_of(figure, title), _legend(shown))
 
 
 def survival_chart(title: str, times: Sequence[float], curves: Sequence[Curve]) -> Chart | None:
@@ -91,43 +94,43 @@ def survival_chart(title: str, times: Sequence[float], curves: Sequence[Curve]) 
     shown = _known(curves)
     if not shown or not times:
         return None
-    figure, axes = _axes("time")
+    figure, axes = new_axes("time")
     for curve in shown:
         place = curve.series - 1
         axes.step(
             [0.0, *times],
             [1.0, *(0.0 if value is None else value for value in curve.values)],
             where="post",
-            color=_COLOURS[place % SERIES],
+            color=COLOURS[place % SERIES],
             linestyle=_DASHES[place // SERIES % len(_DASHES)],
         )
     axes.set_ylim(0.0, 1.0)
-    return Chart(title, _alt(title, shown), _svg(figure, title), _legend(shown))
+    return Chart(title, _alt(title, shown), svg_of(figure, title), _legend(shown))
 
 
 def _known(curves: Sequence[Curve]) -> list[Curve]:
     return [curve for curve in curves if any(value is not None for value in curve.values)]
 
 
-def _axes(axis: str = "round") -> tuple[Figure, Axes]:
+def new_axes(axis: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
+    """Return a figure of a size in inches, and its empty axes."""
     # Slow to import, and the tables need none of it.
     from matplotlib.figure import Figure  # noqa: PLC0415
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
 
-    figure = Figure(figsize=_SIZE, layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlabel(axis, color=_INK)
-    axes.tick_params(colors=_INK, which="both", length=0)
-    axes.grid(visible=True, axis="y", color=_RULE, linewidth=0.8)
+    axes.set_xlabel(axis, color=INK)
+    axes.tick_params(colors=INK, which="both", length=0)
+    axes.grid(visible=True, axis="y", color=RULE, linewidth=0.8)
     axes.set_axisbelow(True)
     for side, spine in axes.spines.items():
         spine.set_visible(side == "bottom")
-        spine.set_color(_RULE)
+        spine.set_color(RULE)
     return figure, axes
 
 
-def _svg(figure: Figure, title: str) -> str:
+def svg_of(figure: Figure, title: str) -> str:
+    """Return a figure as markup; the title tells its names from those of the page's others."""
     from matplotlib import rc_context  # noqa: PLC0415
 
     text = StringIO()
@@ -137,7 +140,7 @@ def _svg(figure: Figure, title: str) -> str:
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     _, _, body = text.getvalue().partition("<svg")
     _, _, inner = body.partition(">")
-    width, height = (72 * inches for inches in _SIZE)
+    width, height = (72 * inches for inches in figure.get_size_inches())
     inner = re.sub(r"<(metadata|style)\b.*?</\1>", "", inner, flags=re.DOTALL)
     # What nothing refers to would be there twice, once in each plot of the page.
     used = set(re.findall(r"url\(#([^)]+)\)|href=\"#([^\"]+)\"", inner))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from fl_he.report.blocks import Block, Facts, Note, Row, Section, Sheet
 from fl_he.report.figures import features_of, of_number, of_time, sentence, short
+from fl_he.report.page.forest import forest
 from fl_he.report.tables.between import site_notes, site_sheets
 from fl_he.report.tables.coefficients import (
     coefficient_sheets,
@@ -77,7 +78,7 @@ def coefficients(metrics: Metrics) -> Section:
         per_sd=per_sd and f"{sentence(per_sd)} ",
         at_zero=_OF_TIME if of_time(metrics) else site_note(inference) or _at_zero(metrics),
     )
-    blocks += [*sheets, *map(Note, left_out_notes(inference))]
+    blocks += [*sheets, *map(Note, left_out_notes(inference)), *forest(metrics)]
     facts = fit_facts(inference)
     if has_estimates(inference):
         blocks.append(Note(about))

@@ -58,7 +58,7 @@ _HEADINGS = {
     BRESLOW: ("Log hazard, by hospital and with Breslow's ties,", "each hospital's outcome"),
 }
 #: Name of the last row of each contrast, in metrics.json.
-_INTERCEPT = "(intercept)"
+INTERCEPT = "(intercept)"
 
 
 def coefficient_table(metrics: Metrics) -> RenderableType | None:
@@ -132,7 +132,7 @@ def _caption(metrics: Metrics, sheets: Sequence[Sheet]) -> str:
     if of_time(metrics) or has_site_intercepts(metrics["inference"]):
         return about
     exposed = ", for an exposure of 1" if metrics.get("exposure") else ""
-    return f"{about}; {_INTERCEPT}: the {at_zero} where all features are 0{exposed}"
+    return f"{about}; {INTERCEPT}: the {at_zero} where all features are 0{exposed}"
 
 
 def has_site_intercepts(inference: Mapping[str, Any]) -> bool:
@@ -163,10 +163,11 @@ def _silent_words(sites: Mapping[str, int]) -> str:
 
 def ratio_name(inference: Mapping[str, Any]) -> str:
     """Return the name of the exponential of a coefficient; empty where it means nothing."""
-    return _ratio_key(inference).replace("_", " ")
+    return ratio_key(inference).replace("_", " ")
 
 
-def _ratio_key(inference: Mapping[str, Any]) -> str:
+def ratio_key(inference: Mapping[str, Any]) -> str:
+    """Return the same name in metrics.json."""
     return str(inference.get("ratio", ODDS_RATIO) or "")
 
 
@@ -295,7 +296,7 @@ def _alone(inference: Mapping[str, Any]) -> tuple[str, str]:
 
 def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
     """Return how well a model of a number fits: the explained deviance, and the dispersion."""
-    fit, linear = inference["fit"], not _ratio_key(inference)
+    fit, linear = inference["fit"], not ratio_key(inference)
     d2, dispersion = fixed(fit["d2"], 4), fit["dispersion"]
     facts = {"R2" if linear else "explained share of the deviance (D2)": d2}
     if linear:
@@ -310,7 +311,7 @@ def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
 
 def is_partial(inference: Mapping[str, Any]) -> bool:
     """Return whether the likelihood is a partial one, as of a Cox model."""
-    return _ratio_key(inference) == "hazard_ratio"
+    return ratio_key(inference) == "hazard_ratio"
 
 
 def has_firth(inference: Mapping[str, Any]) -> bool:
@@ -457,7 +458,7 @@ def _sheet(metrics: Metrics, contrast: str | None, rows: Sequence[Mapping[str, A
         heading += ", with Firth's penalty" if has_firth(inference) else ", penalised"
     if metrics.get("privacy"):
         heading += ", with the noise and clipping of differential privacy"
-    key, name = _ratio_key(inference), ratio_name(inference)
+    key, name = ratio_key(inference), ratio_name(inference)
     keys = [one for one in (key, f"{key}_sd") if key and known(rows, one)]
     headings = [name if one == key else per_sd for one in keys]
     columns = ["feature", "estimate"]
@@ -533,7 +534,7 @@ def _beside_one(value: float | None, text: str) -> str:
 def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str:
     value = row[key]
     if value is None:
-        if row["left_out"] or (row["name"] == _INTERCEPT and "_sd" in key):
+        if row["left_out"] or (row["name"] == INTERCEPT and "_sd" in key):
             return ""
         return UNKNOWN if row[logarithm] is None else _TOO_LARGE
     return _positive(value, digits)
