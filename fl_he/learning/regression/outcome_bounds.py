@@ -40,7 +40,7 @@ from fl_he.learning.tables.arrays import Array
 BOUNDED = ("gaussian", "poisson")
 #: Width of the bounds, as a share of their size, below which float64 has too few digits.
 _LEAST_WIDTH = 1e-9
-_LARGEST = 1e100
+_SMALLEST, _LARGEST = 1e-100, 1e100
 _BOTH = 2
 
 
@@ -79,9 +79,10 @@ class OutcomeBounds:
                 f"{' and '.join(BOUNDED)}"
             )
         size = max(abs(self.low), abs(self.high))
-        if not (size <= _LARGEST and self.high - self.low > _LEAST_WIDTH * size):
+        apart = self.high - self.low > _LEAST_WIDTH * size
+        if not (apart and _SMALLEST <= size <= _LARGEST):
             raise DataError(
-                "outcome_bounds must be a lower and a higher number of at most "
+                f"outcome_bounds must be a lower and a higher number, from {_SMALLEST:g} to "
                 f"{_LARGEST:g} in size, got {self.low:g} and {self.high:g}"
             )
         if self.family.ratio and self.low < 0.0:

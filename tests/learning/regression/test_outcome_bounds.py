@@ -154,6 +154,7 @@ def test_other_families_of_numbers_are_refused_by_name(family: str) -> None:
         ("gaussian", (3.0, 2.0), "must be a lower and a higher number"),
         ("gaussian", (1e15, 1e15 + 1), "must be a lower and a higher number"),
         ("gaussian", (0.0, math.inf), "must be a lower and a higher number"),
+        ("gaussian", (0.0, 5e-324), "must be a lower and a higher number"),
         ("gaussian", (math.nan, 1.0), "must be a lower and a higher number"),
         ("poisson", (-1.0, 9.0), "outcome_bounds must be at least 0 with family poisson, got -1"),
         ("logistic", (0.0, 1.0), "must be left out with family logistic, whose outcome is a class"),
