@@ -155,6 +155,48 @@ def _check_files(folder: Path, metrics: dict[str, Any], theta: NDArray[np.float6
     assert f"an outcome beyond {low:g} to {high:g} counts as the bound" in console.export_text()
 
 
+def transcript(run: Run) -> list[tuple[str, dict[str, int]]]:
+    """Return all that anybody sees of the hospitals' replies without a key: types and sizes."""
+    return [
+        (
+            reply.metadata.message_type,
+            {
+                key: sum(len(array.data) for array in record.values())
+                for key, record in reply.content.array_records.items()
+            },
+        )
+        for reply in run.grid.received
+        if reply.metadata.message_type != DECRYPT
+    ]
+
+
+@pytest.mark.parametrize(("family", "scaling"), [("poisson", "federated"), ("gaussian", "ranges")])
+def test_a_patient_far_beyond_all_bounds_leaves_no_trace_but_in_the_noise(
+    tmp_path: Path, family: str, scaling: str
+) -> None:
+    """Tables that differ in one row have the same messages, and sums within the sensitivity."""
+    runs, column = [], {"poisson": "visits", "gaussian": "stay"}[family]
+    for folder, outcome, age in (("one", 1.0, 60.0), ("other", 1e12, 1e9)):
+        config = config_of(
+            tmp_path / folder, family, f"scaling={scaling}", "privacy.epsilon=1e6", "rounds=2",
+            "privacy.clip=0.2", "optimizer.lr=0.5",
+        )  # fmt: skip
+        rows = pd.read_csv(tmp_path / folder / "all.csv")
+        rows.loc[7, [column, "age"]] = outcome, age
+        rows["visits"] = rows["visits"].astype(int)
+        rows.to_csv(tmp_path / folder / "all.csv", index=False)
+        runs.append(Run(config))
+        runs[-1].train()
+    for run in runs:
+        assert not any(reply.has_error() for reply in run.grid.received)
+    assert transcript(runs[0]) == transcript(runs[1])
+    one, other = (run.totals[0] for run in runs)
+    assert one[:2].tolist() == other[:2].tolist()
+    moved = float(np.linalg.norm((one - other)[2:]))
+    most = 2 * math.sqrt(2) if scaling == "federated" else 2 * 0.2
+    assert 0.1 * most < moved < most + 0.05  # the noise of epsilon 1e6 is small
+
+
 @pytest.mark.parametrize(
     ("family", "scaling", "rate", "rounds"),
     [
