@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ import pandas as pd
 import pytest
 from command_line import fl_he
 from experiments import experiment
+from flwr.app import Message
+from local_grid import LocalGrid, simulated_nodes
 from quick import release, slow
 from scipy.stats import chi2
 from survival import (
@@ -21,11 +24,13 @@ from survival import (
     write_tables,
 )
 
-from fl_he import simulation
+from fl_he import client_app, server_app, simulation
+from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.registry import load_model
 from fl_he.strategies.opened_sum import RefusedError
+from fl_he.wire.encrypted_sum import FINISH
 
 SEEDS = [1, *slow((2,)), *release(*((seed,) for seed in range(3, 7)))]
 INFERENCE = ("experiment=inference",)
@@ -36,6 +41,7 @@ def run(
     folder: Path, tables: list[pd.DataFrame], *more: str, schema: str | None = None
 ) -> dict[str, Any]:
     """Train on three hospitals by a schema; return what metrics.json holds."""
+    folder.mkdir(exist_ok=True)
     files = write_tables(folder, tables, schema or "")
     config = experiment(
         *("data=csv", files, f"data.schema={folder}/schema.yaml", *INFERENCE, *more),
@@ -121,6 +127,32 @@ def test_a_coefficient_that_falls_with_time_is_found(tmp_path: Path) -> None:
     assert age["p_value"] > 0.001
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Proportional hazards: no trend in log(1 + time)" in page
+
+
+def test_a_run_that_was_cut_off_at_its_end_has_the_tests_of_a_whole_one(tmp_path: Path) -> None:
+    tables = survival_tables(22)
+    whole = run(tmp_path / "whole", tables)["inference"]["proportional"]
+    files, folder = write_tables(tmp_path, tables), tmp_path / "run"
+    schema = f"data.schema={tmp_path}/schema.yaml"
+    config = experiment("data=csv", files, schema, *INFERENCE, folder=folder)
+    nodes, app = simulated_nodes(config.hospitals), client_app.build(lambda _: config)
+    grid = LocalGrid(app, nodes)
+
+    def cut_off(reply: Message) -> Message:
+        if reply.metadata.message_type == FINISH:
+            raise ConnectionError
+        return reply
+
+    grid.tamper = cut_off
+    with pytest.raises(ConnectionError):
+        server_app.train(grid, config, folder)
+    kept = json.loads((folder / "checkpoint.json").read_text())
+    assert len(kept["training"]["trends"]) == 2 + 3 + 3
+    going_on = compose("config", [f"resume={folder}"])
+    metrics = server_app.train(LocalGrid(app, nodes, run_id=8), going_on, folder)
+    found = metrics["inference"]["proportional"]
+    assert found["chi2"] == pytest.approx(whole["chi2"], rel=1e-9)
+    assert found["df"] == len(FEATURES)
 
 
 def test_a_hospital_without_events_contributes_nothing(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from rich.box import SIMPLE
@@ -263,9 +264,12 @@ def counted_text(metrics: Metrics) -> str:
 
 def calibration_rows(evaluation: Mapping[str, Any]) -> list[Row]:
     """Return the bins of a calibration of numbers, by number, in ascending order."""
+    bins = evaluation.get("calibration") or ()
+    means = [Decimal(f"{one[key]:.6g}").normalize() for one in bins for key in _MEANS]
+    digits = max(0, 0, *(-int(mean.as_tuple().exponent) for mean in means))
     return [
-        Row((str(number), count(one["examples"]), *(f"{one[key]:.6g}" for key in _MEANS)))
-        for number, one in enumerate(evaluation.get("calibration") or (), 1)
+        Row((str(number), count(one["examples"]), *(f"{one[key]:.{digits}f}" for key in _MEANS)))
+        for number, one in enumerate(bins, 1)
     ]
 
 

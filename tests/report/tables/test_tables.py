@@ -13,7 +13,9 @@ from fl_he.report.blocks import Note
 from fl_he.report.files import write_run
 from fl_he.report.tables.coefficients import coefficient_sheets, coefficient_table, profile_sheet
 from fl_he.report.tables.comparison import (
+    calibration_rows,
     comparison_table,
+    counted_text,
     difference_note,
     others_note,
     withheld_note,
@@ -754,3 +756,26 @@ def test_inference_without_a_figure_is_refused(tmp_path: Path, member: str, word
     metrics["inference"]["coefficients"][0].pop(member, None)
     with pytest.raises(MetricsError, match=words):
         write_run(tmp_path, metrics, "{}")
+
+
+def test_bins_of_a_calibration_have_the_digits_that_were_given() -> None:
+    means = [(1.1, 1.07), (20.0, 19.5), (-0.3, 0.0)]
+    bins = [{"examples": 1200, "predicted": one, "observed": other} for one, other in means]
+    cells = [row.cells for row in calibration_rows({"calibration": bins})]
+    assert cells == [
+        ("1", "1,200", "1.10", "1.07"),
+        ("2", "1,200", "20.00", "19.50"),
+        ("3", "1,200", "-0.30", "0.00"),
+    ]
+    large = [{"examples": 9, "predicted": 120.0, "observed": 90.0}]
+    assert [row.cells[2:] for row in calibration_rows({"calibration": large})] == [("120", "90")]
+    tiny = [{"examples": 9, "predicted": 2e-5, "observed": 1e-4}]
+    assert calibration_rows({"calibration": tiny})[0].cells[2:] == ("0.00002", "0.00010")
+    assert calibration_rows({"calibration": None}) == []
+
+
+def test_a_withheld_calibration_is_told_in_a_line() -> None:
+    metrics = make_metrics() | {"family": "poisson"}
+    metrics["evaluation"] = {"examples": 30, "hospitals": 3, "calibration": None}
+    of = "of 30 held-out examples of 3 hospitals"
+    assert counted_text(metrics) == f"outcomes {of} were added up"
