@@ -22,6 +22,8 @@ from fl_he.experiment.plan import described_form
 from fl_he.experiment.private_settings import warn_of_units, with_private_settings
 from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_figures
 from fl_he.experiment.tracking import require_packages
+from fl_he.learning.describing.cells import Bounded
+from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.regression.disclosure import MIN_CELL
 from fl_he.learning.regression.registry import family_of
 from fl_he.learning.tables.moments import Limbs
@@ -88,7 +90,9 @@ def _check(config: Config) -> None:
         return
     data = simulated_data(config)
     if config.describe.enabled:
-        described_form(config, data.train)
+        form = described_form(config, data.train)
+        if config.privacy.name != "none":
+            noisy_sum(form, Bounded(config.crypto.fraction_bits))
         return
     if (waiting := data.train.incomplete) is not None:
         data = data.completed(waiting.means(MIN_CELL))

@@ -2,16 +2,14 @@
 
 A deployed node answers for the table of its study plan alone. The form of the table comes with the
 sum, and company X computes from it what hospitals must have been asked: cells of one form pass for
-no other.
+no other. Under differential privacy the cells have noise, and none is withheld.
 """
 
 from __future__ import annotations
 
 from time import perf_counter
 
-import numpy as np
 from flwr.app import Message, RecordDict
-from numpy.typing import NDArray
 
 from fl_he.clients.encryption import EncryptionMod
 from fl_he.clients.key_holder import Policy
@@ -19,15 +17,16 @@ from fl_he.clients.node.node import Node
 from fl_he.clients.node.outgoing import Answer
 from fl_he.clients.opening import Asked, Opener
 from fl_he.clients.table_cells import blank_table
-from fl_he.crypto.paillier.packing import Packing
-from fl_he.learning.describing.form import TableForm
-from fl_he.learning.describing.statistics import Table, table_of
+from fl_he.learning.describing.cells import Bounded
+from fl_he.learning.describing.noisy import noise_of, noisy_table
+from fl_he.learning.describing.statistics import table_of
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import DECRYPT, TABLE, DecryptRequest, MisfitReply, Role
+from fl_he.wire.learning_terms import read_privacy
 from fl_he.wire.occasions import asked_digest
 from fl_he.wire.permission import PERMIT, PermitRequest
-from fl_he.wire.records import ProtocolError, refused_as
-from fl_he.wire.table import TableReply, TableRequest
+from fl_he.wire.records import ProtocolError, refused_as, sent_config
+from fl_he.wire.table import TableReply, TableRequest, table_question_in
 from fl_he.wire.update import layout_of
 from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE
 
@@ -69,41 +68,28 @@ class Describing:
         start = perf_counter()
         if request.purpose != "table":
             raise ProtocolError("the form of a table must come with the cells of a table")
-        form = TableRequest.from_content(content).form
+        question = table_question_in(content)
+        form, terms = TableRequest.from_content(question).form, read_privacy(sent_config(question))
         opener = Opener.of(node, self._policy(node.context), request.session)
         packing = opener.policy.packing
-        asked = self._asked(form, packing, node)
+        limbs = Limbs(packing.fraction_bits, packing.integer_bits)
+        sums = limbs if terms is None else Bounded(packing.fraction_bits)
+        layout = layout_of(blank_table(form, sums), self._mod.form(packing))
+        digest = asked_digest(TABLE, question, node.context.run_config, layout)
+        asked = Asked("table", digest, len(layout))
         if isinstance(request, PermitRequest):
             opener.permit(request, asked=asked)
             return RecordDict()
         opened = opener.open(request, asked=asked)
         if opened is None:
             return MisfitReply().to_content()
-        table = table_of_total(opened.total, form, packing, opener.policy.min_cell)
+        cells, examples = opened.total[FIRST_VALUE:], int(opened.total[EXAMPLES])
+        with refused_as("the hospitals'"):
+            cells = cells.reshape(form.parts, -1)
+            if isinstance(sums, Limbs) or terms is None:
+                table = table_of(cells, form, examples, limbs, opener.policy.min_cell)
+            else:
+                noise = noise_of(form, sums, terms, len(opened.contributors))
+                table = noisy_table(cells, form, examples, sums, noise)
         seconds = perf_counter() - start if node.simulated else 0.0
         return TableReply(table, seconds).to_content()
-
-    def _asked(self, form: TableForm, packing: Packing, node: Node) -> Asked:
-        layout = layout_of(blank_table(form, _limbs(packing)), self._mod.form(packing))
-        question = TableRequest(form).to_content()
-        digest = asked_digest(TABLE, question, node.context.run_config, layout)
-        return Asked("table", digest, len(layout))
-
-
-def table_of_total(
-    total: NDArray[np.float64], form: TableForm, packing: Packing, min_cell: int
-) -> Table:
-    """Return what may leave of a total of hospitals' cells.
-
-    Raises
-    ------
-    ProtocolError
-        If the total is of no rows, or of fewer than ``min_cell`` in all.
-    """
-    with refused_as("the hospitals'"):
-        cells, examples = total[FIRST_VALUE:].reshape(form.parts, -1), int(total[EXAMPLES])
-        return table_of(cells, form, examples, _limbs(packing), min_cell)
-
-
-def _limbs(packing: Packing) -> Limbs:
-    return Limbs(packing.fraction_bits, packing.integer_bits)

@@ -6,12 +6,14 @@ by a known distance, and the number of patients, adds this hospital's share of n
 fixed-point integers, and counts.
 
 Such sums are those of clipped gradients, and, once, if the terms have a share of the budget for it,
-those of values within ranges, by which the features are scaled.
+those of values within ranges, by which the features are scaled. The cells of a table of descriptive
+statistics are the only release of their budget.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from hashlib import sha256
 
 import numpy as np
@@ -23,6 +25,8 @@ from fl_he.clients.node.app import read_node
 from fl_he.clients.privacy_ledger import Kind, PrivacyLedger
 from fl_he.crypto.encoding.canonical import encode_fields
 from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.describing.cells import Bounded
+from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.discrete_gaussian import discrete_gaussian
 from fl_he.learning.privacy.gradients import (
@@ -33,11 +37,12 @@ from fl_he.learning.privacy.gradients import (
 )
 from fl_he.learning.privacy.scaling import scaling_variance
 from fl_he.wire.arrays import array_fields
-from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND, EncryptionRequest
+from fl_he.wire.encrypted_sum import MOMENTS, SERVER_ROUND, TABLE, EncryptionRequest
 from fl_he.wire.learning_terms import PRIVACY_KEYS, MomentsRequest, described, read_privacy
 from fl_he.wire.model import read_arrays
 from fl_he.wire.records import CONFIG, PrivateReasonError, ProtocolError, config_of, sent_config
 from fl_he.wire.selection import ENCRYPTED
+from fl_he.wire.table import TableRequest
 from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
 #: The chance that noise is larger than so many standard deviations is below 2**-180.
@@ -71,7 +76,7 @@ def private_release(
     own = node.privacy
     asked = read_privacy(sent_config(message.content))
     action = message.metadata.message_type
-    if own is not None and action not in (MessageType.TRAIN, MOMENTS):
+    if own is not None and action not in (MessageType.TRAIN, MOMENTS, TABLE):
         raise ProtocolError(
             f"a node with privacy answers train messages only, got {action!r}: nothing else is "
             "in its budget"
@@ -82,9 +87,12 @@ def private_release(
         )
     if own is None:
         return None
+    calibrated: Callable[[GaussianPrivacy, Lattice], int]
     if action == MOMENTS:
         _check_moments(own, message)
         kind, calibrated = Kind.scaling, scaling_variance
+    elif action == TABLE:
+        kind, calibrated = Kind.gradient, _table_variance(own, message)
     else:
         _check_config(message)
         kind, calibrated = Kind.gradient, noise_variance
@@ -114,6 +122,24 @@ def private_release(
     return release
 
 
+def _table_variance(
+    terms: GaussianPrivacy, message: Message
+) -> Callable[[GaussianPrivacy, Lattice], int]:
+    """Return what gives the noise of a table, which is all that its budget is for."""
+    if (terms.rounds, terms.scaling) != (1, 0.0):
+        raise ProtocolError(
+            "a node with privacy must have a budget of one release for a table, got one of "
+            f"{terms.rounds} rounds and {terms.scaling:g} for scaling"
+        )
+    _check_keys(sent_config(message.content), set(PRIVACY_KEYS))
+    form = TableRequest.from_content(message.content).form
+
+    def variance(own: GaussianPrivacy, lattice: Lattice) -> int:
+        return noisy_sum(form, Bounded(lattice.fraction_bits)).variance(1.0, own)
+
+    return variance
+
+
 def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
     """Return a digest of a sum's session, purpose and round, and of all on which it may depend.
 
@@ -126,6 +152,8 @@ def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
     items = {key: value for key, value in sorted(config.items()) if key != SERVER_ROUND}
     asks_for_model = message.metadata.message_type == MessageType.TRAIN
     fields = array_fields(read_arrays(message.content)) if asks_for_model else []
+    if TableRequest.is_in(message.content):
+        fields = [repr(TableRequest.from_content(message.content).form).encode()]
     asked = request.session, message.metadata.message_type, str(request.round), plan, repr(items)
     return sha256(encode_fields(*(text.encode() for text in asked), *fields)).digest()
 

@@ -10,10 +10,10 @@ from flwr.clientapp import ClientApp
 from numpy.typing import NDArray
 
 from fl_he.clients.hospital import HospitalData
-from fl_he.learning.describing.cells import count_cells, places
+from fl_he.learning.describing.cells import Bounded, Sums, count_cells, places
 from fl_he.learning.describing.form import TableForm, table_form
+from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.errors import DataError
-from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.encrypted_sum import NUM_EXAMPLES, TABLE
 from fl_he.wire.model import named_arrays, update_content
 from fl_he.wire.records import PrivateReasonError, ProtocolError, refused_as
@@ -36,13 +36,13 @@ def table_cells(content: RecordDict, hospital: HospitalData) -> RecordDict:
     Raises
     ------
     ProtocolError
-        If the form of the table is not of the hospital's columns, or it has privacy.
+        If the form of the table is not of the hospital's columns.
     PrivateReasonError
         If sums have no digits.
     """
     dataset, form = hospital.dataset, _own_form(content, hospital)
     try:
-        cells = count_cells(dataset, form, hospital.limbs)
+        cells = count_cells(dataset, form, _sums(hospital))
     except DataError as error:
         raise PrivateReasonError(str(error)) from None
     return _reply(cells, dataset.examples)
@@ -50,27 +50,32 @@ def table_cells(content: RecordDict, hospital: HospitalData) -> RecordDict:
 
 def blank_cells(content: RecordDict, hospital: HospitalData) -> RecordDict:
     """Return a reply of the form of `table_cells` that depends on no row."""
-    return blank_table(_own_form(content, hospital), hospital.limbs)
+    return blank_table(_own_form(content, hospital), _sums(hospital))
 
 
-def blank_table(form: TableForm, limbs: Limbs) -> RecordDict:
+def blank_table(form: TableForm, sums: Sums) -> RecordDict:
     """Return a reply with zeros to the question for a table."""
-    return _reply(np.zeros((form.parts, places(form, limbs)[2])), 1)
+    return _reply(np.zeros((form.parts, places(form, sums)[2])), 1)
 
 
 def _own_form(content: RecordDict, hospital: HospitalData) -> TableForm:
-    if hospital.clipping is not None:
-        raise ProtocolError("a table must be asked of hospitals without privacy: it has no noise")
     asked = TableRequest.from_content(content).form
     names = [facts.name for facts in asked.columns]
     with refused_as("the form of a table:"):
         own = table_form(hospital.dataset, names, asked.by, asked.bins, asked.times)
+        if isinstance(sums := _sums(hospital), Bounded):
+            noisy_sum(own, sums)
     if own != asked:
         raise ProtocolError(
             "the form of a table must have the levels, bounds and groups that this hospital's "
             "schema declares, and it has others"
         )
     return own
+
+
+def _sums(hospital: HospitalData) -> Sums:
+    clipping = hospital.clipping
+    return hospital.limbs if clipping is None else Bounded(clipping.fraction_bits)
 
 
 def _reply(cells: NDArray[np.float64], examples: int) -> RecordDict:

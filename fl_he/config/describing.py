@@ -28,8 +28,8 @@ def describing(config: Config) -> Iterator[str]:
         ("sealed", config.sealed, "false", "company X gives the table to the coordinator"),
         ("resume", config.resume is not None, "null", "a table is one sum: start a new run"),
         (
-            *("privacy", config.privacy.name != "none", "none"),
-            "the counts of a table have no noise",
+            *("plan", config.plan is not None and config.privacy.name != "none", "null"),
+            "a study plan has no table under privacy",
         ),
     )
     for setting, wrong, right, why in refused:

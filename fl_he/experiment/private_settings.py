@@ -46,6 +46,9 @@ def with_private_settings(config: Config) -> Config:
         If dp-accounting is not installed.
     """
     terms = privacy_of(config)
+    if terms is not None and config.describe.enabled:  # one release spends the budget
+        own = replace(config.privacy, clip=1.0, chosen=[])
+        return replace(config, rounds=1, scaling=Scaling.none, privacy=own)
     if not config.privacy.chosen or terms is None:
         return config
     train = simulated_data(config).train

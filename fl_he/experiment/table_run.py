@@ -16,9 +16,12 @@ from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.plan import described_form, study_plan
+from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.run import origin_figures
-from fl_he.experiment.terms import packing_of
+from fl_he.experiment.terms import packing_of, privacy_of
+from fl_he.learning.describing.cells import Bounded
 from fl_he.learning.describing.form import TableForm
+from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.describing.statistics import Table
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
@@ -26,6 +29,7 @@ from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.pairing import require_masks
 from fl_he.wire.events import Listener, StepEnded
+from fl_he.wire.table import table_question
 
 
 class TableRun:
@@ -64,6 +68,14 @@ class TableRun:
             dropout_timeout=config.dropout_timeout,
         )
         self._roster = roster = strategy.call_roll(grid)
+        if roster.simulated:
+            config = self._config = with_private_settings(config)
+        elif config.privacy.name != "none":
+            raise ConfigError(
+                "privacy must be none with describe.enabled=true for deployed hospitals: a study "
+                "plan has no table under privacy"
+            )
+        self._terms = privacy_of(config)
         require_masks(config.crypto.collusion, roster.masked_set)
         roster.require_packing(packing_of(config.crypto, roster.packing.max_contributors))
         self._form = self._planned() if not roster.simulated else self._own()
@@ -86,8 +98,20 @@ class TableRun:
 
     def rounds(self) -> Iterator[StepEnded]:
         """See Run: the one sum."""
-        self._table = self._strategy.table(1, self._form)
+        self._table = self._strategy.table(1, table_question(self._form, self._terms))
         yield StepEnded("table 1")
+
+    def _privacy(self) -> dict[str, Any] | None:
+        """Return what patients are promised, ``None`` without privacy."""
+        if (terms := self._terms) is None:
+            return None
+        sums = Bounded(self._config.crypto.fraction_bits)
+        made = noisy_sum(self._form, sums)
+        cost = made.cost(made.variance(1.0, terms), terms.contributors)
+        return {
+            **{"epsilon": cost.epsilon(terms.delta), "delta": terms.delta},
+            "contributors_counted": terms.contributors,
+        }
 
     def finish(self) -> dict[str, Any]:
         """See Run."""
@@ -107,6 +131,7 @@ class TableRun:
             "hospitals": total.contributors,
             "skipped": [one.name for one in total.skipped],
             "table": asdict(self._table),
+            "privacy": self._privacy(),
             "crypto": {
                 "scheme": roster.scheme(crypto.scheme),
                 "key_bits": key.key_bits,

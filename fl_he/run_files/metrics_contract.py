@@ -295,7 +295,7 @@ _CURVE = {
     **{"standard_error": [Number | None], "median": Number | None},
 }
 _DESCRIBED = {
-    **_numbers("rows", "min_cell"),
+    **{**_numbers("rows", "min_cell"), **_figures("noise")},
     **{"by": str, "groups": [str], "sizes": [Number], "withheld": dict[str, str]},
     "variables": [
         {
@@ -316,6 +316,7 @@ _TABLE = _kind(
             **_numbers("ticket_bytes_per_update", "masked_set"),
         },
         **_numbers("bytes_sent", "seconds"),
+        "privacy": optional(_kind(_numbers("epsilon", "delta", "contributors_counted"))),
     }
 )
 _OF_PROTOCOL = {CAPC: _VOTING, TABLE: _TABLE}

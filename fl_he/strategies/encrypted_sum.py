@@ -15,7 +15,6 @@ from flwr.serverapp.strategy import Strategy
 from fl_he.config.groups import AUTO
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.schemes import PAILLIER
-from fl_he.learning.describing.form import TableForm
 from fl_he.learning.describing.statistics import Table
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.strategies.dropouts import Waiting
@@ -34,7 +33,6 @@ from fl_he.wire.model import model_message_content
 from fl_he.wire.occasions import purpose_of
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import ALL, MEAN, SCHEME_CHOICES, Selection, require_scheme
-from fl_he.wire.table import TableRequest
 from fl_he.wire.update_layout import NoMeanError
 
 _logger = logging.getLogger(__name__)
@@ -352,21 +350,22 @@ class EncryptedSum(Strategy):
         self._ask_all(FIGURES, content)
         return self._made.figures(self._asked("figures", number))
 
-    def table(self, number: int, form: TableForm) -> Table:
+    def table(self, number: int, content: RecordDict) -> Table:
         """Have every hospital count its rows, and company X give out a table without small counts.
 
         Parameters
         ----------
         number : int
             From 1. Company X answers one such request in a session.
-        form : TableForm
+        content : RecordDict
+            Of every message; see :func:`fl_he.wire.table.table_question`.
 
         Raises
         ------
         ProtocolError
             See `sum_up`; or if there are too few rows.
         """
-        self._ask_all(TABLE, TableRequest(form).to_content())
+        self._ask_all(TABLE, content)
         return self._made.table(self._asked("table", number))
 
     def _ask_all(self, action: str, content: RecordDict | None) -> None:

@@ -29,7 +29,7 @@ from fl_he.strategies.total_chain import TotalChain
 from fl_he.strategies.update_sum import FOLD, UpdateSum, segments_of
 from fl_he.wire.encrypted_sum import EncryptionRequest, Purpose
 from fl_he.wire.selection import Selection
-from fl_he.wire.table import TableRequest
+from fl_he.wire.table import table_question_in
 from fl_he.wire.training_messages import MODEL_LINKS
 from fl_he.wire.update_layout import UpdateLayout
 
@@ -67,7 +67,7 @@ class AskedMessages:
     def beside(self) -> RecordDict | None:
         """What company X is told beside the sum: the last total, or the form of a table."""
         if self.purpose == "table":
-            return TableRequest.from_content(self.messages[0].content).to_content()
+            return table_question_in(self.messages[0].content)
         return None if self.chain is None else self.chain.for_company_x(self.roster.session)
 
 

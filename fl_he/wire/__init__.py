@@ -13,9 +13,9 @@ permission         question to company X whether a sum may be opened
 sealed_messages    messages of a sealed chain, and news of totals, sealed or in the open
 totals             totals as everybody who computes a model is told them
 run_key            company X's key of a session, as its identity signs it
+learning_terms     terms of learning and of privacy beside a model
 table              messages of a table of descriptive statistics
 study_plan         what may be computed, a file that everybody has
-learning_terms     terms of learning and of privacy beside a model
 model              models, derivatives and named sums as records
 training_messages  questions of a training to hospitals, and its totals
 selection          choice of the arrays that are encrypted, by name and type

@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
-from flwr.app import RecordDict
+from flwr.app import ConfigRecord, RecordDict
 
 from fl_he.crypto.encoding.fields import Kind, Place, form_of, kind_of
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.learning.describing.form import TableForm
 from fl_he.learning.describing.statistics import Table
-from fl_he.wire.records import SPARSE, Message, ProtocolError, Seconds, refused_as
+from fl_he.learning.privacy.gradients import GaussianPrivacy
+from fl_he.wire.learning_terms import privacy_members, read_privacy
+from fl_he.wire.records import (
+    CONFIG,
+    SPARSE,
+    Message,
+    ProtocolError,
+    Seconds,
+    refused_as,
+    sent_config,
+)
 
 _TEXT = kind_of(str)
 _FORM = Document("the form of a table", form_of(TableForm).members, 1 << 22, ProtocolError)
@@ -43,6 +53,20 @@ class TableRequest(Message):
     def is_in(cls, content: RecordDict) -> bool:
         """Tell whether a message is of a table."""
         return cls.HOME in content
+
+
+def table_question(form: TableForm, terms: GaussianPrivacy | None = None) -> RecordDict:
+    """Return the content of the question for a table, with terms of privacy if there are any."""
+    content = TableRequest(form).to_content()
+    if terms is not None:
+        content[CONFIG] = ConfigRecord({**privacy_members(terms)})
+    return content
+
+
+def table_question_in(content: RecordDict) -> RecordDict:
+    """Return the question for a table that a message holds beside other records."""
+    form = TableRequest.from_content(content).form
+    return table_question(form, read_privacy(sent_config(content)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,14 +19,19 @@ from fl_he.clients.node.node import SimulatedNode
 from fl_he.clients.private_release import private_release
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.private_key import PrivateKey
+from fl_he.learning.describing.cells import Bounded
+from fl_he.learning.describing.form import TableForm
+from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.privacy.gradients import GaussianPrivacy, Lattice, noise_variance
 from fl_he.learning.privacy.scaling import scaling_variance
-from fl_he.wire.encrypted_sum import EncryptedReply, EncryptionRequest
+from fl_he.learning.tables.described import Facts
+from fl_he.wire.encrypted_sum import TABLE, EncryptedReply, EncryptionRequest
 from fl_he.wire.learning_terms import privacy_members, read_privacy
-from fl_he.wire.model import model_arrays
+from fl_he.wire.model import model_arrays, named_arrays
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.selection import PlaintextWarning
+from fl_he.wire.table import table_question
 
 KEY = PrivateKey.generate(1024)
 PACKING = Packing(max_contributors=3)
@@ -52,7 +57,8 @@ class Hospital:
 
         app = ClientApp(mods=[EncryptionMod(encrypt=encrypt, privacy=private_release)])
         named = ("moments", "profile", "firth")
-        for register in (app.train(), app.evaluate(), *map(app.train, named)):
+        evaluations = app.evaluate(), app.evaluate("table")
+        for register in (app.train(), *evaluations, *map(app.train, named)):
             register(self._app)
         self.app = NodeApp(app, simulated=NodeWithTerms)
         node: UserConfig = {"partition-id": 0, "num-partitions": 4}
@@ -350,3 +356,46 @@ def test_another_session_is_another_question() -> None:
     assert hospital.noise(hospital.ask()) == first
     assert not hospital.ask(session="a third").has_error()
     assert "the budget is spent" in reason(hospital.ask(session="a fourth"))
+
+
+ONE = replace(TERMS, rounds=1)
+FORM = TableForm((Facts("sex", levels=("F", "M")),), "", (), 1, ())
+
+
+def ask_table(
+    hospital: Hospital, terms: GaussianPrivacy, form: TableForm = FORM, session: str = "session"
+) -> Message:
+    request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), session, 1)
+    hospital.arrays = named_arrays(cells=SUM / 8)
+    message = Message(request.add_to(table_question(form, terms)), 5, TABLE)
+    return hospital.app(message, hospital.context)
+
+
+def noise_of_table(reply: Message) -> list[int]:
+    total = unchecked(EncryptedReply.from_content(reply.content).encrypted_sum, KEY)
+    assert total[:2].tolist() == [-1.0, 8.0]  # marked as cells of a table
+    return [round(x * 2**24) for x in total[2:] - SUM]
+
+
+def test_a_table_is_the_only_release_of_its_budget() -> None:
+    hospital = Hospital(ONE)
+    first = noise_of_table(ask_table(hospital, ONE))
+    assert noise_of_table(ask_table(hospital, ONE)) == first, "the same question"
+    assert "the budget is spent" in reason(ask_table(hospital, ONE, session="other"))
+    finer = replace(FORM, bins=2)
+    assert "the budget is spent" in reason(ask_table(hospital, ONE, finer))
+    assert "the budget is spent" in reason(hospital.ask(asked=ONE))
+
+
+def test_the_noise_of_a_table_is_that_of_its_form() -> None:
+    deviation = np.sqrt(noisy_sum(FORM, Bounded(24)).variance(1.0, ONE))
+    hospitals = [Hospital(ONE) for _ in range(8)]
+    noise = [number for one in hospitals for number in noise_of_table(ask_table(one, ONE))]
+    assert len(set(noise)) == 24
+    assert 0.4 < np.std(noise) / deviation < 2
+
+
+def test_a_budget_of_rounds_has_no_table() -> None:
+    for terms in (TERMS, replace(ONE, scaling=0.5)):
+        reply = ask_table(Hospital(terms), terms)
+        assert "must have a budget of one release for a table" in reason(reply)

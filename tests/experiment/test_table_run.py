@@ -24,11 +24,12 @@ from fl_he import client_app, simulation
 from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.describing.form import table_form
+from fl_he.learning.errors import DataError
 from fl_he.run_files.metrics import read_metrics
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import MisfitError, UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT
-from fl_he.wire.table import TableReply, TableRequest
+from fl_he.wire.table import TableReply, TableRequest, table_question
 
 TABLE1 = ("experiment=table1", "simulation.engine=local")
 
@@ -197,13 +198,54 @@ def test_what_a_table_has_not_is_refused(
         run(folder, *setting.split())
 
 
-def test_privacy_is_refused(folder: Path, whole: pl.DataFrame) -> None:
-    with pytest.raises(ConfigError, match=r"privacy must be none with describe.enabled=true"):
-        run(
-            folder,
-            *("privacy=gaussian", "privacy.clip=1", "scaling=none"),
-            *("optimizer=gd", "C=null"),
-        )
+@pytest.fixture(scope="module")
+def bounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder whose schema has bounds of all numbers, and no mean of missing cells."""
+    made = tmp_path_factory.mktemp("bounded")
+    write_patients(made)
+    schema = (made / "schema.yaml").read_text()
+    schema = schema.replace("number, missing: mean", "number, missing: indicator, bounds: [0, 300]")
+    schema = schema.replace("offset: {type: number}", "offset: {type: number, bounds: [0, 2e6]}")
+    (made / "schema.yaml").write_text(schema.replace("bounds: [0, 300]", 'bounds: ["0", "300"]'))
+    return made
+
+
+COLUMNS = "describe.columns=[age,nyha,sex]"
+
+
+@pytest.mark.parametrize("epsilon", [1.0, 1e4])
+def test_a_private_table_has_the_noise_of_its_budget(bounded: Path, epsilon: float) -> None:
+    more = (COLUMNS, "describe.by=outcome", "privacy=gaussian", f"privacy.epsilon={epsilon}")
+    found = run(bounded, *more, f"output_dir={bounded}/{epsilon}")
+    table, privacy = found["table"], found["privacy"]
+    assert privacy["epsilon"] == pytest.approx(epsilon, rel=1e-3)
+    assert (table["withheld"], table["rows"]) == ({}, 480)
+    exact = run(bounded, COLUMNS, "describe.by=outcome")["table"]
+    assert (exact["noise"], table["noise"] > 0.0) == (None, True)
+    errors = [
+        one - right
+        for ours, theirs in zip(table["variables"], exact["variables"], strict=True)
+        for summary, other in zip(ours["summaries"][1:], theirs["summaries"][1:], strict=True)
+        for one, right in zip(summary["counts"], other["counts"], strict=True)
+    ]
+    assert len(errors) == 4
+    assert max(map(abs, errors)) < 6 * table["noise"] + 1
+    ages = [one["variables"][0]["summaries"][0]["mean"] for one in (table, exact)]
+    assert abs(ages[0] - ages[1]) < 60 * 6 * 2 * table["noise"] / 480 + 1e-3
+    if epsilon == 1.0:
+        assert any(errors)
+        assert 5 < table["noise"] < 100
+    else:
+        assert table["sizes"] == exact["sizes"]
+    page = (bounded / "run" / "report.html").read_text()
+    assert "No differential privacy" not in page
+
+
+def test_what_a_private_table_has_not_is_refused(folder: Path, bounded: Path) -> None:
+    with pytest.raises(DataError, match="missing: mean must be left out"):
+        run(folder, "privacy=gaussian")
+    with pytest.raises(ConfigError, match=r"plan must be null with describe.enabled=true"):
+        run(bounded, COLUMNS, "privacy=gaussian", "plan=plan.json")
 
 
 def test_numbers_without_digits_end_the_run(tmp_path: Path) -> None:
@@ -240,7 +282,7 @@ def test_company_x_answers_for_the_form_that_hospitals_were_asked(
     roster = strategy.call_roll(grid)
     form = table_form(simulated_data(config).train, bins=8)
     with pytest.raises(StoppedError):
-        strategy.table(1, form)
+        strategy.table(1, table_question(form))
     request = sums[0].request.to_content()
     finer = TableRequest(replace(form, bins=9)).to_content()
     for beside, words in (

@@ -169,6 +169,7 @@ def make_table() -> dict[str, Any]:
         "table": {
             **{"rows": 120, "min_cell": 5, "by": "sex", "groups": ["F", "M"], "sizes": [60, 60]},
             **{"variables": variables, "withheld": {"survival": "few events"}},
+            "noise": None,
             "survival": {
                 **{"times": [12.0, 24.0], "curves": [curve] * 3},
                 "log_rank": {"chi2": 4.0, "df": 1, "p_value": 0.25},
@@ -179,7 +180,7 @@ def make_table() -> dict[str, Any]:
             **{"key_bits": 2048, "ciphertexts_per_update": 9, "bytes_per_update": 5000},
             **{"ticket_bytes_per_update": 1400, "masked_set": 0},
         },
-        **{"bytes_sent": 40000, "seconds": 2.5},
+        **{"bytes_sent": 40000, "seconds": 2.5, "privacy": None},
     }
 
 

@@ -10,4 +10,5 @@ cells        a hospital's counts and sums
 suppression  cells that are merged or withheld
 survival     Kaplan-Meier estimates and the log-rank test on a grid
 statistics   figures of a total
+noisy        cells under differential privacy, and their figures
 """

@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,33 @@ _NONE = slice(0, 0)
 
 
 @dataclass(frozen=True, slots=True)
+class Bounded:
+    """Sums of numbers that are mapped by their bounds to -1 to 1, as one digit each.
+
+    Parameters
+    ----------
+    fraction_bits
+        Each row's part is a multiple of ``2**-fraction_bits``.
+    """
+
+    fraction_bits: int
+    count: ClassVar[int] = 1
+
+    def of_values(self, values: Array, facts: Facts) -> Array:
+        """Return the sums of mapped values and of their squares."""
+        if facts.low is None or facts.high is None:
+            raise DataError(f"column {shown(facts.name)} must have bounds")
+        half = (facts.high - facts.low) / 2.0
+        mapped = np.clip((values - facts.low) / half - 1.0, -1.0, 1.0)
+        steps = np.rint(np.ldexp([mapped, np.square(mapped)], self.fraction_bits))
+        sums: Array = np.ldexp(steps.sum(axis=1), -self.fraction_bits)
+        return sums
+
+
+Sums = Limbs | Bounded
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Where the cells of one column are in the row of a group.
 
@@ -48,7 +76,7 @@ class Places:
     levels: slice
 
 
-def places(form: TableForm, limbs: Limbs) -> tuple[list[Places], slice, int]:
+def places(form: TableForm, sums: Sums) -> tuple[list[Places], slice, int]:
     """Return the places of the columns, that of the times, and the width of a group's row.
 
     The first cell is the number of the group's rows. Events at each time of the grid come first,
@@ -60,7 +88,7 @@ def places(form: TableForm, limbs: Limbs) -> tuple[list[Places], slice, int]:
             stop = start + len(facts.levels)
             found.append(Places(0, _NONE, _NONE, slice(start, stop)))
         else:
-            digits = start + 1 + MOMENTS * limbs.count
+            digits = start + 1 + MOMENTS * sums.count
             stop = digits + max(0, len(form.edges(facts)) - 1)
             found.append(Places(start, slice(start + 1, digits), slice(digits, stop), _NONE))
         start = stop
@@ -68,7 +96,7 @@ def places(form: TableForm, limbs: Limbs) -> tuple[list[Places], slice, int]:
     return found, times, times.stop
 
 
-def count_cells(dataset: Dataset, form: TableForm, limbs: Limbs) -> Array:
+def count_cells(dataset: Dataset, form: TableForm, sums: Sums) -> Array:
     """Return the cells of a dataset's rows.
 
     Parameters
@@ -76,7 +104,7 @@ def count_cells(dataset: Dataset, form: TableForm, limbs: Limbs) -> Array:
     dataset
         Of the form's columns.
     form
-    limbs
+    sums
         How sums are written.
 
     Returns
@@ -90,7 +118,7 @@ def count_cells(dataset: Dataset, form: TableForm, limbs: Limbs) -> Array:
         If numbers of a column are too large, or differ by too little, for their sums.
     """
     groups, table = groups_of(dataset, form), described_table(dataset)
-    columns, times, width = places(form, limbs)
+    columns, times, width = places(form, sums)
     cells = np.zeros((form.parts, width))
     on_grid = _on_grid(dataset.labels, form.times) if form.times else None
     for group, row in enumerate(cells):
@@ -103,7 +131,10 @@ def count_cells(dataset: Dataset, form: TableForm, limbs: Limbs) -> Array:
                 row[place.levels] = np.bincount(values.astype(np.intp), minlength=len(facts.levels))
                 continue
             row[place.present] = len(values)
-            row[place.digits] = _digits(values, facts, limbs).ravel()
+            if isinstance(sums, Limbs):
+                row[place.digits] = _digits(values, facts, sums).ravel()
+            else:
+                row[place.digits] = sums.of_values(values, facts)
             edges = form.edges(facts)
             if len(edges):
                 bins = np.searchsorted(edges[1:-1], values, side="left")

@@ -103,6 +103,8 @@ class Table:
         ``None`` without times, or where it is withheld.
     withheld
         Why groups or survival are missing, by their name.
+    noise
+        Standard deviation of the noise on a count, ``None`` without privacy.
     """
 
     rows: int
@@ -113,6 +115,7 @@ class Table:
     variables: tuple[Variable, ...]
     survival: Survival | None
     withheld: dict[str, str]
+    noise: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,7 +238,7 @@ def _category(rows: Array, facts: Facts, place: Places, min_cell: int) -> _Found
         Summary(int(n), int(size - n), None, None, (), tuple(map(int, one.tolist())))
         for n, size, one in _with_all(present, sizes, given)
     ]
-    difference = _difference_of_categories(given) if len(rows) == _TWO_GROUPS else None
+    difference = difference_of_categories(given) if len(rows) == _TWO_GROUPS else None
     merged_some = len(ranges) < len(facts.levels)
     reason = f"levels are merged, as one has {_few(min_cell)} in a group" if merged_some else ""
     return levels, tuple(summaries), difference, reason
@@ -277,11 +280,11 @@ def _number(rows: Array, facts: Facts, place: Places, rules: _Rules) -> _Found:
     summaries = list[Summary]()
     for (n, size, held), moments in zip(_with_all(present, sizes, bins), of_rows, strict=True):
         mean, sd = _mean_and_sd(int(n), *moments) if exact else (None, None)
-        quartiles = _quartiles(held, groups, edges, inside) if n else ()
+        quartiles = quartile_bins(held, groups, edges, inside) if n else ()
         summaries.append(Summary(int(n), int(size - n), mean, sd, quartiles, ()))
     difference = None
     if len(rows) == _TWO_GROUPS:
-        difference = _difference_of_numbers(summaries[1], summaries[2])
+        difference = difference_of_numbers(summaries[1], summaries[2])
     return (), tuple(summaries), difference, reason
 
 
@@ -301,7 +304,7 @@ def _mean_and_sd(n: int, total: Fraction, squares: Fraction) -> tuple[float | No
     return float(mean), math.sqrt(max(0.0, float(variance)))
 
 
-def _quartiles(
+def quartile_bins(
     counts: Array, groups: list[tuple[int, int]], edges: Array, inside: float
 ) -> tuple[tuple[float, float], ...]:
     """Return the merged bins of the quartiles, which are cells: no mean of two.
@@ -319,7 +322,8 @@ def _quartiles(
     return tuple(found)
 
 
-def _difference_of_numbers(first: Summary, second: Summary) -> float | None:
+def difference_of_numbers(first: Summary, second: Summary) -> float | None:
+    """Return the difference of the means by the root of the mean variance."""
     if None in (first.mean, second.mean, first.sd, second.sd):
         return None
     means, deviations = (first.mean, second.mean), (first.sd, second.sd)
@@ -329,7 +333,7 @@ def _difference_of_numbers(first: Summary, second: Summary) -> float | None:
     return abs((means[0] or 0.0) - (means[1] or 0.0)) / spread
 
 
-def _difference_of_categories(counts: Array) -> float | None:
+def difference_of_categories(counts: Array) -> float | None:
     """Return the Mahalanobis distance of two rows of shares, shape (2, levels)."""
     sums = counts.sum(axis=1, keepdims=True)
     if not sums.all():

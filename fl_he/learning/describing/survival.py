@@ -98,10 +98,10 @@ def survival(counts: Array, times: Sequence[float], min_cell: int) -> Survival |
         starts = [start for start, _ in ranges]
         held = np.add.reduceat(groups, starts, axis=2)
         ends = tuple(times[stop - 1] for _, stop in ranges)
-        curves = [_curve(held.sum(axis=0), ends)]
+        curves = [curve_of(held.sum(axis=0), ends)]
         if len(groups) == 1:
             return Survival(ends, tuple(curves), None)
-        curves += [_curve(one, ends) for one in held]
+        curves += [curve_of(one, ends) for one in held]
         return Survival(ends, tuple(curves), log_rank(held))
     return None
 
@@ -113,7 +113,8 @@ def at_risk(counts: Array) -> Array:
     return found
 
 
-def _curve(counts: Array, times: Sequence[float]) -> Curve:
+def curve_of(counts: Array, times: Sequence[float]) -> Curve:
+    """Return the estimate of events and withdrawals, shape (2, times)."""
     risk, events = at_risk(counts), counts[0]
     share = np.divide(events, risk, out=np.zeros_like(risk), where=risk > 0)
     surviving = np.cumprod(1.0 - share)

@@ -65,6 +65,11 @@ def _visibility(metrics: Metrics) -> Section:
     )
     columns = ("", "one hospital's counts", "counts of all hospitals", "the table")
     sheet = Sheet("By role", columns, [Row(row) for row in known], text=True)
+    if metrics["privacy"]:
+        noisy = (
+            "Counts have noise, and none is withheld. The number of rows of a hospital is public."
+        )
+        return Section("Who could see what", [sheet, Note(noisy)])
     note = (
         f"No count of 1 to {cell - 1} rows can be solved for from the table: company X merges or "
         "withholds cells by its own min-cell. Means and deviations are exact. A column of numbers "

@@ -48,6 +48,12 @@ def rows(metrics: Metrics) -> list[tuple[str, ...]]:
 def notes(metrics: Metrics) -> list[str]:
     """Return what is merged or withheld, and why, and how the figures are to be read."""
     table, found = metrics["table"], list[str]()
+    if privacy := metrics["privacy"]:
+        found.append(
+            f"each count of a group has noise of standard deviation {table['noise']:.3g}, and "
+            f"none is withheld: epsilon {privacy['epsilon']:.3g} at delta {privacy['delta']:g} "
+            "for each patient"
+        )
     for name, reason in table["withheld"].items():
         found.append(f"{name} withheld: {reason}")
     for variable in table["variables"]:
