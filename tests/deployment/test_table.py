@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from deployed_nodes import deployed_nodes, enrolled_nodes
 from described_patients import settings, write_patients
 from experiments import experiment
+from federation_processes import Processes
 from flwr.app import Message, RecordDict
 from flwr.app.user_config import UserConfig
 from local_grid import LocalGrid
@@ -154,3 +156,28 @@ def test_more_rows_than_the_cell_are_needed(tmp_path: Path) -> None:
     nodes[3]["min-cell"] = 1000
     with pytest.raises(RefusedError):
         described(tmp_path, nodes, f"plan={tmp_path}/plan-0.json")
+
+
+@pytest.mark.slow
+@pytest.mark.waits
+def test_a_federation_of_processes_makes_its_table(tmp_path: Path) -> None:
+    whole = pl.concat(write_patients(tmp_path, "cox"))
+    plan = plan_for(tmp_path, "describe.by=sex", "describe.grid=[12,24,60]")
+    nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
+    texts = {
+        str(node["name"]): " ".join(f"{key}={json.dumps(value)}" for key, value in node.items())
+        for node in nodes
+    }
+    processes = Processes(tmp_path, texts)
+    try:
+        run = processes.run(
+            *(f"plan={tmp_path}/plan-0.json", "experiment=table1", "describe.by=sex"),
+            *("describe.grid=[12,24,60]", "rounds=20", "C=null", "hospitals=3"),
+            f"output_dir={tmp_path}/run",
+        )
+        metrics: dict[str, Any] = processes.finish(tmp_path / "run", run)
+    finally:
+        processes.stop()
+    table = metrics["table"]
+    assert table["sizes"] == [int((whole["sex"] == sex).sum()) for sex in ("F", "M")]
+    assert table["survival"]["times"] == [12.0, 24.0, 60.0]
