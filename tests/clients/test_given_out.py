@@ -1,11 +1,16 @@
-"""Sums that compare hospitals, without those of too few."""
+"""Sums that compare hospitals, and sums of outcomes, without those of too few."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from fl_he.clients.given_out import given_out, of_sites
+from fl_he.clients.given_out import figures_of, given_out, of_sites
+from fl_he.crypto.paillier.packing import Packing
+from fl_he.learning.regression.calibration import outcome_sums
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, ArraySlot, UpdateLayout
 
 LAYOUT = UpdateLayout(
@@ -53,3 +58,36 @@ def test_a_total_for_each_purpose_leaves_by_its_own_rule() -> None:
     assert given_out("train", total, LAYOUT, 3) is total
     assert given_out("sites", total, LAYOUT, 3).tolist() == of_sites(total, LAYOUT, 3).tolist()
     assert set(given_out("separation", total, LAYOUT, 3)[2:].tolist()) == {1.0}
+
+
+def outcomes(rows: int = 90, packing: Packing | None = None) -> np.ndarray:
+    """Return the total of counts that are all above 0, but for four at the smallest forecasts."""
+    packing, features = packing or Packing(), np.linspace(-2.0, 2.0, rows)
+    labels = np.where(np.arange(rows) < 4, 0.0, 2.0)
+    data = Dataset(features[:, None], labels, ("a",), family="poisson")
+    limbs = Limbs(packing.fraction_bits, packing.integer_bits)
+    vector = outcome_sums(data, np.array([1.0, 0.0])).to_vector(limbs)
+    return np.array([-3.0, rows, *vector])
+
+
+@pytest.mark.parametrize("packing", [Packing(), Packing(fraction_bits=16, integer_bits=20)])
+def test_outcomes_that_are_numbers_leave_in_bins_without_small_cells(packing: Packing) -> None:
+    total = outcomes(packing=packing)
+    withheld = figures_of(total, packing, 5)
+    assert (withheld.examples, withheld.calibration, [*withheld.withheld]) == (
+        *(90, None),
+        ["calibration"],
+    )
+    told = figures_of(total, packing, 4)
+    assert told.min_cell == 4
+    assert len(told.calibration or ()) == 10
+    assert (told.calibration or ())[0].observed == round(10 / 9, 1)
+
+
+def test_outcomes_of_other_rows_than_the_total_says_do_not_leave() -> None:
+    total = outcomes()
+    total[EXAMPLES] += 1.0
+    with pytest.raises(ProtocolError, match="counts must be of all held-out examples"):
+        figures_of(total, Packing(), 5)
+    with pytest.raises(ProtocolError, match="counts must be of one model, and they are not"):
+        figures_of(np.append(outcomes(), 0.0), Packing(), 5)

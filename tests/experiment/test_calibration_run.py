@@ -38,7 +38,7 @@ def configured(folder: Path, family: str, *more: str) -> Config:
 def check_bins(evaluation: dict[str, Any], expected: Array, labels: Array) -> None:
     """Compare bins with those of the rows in the order of their expected outcomes."""
     order, start = np.argsort(expected, kind="stable"), 0
-    assert evaluation["withheld"] == {}
+    assert (evaluation["min_cell"], evaluation["withheld"]) == (5, {})
     assert len(evaluation["calibration"]) > 5
     for one in evaluation["calibration"]:
         rows = order[start : start + one["examples"]]
