@@ -79,6 +79,7 @@ EXTERNAL: dict[str, tuple[str, ...]] = {
     "cryptography": ("crypto",),
     "sklearn": ("learning",),
     "skops": ("learning",),
+    "safetensors": ("capc.networks",),
     "pyarrow": ("learning",),
     "pydantic": ("learning.tables.schema",),
     "yaml": ("learning.tables.schema",),

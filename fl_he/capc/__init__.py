@@ -10,6 +10,7 @@ protocol     steps, roles and parts, as one table
 messages     one form of request and one of reply
 terms        what the steps have to know of an agreement, in a simulation or deployed
 agreement    the file that parties of a deployed CaPC agree on
+networks     networks in files without pickle, for deployed nodes and for runs
 coordinator  the coordinator's side: who takes part, whose turn it is, what goes where
 run          a run: one querying party after another, the budget, the run's files
 node         a node's side: the step functions, keys, envelopes, the ledger of budgets
@@ -17,3 +18,10 @@ data         data of a simulated run: each party's own, pools to ask about, a te
 simulation   a simulated node's part in CaPC
 plain        the same votes in one process, without encryption
 """
+
+from fl_he.capc.networks import save_network
+from fl_he.learning.voting.answering import Layer
+from fl_he.learning.voting.layers import Convolution
+from fl_he.learning.voting.sequential import Residual
+
+__all__ = ["Convolution", "Layer", "Residual", "save_network"]

@@ -6,6 +6,7 @@ from fuzz import (
     crypto_targets,
     file_targets,
     message_targets,
+    network_targets,
     node_file_targets,
     node_targets,
 )
@@ -14,6 +15,7 @@ TARGETS = (
     *crypto_targets.TARGETS,
     *message_targets.TARGETS,
     *file_targets.TARGETS,
+    *network_targets.TARGETS,
     *node_file_targets.TARGETS,
     *node_targets.TARGETS,
 )

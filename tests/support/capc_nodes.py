@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestCentroid
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from fl_he.capc import save_network
 from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.envelopes.manifest import Manifest
@@ -65,6 +66,18 @@ def fitted(name: str) -> Any:
     else:
         model = LogisticRegression() if name == ANSWERING[1] else NearestCentroid()
     return model.fit(*patients(name))
+
+
+def saved(model: Any, folder: Path, *, network: bool) -> Path:
+    """Save a fitted model as a network, or by skops; return the file."""
+    from skops import io  # noqa: PLC0415 - lazy: seconds to import
+
+    path = folder / ("model.safetensors" if network else "model.skops")
+    if network:
+        save_network(path, model, classes=CLASSES, features=FEATURES)
+    else:
+        io.dump(model, path)
+    return path
 
 
 def majority(cases: NDArray[np.float64]) -> list[str]:
@@ -117,11 +130,8 @@ def capc_nodes(folder: Path, cases: NDArray[np.float64], **changes: Any) -> list
                 "capc-dgk-key": str(own / "dgk-private-key.json"),
             }
         if name in ANSWERING:
-            from skops import io  # noqa: PLC0415 - lazy: seconds to import
-
-            io.dump(fitted(name), own / "model.skops")
             node |= {
-                "capc-model": str(own / "model.skops"),
+                "capc-model": str(saved(fitted(name), own, network=name == ANSWERING[1])),
                 "capc-ledger": str(own / "voting.jsonl"),
             }
         # the other one could query as well, but has nothing to ask

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from fl_he.capc.agreement import Agreement
 from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.networks import ENDING, load_network
 from fl_he.capc.node.envelopes import Envelopes
 from fl_he.capc.node.keys import KeyPair, PublicKeys, own_keys
 from fl_he.capc.node.party import Memory, Party
@@ -330,8 +331,11 @@ class AgreedNode(Party):
     def model(self) -> IntegerModel:
         """See Party; the model is in the node's own file."""
         self._tables()
-        agreed = self.agreement
-        model = load_model_file(self.path(_MODEL), agreed.classes, agreed.features)
+        agreed, path = self.agreement, self.path(_MODEL)
+        if path.suffix == ENDING:
+            model = load_network(path).answering(agreed.classes, agreed.features)
+        else:
+            model = load_model_file(path, agreed.classes, agreed.features)
         return self.terms.in_integers(model, agreed.integer_bits)
 
     def require_budget(self, queries: int) -> None:

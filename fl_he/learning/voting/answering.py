@@ -6,6 +6,7 @@ network's is that of its last layer, after layers of the same form with a ReLU b
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -71,3 +72,12 @@ class AnsweringModel:
         last = self.layers[-1]
         scores: Array = values @ last.weights.T + last.offsets
         return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+
+    def on_scaled(self, bounds: Sequence[tuple[float, float]]) -> AnsweringModel:
+        """Return the same model on scaled features: bounds of each become -1 and 1."""
+        low, high = np.array(bounds).T
+        first, *rest = self.layers
+        with np.errstate(over="ignore", invalid="ignore"):  # refused where it matters
+            offsets = first.offsets + first.weights @ ((low + high) / 2.0)
+            weights = first.weights * ((high - low) / 2.0)
+        return AnsweringModel((Layer(weights, offsets), *rest))

@@ -59,7 +59,7 @@ def answering_model(
     """
     kind = _kind(estimator)
     if kind == "GaussianNB":
-        bayes = _by_class(*_gaussian_bayes(estimator), estimator.classes_, classes)
+        bayes = by_class(*_gaussian_bayes(estimator), estimator.classes_, classes)
         inputs = range(estimator.theta_.shape[1])
         monomials: list[Monomial] = [*((i,) for i in inputs), *((i, i) for i in inputs)]
         return _on_monomials(AnsweringModel((bayes,)), monomials, public_map)
@@ -154,7 +154,7 @@ def _network(estimator: Any, classes: int) -> AnsweringModel:
         for weights, offsets in zip(estimator.coefs_, estimator.intercepts_, strict=True)
     )
     layers = (Layer(*maps) for maps in hidden)
-    return AnsweringModel((*layers, _by_class(*last, estimator.classes_, classes)))
+    return AnsweringModel((*layers, by_class(*last, estimator.classes_, classes)))
 
 
 def _linear(estimator: Any, classes: int) -> Layer:
@@ -163,10 +163,10 @@ def _linear(estimator: Any, classes: int) -> Layer:
     else:
         coefficients = np.atleast_2d(np.asarray(estimator.coef_, dtype=np.float64))
         intercepts = np.broadcast_to(estimator.intercept_, len(coefficients)).astype(np.float64)
-    return _by_class(coefficients, intercepts, estimator.classes_, classes)
+    return by_class(coefficients, intercepts, estimator.classes_, classes)
 
 
-def _by_class(weights: Array, offsets: Array, labels: Any, classes: int) -> Layer:
+def by_class(weights: Array, offsets: Array, labels: Any, classes: int) -> Layer:
     """Return the scores in the order of all classes, of which the model may know a few only."""
     known = np.asarray(labels)
     if not np.issubdtype(known.dtype, np.number) or not np.isin(known, np.arange(classes)).all():

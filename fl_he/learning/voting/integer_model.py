@@ -19,6 +19,9 @@ from fl_he.learning.voting.answering import AnsweringModel, Layer
 #: Longer weights make the evaluation slower and no better.
 _MOST_SCALE_BITS = 16
 _FEWEST_SCALE_BITS = 3
+#: A unit may stand for no more, or floats would overflow.
+_MOST_UNIT = 2.0**200
+_SMALLEST = 2.0**-100  # largest weight of a layer that is not 0
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +79,7 @@ def in_integers(
         for layer in model.layers[:-1]:
             made, reach, unit = _rounded(layer, bits, reach, unit)
             layers.append(made)
-            if max(reach) > largest_value:
+            if max(reach) > largest_value or unit > _MOST_UNIT:
                 break
         else:
             fewest = bits if layers else _FEWEST_SCALE_BITS
@@ -119,7 +122,8 @@ def _rounded(
 
     reach : how large each input may be;  unit : which input stands for 1.
     """
-    largest = max(float(np.abs(layer.weights).max(initial=0.0)), 1e-300)
+    # with offsets alone any scale will do
+    largest = max(float(np.abs(layer.weights).max(initial=0.0)) or 1.0, _SMALLEST)
     scale = 2.0 ** (bits - int(np.ceil(np.log2(largest))))
     weights = np.rint(layer.weights * scale).astype(np.int64)
     offsets = [round(float(offset) * scale * unit) for offset in layer.offsets]

@@ -6,6 +6,7 @@ Files are skops', which are data: unlike a pickle, reading one runs no code of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any
 
@@ -50,21 +51,30 @@ def load_model_file(
         are others.
     """
     estimator = _read(path)
-    shift, factor = np.zeros(len(features)), np.ones(len(features))
     _check_features(estimator, features)
+    return table_model(estimator, classes).on_scaled(list(features.values()))
+
+
+def table_model(estimator: Any, classes: Sequence[str]) -> AnsweringModel:
+    """Read a fitted classifier, behind a scaler or not, as a model on the table's own units.
+
+    Raises
+    ------
+    DataError
+        If it is of another kind, or its classes are others.
+    """
+    count = estimator.n_features_in_
+    shift, factor = np.zeros(count), np.ones(count)
     if type(estimator).__name__ == "Pipeline" and len(estimator) == 2:
         scaler, last = estimator[0], estimator[1]
         if type(scaler).__name__ in ("StandardScaler", "MinMaxScaler"):
-            shift, factor = _scaling(scaler, len(features))
+            shift, factor = _scaling(scaler, count)
             estimator = last
     first, *rest = answering_model(_with_places(estimator, classes), len(classes)).layers
     if first.weights.shape[1] != len(factor):
         raise DataError("a model must be on the features themselves, got one on other columns")
-    low, high = np.array(list(features.values())).T
-    # of what the model takes, (x - shift) * factor, where x = middle + half * (scaled feature)
-    middle, half = (low + high) / 2.0, (high - low) / 2.0
-    offsets = first.offsets + first.weights @ ((middle - shift) * factor)
-    return AnsweringModel((Layer(first.weights * (half * factor), offsets), *rest))
+    offsets = first.offsets - first.weights @ (shift * factor)
+    return AnsweringModel((Layer(first.weights * factor, offsets), *rest))
 
 
 def _read(path: Path) -> Any:
@@ -110,5 +120,6 @@ def _with_places(estimator: Any, classes: Sequence[str]) -> Any:
         return estimator
     if unknown := {str(label) for label in labels} - set(classes):
         raise DataError(f"a model's classes must be the agreement's, got {len(unknown)} others")
-    estimator.classes_ = np.array([list(classes).index(str(label)) for label in labels])
-    return estimator
+    placed = copy(estimator)
+    placed.classes_ = np.array([list(classes).index(str(label)) for label in labels])
+    return placed

@@ -35,6 +35,7 @@ from fl_he.wire.records import ProtocolError
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
 LAST = ANSWERING[-1]
+NETWORK = b"of another format, by its name one of a network"
 
 
 def answered(folder: Path) -> list[int]:
@@ -442,6 +443,7 @@ def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
     ("name", "setting", "content", "reason"),
     [
         (LAST, "capc-model", b"\x80\x04N.", "capc-model in the node configuration must name"),
+        (LAST, "capc-model", NETWORK, "capc-model in the node configuration must name"),
         (LAST, "capc-ledger", b"{}\n", "capc-ledger in the node configuration must name"),
         (QUERYING, "capc-cases", b"age\n1\n", "capc-cases or capc-labels in the node"),
         (QUERYING, "capc-private-key", b"{}", "capc-private-key in the node configuration must"),
@@ -452,7 +454,7 @@ def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
 def test_a_file_that_cannot_be_used_ends_the_run_before_it_begins(
     deployed: Deployed, name: str, setting: str, content: bytes, reason: str
 ) -> None:
-    path = deployed.folder / "wrong"
+    path = deployed.folder / ("wrong.safetensors" if content is NETWORK else "wrong")
     path.touch(0o600)
     path.write_bytes(content)
     deployed.own(name)[setting] = str(path)

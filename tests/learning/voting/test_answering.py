@@ -145,3 +145,13 @@ def test_features_round_to_the_nearest_step_and_large_ones_are_refused() -> None
     for value in (16.0, -16.0, np.nan, np.inf):
         with pytest.raises(DataError, match="feature 1 of query 0 must be below"):
             fixed_point(np.array([[0.0, value]]), **BITS)
+
+
+def test_layers_of_zeros_and_of_tiny_weights_fit_too() -> None:
+    last = Layer(np.array([[1.0], [-1.0]]), np.zeros(2))
+    dead = AnsweringModel((Layer(np.zeros((1, 4)), np.array([2.0])), last))
+    scores = integer_scores(integers(dead), fixed_point(FEATURES, **BITS))
+    assert (scores.argmax(axis=1) == 0).all()
+    tiny = AnsweringModel((*[Layer(np.full((1, 1), 1e-290), np.zeros(1))] * 30, last))
+    with pytest.raises(DataError, match="at least 3 bits to its weights"):
+        integers(tiny, integer_bits=4)
