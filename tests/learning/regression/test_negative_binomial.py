@@ -15,6 +15,7 @@ import pytest
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import likelihood
+from fl_he.learning.regression.glm import OutcomeMoments
 from fl_he.learning.regression.negative_binomial import (
     NEGATIVE_BINOMIAL,
     NegativeBinomial,
@@ -140,6 +141,17 @@ def test_sums_end_with_derivatives_by_alpha_and_the_model_without_features() -> 
 def test_numbers_that_tell_no_alpha_are_refused(told: tuple[float, ...]) -> None:
     with pytest.raises(DataError, match="must be 3 numbers of at most 50 in size"):
         told_alpha(NEGATIVE_BINOMIAL, told)
+
+
+@pytest.mark.parametrize("highest", [1.0, 50.0])
+def test_training_starts_at_a_share_of_alpha_whatever_the_exposures(highest: float) -> None:
+    rng = np.random.default_rng(5)
+    exposure = np.exp(rng.uniform(0.0, np.log(highest), 40_000))
+    labels = rng.poisson(rng.gamma(1.0 / 0.8, 0.8 * 0.6 * exposure)).astype(np.float64)
+    moments = OutcomeMoments(*(NEGATIVE_BINOMIAL.outcome_sums(labels, exposure) / 40_000))
+    log_alpha, intercept, own = NEGATIVE_BINOMIAL.first_told(moments)
+    assert math.exp(log_alpha) == pytest.approx(0.7 * 0.8, rel=0.1)
+    assert (math.exp(intercept), own) == (pytest.approx(0.6, rel=0.05), log_alpha)
 
 
 def test_other_families_have_no_alpha() -> None:
