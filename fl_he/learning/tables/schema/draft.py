@@ -28,6 +28,7 @@ from fl_he.learning.tables.schema.description import checked_name, other_policie
 from fl_he.learning.tables.schema.yaml_text import parse_yaml
 from fl_he.learning.tables.table import open_table
 from fl_he.learning.tables.table_file import Cells, TableFile, Unreadable, shown, some
+from fl_he.run_files.metrics_contract import COX, EXPOSED
 
 #: Different values of a category, and different words in the place of numbers.
 MOST_LEVELS, _MOST_WORDS = 30, 5
@@ -332,8 +333,9 @@ def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
 def _of_two_columns(outcome: Mapping[str, str]) -> _Line:
     """Return the line of an outcome with the column of its event or exposure."""
     target, (setting, name) = outcome["target"], [*outcome.items()][1]
-    family, notes = ("cox", []) if setting == "event" else ("poisson", ["or family: gamma"])
-    settings = f"column: {_written(target)}, family: {family}, {setting}: {_written(name)}"
+    first, *others = [COX] if setting == "event" else EXPOSED
+    notes = [f"or {' or '.join(others)}"] if others else []
+    settings = f"column: {_written(target)}, family: {first}, {setting}: {_written(name)}"
     return _Line(target, settings, notes, is_outcome=True)
 
 
