@@ -155,7 +155,7 @@ def _differences(
         if value not in allowed:
             words = " or ".join(dict.fromkeys(map(_shown, allowed)))
             yield f"{name} must be {words}, got {_shown(value)}"
-    if config.describe.enabled and (words := _other_table(config.describe, plan.table)):
+    if words := _other_table(config.describe, plan.table):
         yield words
     if config.rounds > plan.most_rounds:
         yield f"rounds must be at most {plan.most_rounds}, got {config.rounds}"
@@ -184,7 +184,10 @@ def described_form(config: Config, dataset: Dataset) -> TableForm:
 def _other_table(given: DescribeConfig, form: TableForm | None) -> str:
     """Say what a plan has not of the table that a configuration asks for."""
     if form is None:
-        return "describe.enabled must be false, got true: the plan has no table"
+        words = "describe.enabled must be false, got true: the plan has no table"
+        return words if given.enabled else ""
+    if not given.enabled:
+        return "describe.enabled must be true, got false: the plan has a table alone"
     columns = [facts.name for facts in form.columns]
     planned = DescribeConfig(True, columns, form.by or None, form.bins, list(form.times))
     asked = replace(given, columns=given.columns or columns)

@@ -154,7 +154,7 @@ class StudyPlan(Documented):
     sites : bool
         Whether hospitals may be compared.
     table : TableForm or None
-        The table of descriptive statistics that may be made, once in a session.
+        The table of descriptive statistics that is made, once in a session, in place of a training.
     outcome_bounds : tuple of float
         With privacy, the declared bounds of an outcome that is a number; else empty.
 
@@ -233,7 +233,12 @@ class StudyPlan(Documented):
         return Ranges(low, high)
 
     def most(self, purpose: Counted) -> int:
-        """Return how many sums of a purpose a session may have, 0 if the plan has none."""
+        """Return how many sums of a purpose a session may have, 0 if the plan has none.
+
+        Totals of a training tell counts that a table withholds, so a plan with a table has no more.
+        """
+        if self.table is not None:
+            return int(purpose == "table")
         unpenalised = None in self.C and self.privacy is None
         moments = self.scaling == "federated" or "newton" in self.optimizers
         before = moments or self.class_weights == "balanced"
@@ -248,7 +253,7 @@ class StudyPlan(Documented):
             "profile": self.profile * self.most_rounds,
             "separation": int(unpenalised),
             "sites": int(self.sites),
-            "table": int(self.table is not None),
+            "table": 0,
         }[purpose]
 
     @property
@@ -438,6 +443,15 @@ def plain_words(plan: StudyPlan) -> list[str]:
         meaning = f" (a time, with the event in {outcome.event!r})"
     elif outcome.exposure:
         meaning = f" (with the exposure in {outcome.exposure!r})"
+    schema = [] if plan.schema is None else [f"schema: {plan.schema}"]
+    if plan.table is not None:
+        return [
+            f"outcome: {outcome.target!r}{meaning}; no model is trained",
+            *schema,
+            *table_words(plan.table),
+            f"at most {plan.most_sessions} sessions, each with this table",
+            f"the table is of at least {plan.min_contributors} hospitals",
+        ]
     ranges = ""
     if plan.ranges:
         pairs = zip(plan.features, plan.ranges, strict=True)
@@ -450,7 +464,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
     return [
         f"model: {plan.family}, {outcome.target!r}{meaning} by {len(plan.features)} features",
         f"features: {_listed(map(repr, plan.features))}",
-        *([] if plan.schema is None else [f"schema: {plan.schema}"]),
+        *schema,
         *([f"mean of missing cells: {_listed(map(repr, plan.imputed))}"] if plan.imputed else []),
         *(["intercepts: one for each hospital"] if plan.site_intercepts else []),
         f"scaling: {plan.scaling}{ranges}",
@@ -460,7 +474,6 @@ def plain_words(plan: StudyPlan) -> list[str]:
         *(["comparison of the hospitals: yes"] if plan.sites else []),
         f"optimizer: {_listed(plan.optimizers)}{rates}{stop}",
         f"evaluation: {f'{plan.bins} bins' if plan.bins else 'none'}",
-        *([] if plan.table is None else table_words(plan.table)),
         "differential privacy: "
         + (
             "none"

@@ -80,7 +80,13 @@ class TableReply(Message):
 def table_words(form: TableForm) -> list[str]:
     """Return lines that say what a table is of."""
     columns = form.columns
-    numbers = [repr(facts.name) for facts in columns if not facts.levels]
+    numbers = [
+        repr(facts.name)
+        if facts.low is None or facts.high is None
+        else f"{facts.name!r} {facts.low:g} to {facts.high:g}"
+        for facts in columns
+        if not facts.levels
+    ]
     categories = [
         f"{facts.name!r} ({', '.join(facts.levels)})" for facts in columns if facts.levels
     ]

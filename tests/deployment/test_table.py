@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import polars as pl
 import pytest
@@ -24,7 +24,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.plan import drafted
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import RefusedError
-from fl_he.wire.encrypted_sum import DECRYPT, TABLE, DecryptRequest
+from fl_he.wire.encrypted_sum import DECRYPT, TABLE, DecryptRequest, Purpose
 from fl_he.wire.planned_messages import Choice, check
 from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan, plain_words
@@ -59,7 +59,9 @@ def test_hospitals_of_a_plan_make_its_table(tmp_path: Path) -> None:
     plan = plan_for(tmp_path)
     assert plan.table is not None
     words = plain_words(plan)
+    assert words[0] == "outcome: 'died' ('yes' counts as 1); no model is trained"
     assert "table of descriptive statistics by 'outcome' (not yes, yes): 20 bins" in words
+    assert "its numbers: 'age' 0 to 120, 'crp', 'offset', 'nyha' 1 to 4" in words
     assert StudyPlan.from_json(plan.to_json()) == plan
     nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
     nodes[3]["min-cell"] = 7
@@ -130,6 +132,23 @@ def test_nodes_refuse_a_lying_coordinator(tmp_path: Path) -> None:
     assert reply.has_error()
     assert PRIVATE_REFUSAL not in str(reply.error.reason)
     assert "the form of a table must be the study plan's" in str(reply.error.reason)
+
+
+def test_a_plan_with_a_table_has_no_training(tmp_path: Path) -> None:
+    """Totals of a training tell counts of levels that the table withholds."""
+    write_patients(tmp_path)
+    plan = plan_for(tmp_path)
+    nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
+    config = experiment(
+        *(f"plan={tmp_path}/plan-0.json", "optimizer=newton", "C=null", "scaling=none"),
+        "rounds=20",
+        folder=tmp_path / "trained",
+    )
+    grid = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=10)
+    with pytest.raises(ConfigError, match=r"describe.enabled must be true, got false"):
+        server_app.train(grid, config, tmp_path / "trained")
+    assert {one for one in get_args(Purpose) if plan.most(one)} == {"table"}
+    assert plan.most("sealed") == 0
 
 
 def test_a_table_is_given_out_once_in_a_session(
