@@ -29,6 +29,7 @@ from fl_he.crypto.schemes import PAILLIER, SCHEMES, Scheme
 from fl_he.errors import visible
 from fl_he.learning.regression.disclosure import Figures
 from fl_he.learning.regression.registry import NUMERIC
+from fl_he.run_files.metrics_contract import EXPOSED
 from fl_he.wire import records
 from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, SPARSE, Seconds, blob, blobs, floats
 
@@ -179,6 +180,10 @@ class Description(records.Message):
     family: Annotated[str, choice("", *NUMERIC), SPARSE] = ""
     exposure: Annotated[str, SPARSE] = ""
     ALONE: ClassVar[str] = "a description must hold no other records"
+
+    def __post_init__(self) -> None:
+        if self.exposure and self.family not in EXPOSED:
+            raise records.ProtocolError(f"exposure must come with family {' or '.join(EXPOSED)}")
 
 
 @dataclass(frozen=True, slots=True)

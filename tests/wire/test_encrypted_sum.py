@@ -46,6 +46,18 @@ ALL = [
 ]
 
 
+@pytest.mark.parametrize("family", ["", "gaussian", "cox"])
+def test_a_description_of_an_exposure_without_meaning_is_refused(family: str) -> None:
+    with_exposure = Description(Role.HOSPITAL, "x", "1", ("a",), family="poisson", exposure="years")
+    content = with_exposure.to_content()
+    assert Description.from_content(content) == with_exposure
+    config = content["fl-he"]
+    assert isinstance(config, ConfigRecord)
+    config["family"] = family
+    with pytest.raises(ProtocolError, match="exposure must come with family poisson or"):
+        Description.from_content(content)
+
+
 def test_every_message_survives_the_way_there() -> None:
     assert Description.from_content(DESCRIPTION.to_content()) == DESCRIPTION
     assert EncryptionRequest.from_content(REQUEST.add_to(RecordDict())) == REQUEST
