@@ -253,6 +253,23 @@ def test_a_cell_that_is_no_exposure_is_named(
         assert "declare missing: drop-row of outcome" in str(refused.value)
 
 
+@pytest.mark.parametrize("by_schema", [False, True])
+def test_all_faults_of_an_outcome_with_an_exposure_are_told(
+    tmp_path: Path, by_schema: bool
+) -> None:
+    tables = [table.astype(object) for table in exposed_tables(13)]
+    tables[0].loc[[3, 8], "years"], tables[0].loc[5, "years"] = 0, "long"
+    tables[0].loc[9, "visits"] = 1.5
+    with pytest.raises(DataError) as refused:
+        run(tmp_path, tables, "poisson", schema=schema_text("poisson") if by_schema else None)
+    for words in (
+        "target 'visits' must hold whole numbers of 0 or more for family poisson, got 1 other",
+        "column 'years' must be numeric, got 1 cell of text in row 7",
+        "exposure 'years' must hold numbers above 0, got 2 others, the first in row 5",
+    ):
+        assert words in str(refused.value)
+
+
 def test_rows_without_an_exposure_may_be_left_out(tmp_path: Path) -> None:
     tables = exposed_tables(14)
     kept = tables[0].drop(index=[4, 7])

@@ -252,8 +252,8 @@ class Labels:
     def exposures(self) -> Array:
         """Return the labels as numbers, which must be above 0."""
         numbers = self._read_numbers(None)
-        if not self.faults:
-            self._require(numbers > 0.0, "numbers above 0", "exposure")
+        spelt = [as_number(label) is not None or label.lower() in TRUTH for label in self._labels]
+        self._require((numbers > 0.0) | ~np.array(spelt, dtype=bool), "numbers above 0", "exposure")
         return numbers
 
     def _require(self, fit: NDArray[np.bool_], words: str, kind: str = "target") -> None:
