@@ -225,7 +225,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
     terms, scaling = _units(dataset, content)
     theta, own, family = _model_for(dataset, content), True, _family(dataset, terms)
     if terms.site_intercepts:
-        found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta)
+        found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta, family)
         theta, own = (theta, False) if found is None else (found, True)
         if not own:
             _logger.warning("%s", NO_INTERCEPT)
@@ -398,7 +398,7 @@ def _examples(
         )
     with _far_off():
         if terms.site_intercepts:
-            return own_intercepts.profiled(dataset, theta)
+            return own_intercepts.profiled(dataset, theta, _family(dataset, terms))
         return likelihood.examples_of(dataset, theta, weights, _family(dataset, terms))
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.optimizers import between
 from fl_he.learning.optimizers.base import SiteCounts
-from fl_he.learning.regression import firth, likelihood
+from fl_he.learning.regression import firth, likelihood, own_intercepts
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.own_intercepts import informs
 from fl_he.learning.regression.registry import family_of
@@ -146,8 +146,8 @@ def derivative_arrays(
 ) -> ArrayRecord:
     """Return digits of the sums of losses, gradients and Hessians, to be weighted by examples.
 
-    With intercepts of sites, the site's `SiteCounts` follow; ``min_cell`` is for them. With an
-    alpha those of the model without features follow.
+    With an alpha those of the model without features follow. With intercepts of sites, the site's
+    `SiteCounts` follow; ``min_cell`` is for them.
     """
     own = derivative_limbs(limbs, terms, dataset)
     if terms.scaling == "none":
@@ -155,14 +155,25 @@ def derivative_arrays(
         squares = moments.squared_deviations(dataset.features, mean)
         _require_digits(squares, dataset.features, mean, dataset, own)
     parts = derivative_parts(examples, dataset, own)
+    if examples.family.has_alpha:
+        parts = _with_null(parts, dataset, terms)
     if terms.site_intercepts:
         counts = _site_counts(dataset, min_cell).to_vector()
         parts = np.column_stack([parts, [counts, np.zeros(len(counts))]])
-    if examples.family.has_alpha:
-        null = likelihood.without_features(dataset, terms.overdispersion)
-        parts = np.column_stack([parts, likelihood.derivative_parts(null)])
     digits = own.split(*parts)
     return named_arrays(**{DERIVATIVES: digits / len(examples.losses)})
+
+
+def _with_null(
+    parts: NDArray[np.float64], dataset: Dataset, terms: LearningTerms
+) -> NDArray[np.float64]:
+    """Return sums with those of the model without features, of counts with an alpha."""
+    of, told = own_intercepts if terms.site_intercepts else likelihood, terms.overdispersion
+    null = likelihood.derivative_parts(of.without_features(dataset, told))
+    if terms.site_intercepts:
+        parts = own_intercepts.without_intercept(parts, parameters_of(dataset))
+        null = own_intercepts.without_intercept(null, 1)
+    return np.column_stack([parts, null])
 
 
 def site_arrays(

@@ -132,7 +132,8 @@ class Config:
     site_intercepts : bool
         Whether each hospital has its own intercept, which never leaves it, so that the
         coefficients are those of fixed effects of the hospitals (``optimizer=newton`` and
-        ``test_size=0`` only; of two classes, or of family gaussian, poisson or gamma).
+        ``test_size=0`` only; of two classes, or of family gaussian, poisson, negative_binomial or
+        gamma).
     evaluate : bool
         Whether the hospitals count, encrypted, what the final model predicts right on data that
         they hold out, or add up expected and observed outcomes that are numbers: one more sum at

@@ -156,7 +156,7 @@ class Comparison:
             "pooled": pooled,
             "tested_on": None if self._test is None else self._test.examples,
             "class_shares": self._class_shares(),
-            "sites": self._sites(model),
+            "sites": self._sites(model, overdispersion),
         }
 
     @staticmethod
@@ -183,7 +183,7 @@ class Comparison:
         )
         return {CONCORDANCE: float(pairs[0] / pairs[1]) if pairs[1] else None}
 
-    def _sites(self, model: Parameters) -> list[dict[str, Any]] | None:
+    def _sites(self, model: Parameters, told: Sequence[float] = ()) -> list[dict[str, Any]] | None:
         """Return the model's figures at each site that files or a column name.
 
         They are of the rows that the site holds out, and of its training rows in a run without.
@@ -194,7 +194,9 @@ class Comparison:
         for number, name in enumerate(self._data.names):
             held_out = self._data.test_share(number)
             rows = self._data.hospitals[number] if held_out is None else held_out
-            own = with_own_intercept(rows, model) if self._config.site_intercepts else model
+            own: Parameters | None = model
+            if self._config.site_intercepts:
+                own = with_own_intercept(rows, model, told_alpha(family_of(rows), told))
             found: dict[str, float] = dict.fromkeys(SITE_FIGURES, math.nan)
             if own is not None:
                 found = self._site_figures(rows, own)

@@ -33,7 +33,7 @@ from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.outcome_bounds import require_bounds
-from fl_he.learning.regression.registry import WITH_SITES, family_for
+from fl_he.learning.regression.registry import COMPARED, WITH_SITES, family_for
 from fl_he.learning.tables.feature_ranges import Ranges, read_ranges
 from fl_he.run_files.convergence import listed
 from fl_he.wire.learning_terms import TrainingTerms, privacy_members
@@ -172,14 +172,14 @@ def chosen_optimizer(
         If the settings do not go with the family.
     """
     family = family or family_for(classes)
-    for name, asked in (
-        ("site_intercepts", config.site_intercepts),
-        ("inference.sites", config.inference.sites),
+    for name, asked, families in (
+        ("site_intercepts", config.site_intercepts, WITH_SITES),
+        ("inference.sites", config.inference.sites, COMPARED),
     ):
-        if asked and not family.site_intercepts:
+        if asked and family.name not in families:
             raise ConfigError(
                 f"{name} must be false with family {family.name}: the family must be "
-                f"{' or '.join(WITH_SITES)}"
+                f"{' or '.join(families)}"
             )
     if config.privacy.name == PRIVACY:
         try:

@@ -22,7 +22,7 @@ from fl_he.learning.optimizers import OPTIMIZERS, WITH_RATE
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.outcome_bounds import OutcomeBounds
-from fl_he.learning.regression.registry import NUMERIC, WITH_SITES, family_named
+from fl_he.learning.regression.registry import COMPARED, NUMERIC, WITH_SITES, family_named
 from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of, refused_as
@@ -190,7 +190,7 @@ class TrainingTerms(Message):
                 "profile likelihoods and privacy"
             )
         if self.sites and (
-            not family.site_intercepts
+            family.name not in COMPARED
             or (self.optimizer, self.C) != ("newton", None)
             or self.scaling == "local"
             or self.balanced
@@ -198,7 +198,7 @@ class TrainingTerms(Message):
             or self.low
         ):
             raise ProtocolError(
-                f"hospitals must be compared by a model of family {' or '.join(WITH_SITES)}, by "
+                f"hospitals must be compared by a model of family {' or '.join(COMPARED)}, by "
                 "Newton's method in units that all hospitals share, without a penalty, class "
                 "weights and privacy"
             )

@@ -35,7 +35,7 @@ from fl_he.learning.optimizers import OPTIMIZERS, WITH_RATE
 from fl_he.learning.privacy.gradients import GaussianPrivacy
 from fl_he.learning.regression.calibration import fine_bins
 from fl_he.learning.regression.outcome_bounds import require_bounds
-from fl_he.learning.regression.registry import FAMILIES, NUMERIC, WITH_SITES
+from fl_he.learning.regression.registry import COMPARED, FAMILIES, NUMERIC, WITH_SITES
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.run_files.metrics_contract import BRESLOW, COX, EXPOSED, SURVIVAL
 from fl_he.wire.encrypted_sum import Purpose
@@ -355,18 +355,18 @@ def _check_sums(plan: StudyPlan) -> None:
         raise ProtocolError(
             f"bins of a study plan must be 0 for no evaluation{among}, got {plan.bins}"
         )
-    newton = plan.family in WITH_SITES and plan.optimizers == ("newton",)
+    newton = plan.optimizers == ("newton",)
     newton &= (plan.class_weights, plan.penalty, plan.privacy) == ("none", "l2", None)
-    for name, asked, right, words in (
+    for name, asked, families, right, words in (
         (
-            *("site_intercepts", plan.site_intercepts, not (plan.profile or plan.bins)),
-            "bins 0, profile false",
+            *("site_intercepts", plan.site_intercepts, WITH_SITES),
+            *(not (plan.profile or plan.bins), "bins 0, profile false"),
         ),
-        ("sites", plan.sites, plan.C == (None,), "C [null]"),
+        ("sites", plan.sites, COMPARED, plan.C == (None,), "C [null]"),
     ):
-        if asked and not (newton and right):
+        if asked and not (newton and right and plan.family in families):
             raise ProtocolError(
-                f"a study plan with {name} must have family {' or '.join(WITH_SITES)}, optimizers "
+                f"a study plan with {name} must have family {' or '.join(families)}, optimizers "
                 f"['newton'], class_weights none, penalty l2, {words} and no privacy"
             )
     setting = "penalty firth" if plan.penalty == "firth" else "profile"

@@ -12,6 +12,8 @@ from sklearn.metrics import log_loss
 
 from fl_he.clients.hospital import HospitalData, add_hospital
 from fl_he.clients.row_sums import columns_behind
+from fl_he.learning.regression.negative_binomial import NegativeBinomialModel
+from fl_he.learning.regression.registry import load_model
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.table_file import RowNumbers
@@ -143,6 +145,19 @@ def test_another_alpha_than_the_familys_is_refused(
     terms = LearningTerms(hessian=True, overdispersion=told)
     with pytest.raises(ProtocolError, match=r"overdispersion of family .* of at most 50 in size"):
         answer(action, with_terms(terms, model_arrays(np.zeros(2), 0.0)), dataset)
+
+
+def test_an_own_intercept_is_the_best_at_the_alpha_of_the_message(tmp_path: Path) -> None:
+    hospital = HospitalData(COUNTS, tmp_path / "model.json")
+    app = add_hospital(ClientApp(), lambda _: hospital)
+    context = Context(1, 5, {"partition-id": 0, "num-partitions": 4}, RecordDict(), {})
+    terms = LearningTerms(site_intercepts=True, overdispersion=(0.7, 0.0, 0.0))
+    app(Message(with_terms(terms), 5, "query.finish"), context)
+    model = load_model(tmp_path / "model.json")
+    assert isinstance(model, NegativeBinomialModel)
+    assert model.alpha == pytest.approx(np.exp(0.7))
+    means = model.expected(COUNTS.features)
+    assert np.sum((means - COUNTS.labels) / (1.0 + model.alpha * means)) == pytest.approx(0.0)
 
 
 @pytest.mark.parametrize("number", [50.0, -50.0])

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import DataError
 from fl_he.learning.optimizers.base import Overdispersion, Point, rounding_of
 from fl_he.learning.optimizers.damped import Newton
-from fl_he.learning.optimizers.scoring import information_of, point_of
+from fl_he.learning.optimizers.scoring import COUNTS, information_of, point_of
 from fl_he.learning.regression.inference import inverse_of
 from fl_he.learning.regression.negative_binomial import TOLD
 from fl_he.learning.regression.products import less, product
@@ -40,19 +40,27 @@ _NONE = 1e-4
 
 
 def overdispersed_point(
-    theta: Array, told: Sequence[float], parts: Array, examples: int, mean: float
+    theta: Array,
+    told: Sequence[float],
+    parts: Array,
+    examples: int,
+    mean: float,
+    *,
+    sites: bool = False,
 ) -> Point:
     """Return what sums tell of a model with an alpha, without any penalty.
 
     Parameters
     ----------
     theta, parts, examples
-        See :func:`fl_he.learning.optimizers.scoring.point_of`. The sums end with derivatives by log
-        alpha, and with those of the model without features.
+        See :func:`fl_he.learning.optimizers.scoring.point_of`. Derivatives by log alpha follow the
+        others, and then those of the model without features.
     told
         See :func:`fl_he.learning.regression.negative_binomial.told_alpha`.
     mean
         Of the outcome.
+    sites
+        Whether the sums end with `SiteCounts`.
 
     Raises
     ------
@@ -60,6 +68,7 @@ def overdispersed_point(
         If they are of other parameters.
     """
     by_alpha = _SLOPES + len(theta)
+    parts, counts = np.split(parts, [parts.shape[1] - COUNTS * sites], axis=1)
     if parts.shape[1] < by_alpha + _NULL or len(told) != TOLD:
         raise DataError("derivatives must be of a model with an alpha, and they are not")
     own, null = parts[:, : -by_alpha - _NULL], parts[0, -_NULL:] / examples
@@ -75,7 +84,8 @@ def overdispersed_point(
         np.array([[twice, mixed], [mixed, by_log_twice]]),
         mean,
     )
-    return replace(point_of(theta, own, examples), overdispersion=found)
+    own = np.column_stack([own, counts])
+    return replace(point_of(theta, own, examples, sites=sites), overdispersion=found)
 
 
 def is_too_small(log_alpha: float, slope: float, mean: float) -> bool:

@@ -35,7 +35,7 @@ _LEAST_CURVATURE = 0.3
 #: Of a fit of one table: steps at most, and how far it may be from the optimum.
 _MOST_STEPS, _FITTED = 200, 1e-9
 #: Numbers of `SiteCounts`.
-_COUNTS = len(fields(SiteCounts))
+COUNTS = len(fields(SiteCounts))
 #: A secant is not learnt from if its correction is no larger beside its vectors.
 _LEAST_CORRECTION = 1e-8
 
@@ -68,7 +68,7 @@ def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) 
     """
     counts = None
     if sites:
-        counts, parts = SiteCounts.of_vector(parts[0, -_COUNTS:]), parts[:, :-_COUNTS]
+        counts, parts = SiteCounts.of_vector(parts[0, -COUNTS:]), parts[:, :-COUNTS]
     start = 1 + len(theta)
     end = start + len(theta) * start // 2
     (sums, rest), more = parts[:, :end], parts[0, end:]

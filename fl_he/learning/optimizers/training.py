@@ -281,7 +281,7 @@ class Training(State):
             sums, sites = self._parts(digits, examples), self.task.site_intercepts
             if self.family.has_alpha:
                 told, mean = self.overdispersion, self.moments.mean
-                point = overdispersed_point(self.theta, told, sums, examples, mean)
+                point = overdispersed_point(self.theta, told, sums, examples, mean, sites=sites)
             else:
                 point = point_of(self.theta, sums, examples, sites=sites)
             if point.sites is not None and not point.sites.contributing:

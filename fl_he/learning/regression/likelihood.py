@@ -185,7 +185,8 @@ def _by_alpha(examples: Examples) -> Array:
     if not isinstance(family := examples.family, NegativeBinomial):
         return np.empty(0)
     slope, curvature, cross = family.by_alpha(examples.margins, examples.labels)
-    return column_sums(np.column_stack([slope, curvature, cross[:, None] * examples.design]))
+    found = np.column_stack([slope, curvature, cross[:, None] * examples.design])
+    return column_sums(examples.weights[:, None] * found)
 
 
 def loss_sum(examples: Examples) -> float:

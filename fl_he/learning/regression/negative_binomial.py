@@ -81,6 +81,7 @@ class NegativeBinomial(GlmFamily):
 
     name = "negative_binomial"
     trained = NegativeBinomialModel
+    site_intercepts = True
     has_dispersion = False
     has_alpha = True
     ratio = "rate_ratio"

@@ -15,15 +15,17 @@ comes as near to 0 as one likes for any coefficients, so it contributes nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression import separation
+from fl_he.learning.regression import likelihood, separation
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.likelihood import Examples, examples_of
+from fl_he.learning.regression.negative_binomial import NegativeBinomial
 from fl_he.learning.regression.registry import family_of, margins_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
@@ -49,7 +51,9 @@ def informs(dataset: Dataset) -> bool:
     return bool(0.0 < labels.mean() < 1.0)
 
 
-def with_own_intercept(dataset: Dataset, theta: Array) -> Array | None:
+def with_own_intercept(
+    dataset: Dataset, theta: Array, family: Family | None = None
+) -> Array | None:
     """Return a model with the site's best intercept; ``None`` if the site has no finite one.
 
     Parameters
@@ -58,6 +62,8 @@ def with_own_intercept(dataset: Dataset, theta: Array) -> Array | None:
         The site's, in the units of the model.
     theta
         Of one row of coefficients; its intercept does not count.
+    family
+        See :func:`fl_he.learning.regression.likelihood.examples_of`.
 
     Examples
     --------
@@ -68,11 +74,12 @@ def with_own_intercept(dataset: Dataset, theta: Array) -> Array | None:
     if not informs(dataset):
         return None
     own = np.append(theta[:-1], 0.0)
-    own[-1] = _best(family_of(dataset), margins_of(dataset, own)[:, 0], dataset.labels)
+    family = family or family_of(dataset)
+    own[-1] = _best(family, margins_of(dataset, own)[:, 0], dataset.labels)
     return own
 
 
-def profiled(dataset: Dataset, theta: Array) -> Examples:
+def profiled(dataset: Dataset, theta: Array, family: Family | None = None) -> Examples:
     """Evaluate a model on each example of a site, at the site's best intercept.
 
     The design is of the features about their weighted mean, and a one: gradient and Hessian of the
@@ -81,12 +88,12 @@ def profiled(dataset: Dataset, theta: Array) -> Examples:
 
     Parameters
     ----------
-    dataset, theta
+    dataset, theta, family
         See :func:`with_own_intercept`.
     """
-    if (own := with_own_intercept(dataset, theta)) is None:
-        return _silent(dataset)
-    examples = examples_of(dataset, own)
+    if (own := with_own_intercept(dataset, theta, family)) is None:
+        return _silent(dataset, family or family_of(dataset), len(theta))
+    examples = examples_of(dataset, own, family=family)
     weights = examples.family.curvature(
         *(examples.weights, examples.margins, examples.means, examples.labels), a=0, b=0
     )
@@ -96,6 +103,40 @@ def profiled(dataset: Dataset, theta: Array) -> Examples:
     # Nothing is left of a column that does not vary, not even rounding.
     features[:, np.ptp(dataset.features, axis=0) == 0.0] = 0.0
     return replace(examples, design=np.column_stack([features, np.ones(len(features))]))
+
+
+def without_features(dataset: Dataset, overdispersion: Sequence[float]) -> Examples:
+    """Evaluate the model of the site's best intercept alone.
+
+    Parameters
+    ----------
+    dataset, overdispersion
+        See :func:`fl_he.learning.regression.likelihood.without_features`.
+    """
+    *_, log_alpha = overdispersion
+    family = NegativeBinomial(log_alpha)
+    if not informs(dataset):
+        return _silent(dataset, family, 1)
+    own = _best(family, np.log(dataset.exposed), dataset.labels)
+    return likelihood.without_features(dataset, (log_alpha, own, log_alpha))
+
+
+def without_intercept(parts: Array, parameters: int) -> Array:
+    """Take the site's intercept out of derivatives by alpha, as it follows alpha too.
+
+    Parameters
+    ----------
+    parts
+        See :func:`fl_he.learning.regression.likelihood.derivative_parts`.
+    parameters
+        How many the model has, the intercept last.
+    """
+    found = parts.copy()
+    information, mixed = found[0, parameters + parameters * (parameters + 1) // 2], found[0, -1]
+    if information > 0.0:
+        found[0, -1 - parameters] -= mixed**2 / information
+    found[0, -1] = 0.0
+    return found
 
 
 def sides(dataset: Dataset, candidate: Array) -> Array:
@@ -151,13 +192,13 @@ def _best(family: Family, margins: Array, labels: Array) -> float:
     return at
 
 
-def _silent(dataset: Dataset) -> Examples:
+def _silent(dataset: Dataset, family: Family, parameters: int) -> Examples:
     """Return examples of the form of the dataset's that contribute nothing."""
-    family, rows = family_of(dataset), dataset.examples
+    rows = dataset.examples
     zeros, ones = np.zeros(rows), np.ones(rows)
     return Examples(
         family=family,
-        design=np.zeros((rows, dataset.features.shape[1] + 1)),
+        design=np.zeros((rows, parameters)),
         margins=zeros[:, None],
         labels=ones,
         means=ones[:, None],

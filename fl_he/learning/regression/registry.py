@@ -38,6 +38,8 @@ FAMILIES = {family.name: family for family in _ALL}
 NUMERIC = tuple(family.name for family in _ALL if isinstance(family, GlmFamily))
 #: Names of those of which each site may have its own intercept.
 WITH_SITES = tuple(family.name for family in _ALL if family.site_intercepts)
+#: Names of those of which sites can be compared: an alpha is no site's own.
+COMPARED = tuple(family.name for family in _ALL if family.site_intercepts and not family.has_alpha)
 
 
 def family_for(classes: int) -> ClassFamily:
