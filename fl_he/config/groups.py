@@ -157,7 +157,8 @@ class DescribeConfig:
     enabled : bool
         Whether the run makes a table; ``experiment=table1`` sets it.
     columns : list of str
-        Columns of the table, in its order; empty: all of the schema's terms, or all features.
+        Columns of the table, in its order; empty: all of the schema's terms, or all features, and
+        ``outcome`` if it is of classes.
     by : str or None
         ``outcome``, or a column of type category or boolean: a group for each of its levels, with
         standardised differences if there are two; None: all rows together.

@@ -258,7 +258,10 @@ def test_numbers_without_digits_end_the_run(tmp_path: Path) -> None:
 def test_a_table_of_features_needs_no_schema(tmp_path: Path) -> None:
     config = experiment(*TABLE1, "data=breast_cancer", folder=tmp_path)
     metrics = simulation.run(config, tmp_path)
-    assert len(metrics["table"]["variables"]) == 30
+    *features, outcome = metrics["table"]["variables"]
+    assert len(features) == 30
+    assert (outcome["name"], outcome["levels"]) == ("outcome", [["not benign"], ["benign"]])
+    assert outcome["summaries"][0]["counts"] == [212, 357]
     assert json.loads((tmp_path / "metrics.json").read_text())["protocol"] == "table1"
 
 

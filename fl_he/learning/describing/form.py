@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
@@ -17,7 +17,7 @@ from fl_he.learning.tables.described import Described, Facts
 from fl_he.learning.tables.table_file import shown, some
 from fl_he.run_files.metrics_contract import SURVIVAL
 
-#: Name of the groups by the labels of the outcome.
+#: Name of the outcome's classes, as a column and as groups.
 OUTCOME = "outcome"
 #: Group of the rows whose category is missing.
 MISSING_GROUP = "missing"
@@ -106,11 +106,19 @@ def few_values(facts: Facts, bins: int) -> Array | None:
 
 
 def described_table(dataset: Dataset) -> Described:
-    """Return the columns of a dataset: as its schema describes them, or its features."""
-    if dataset.described is not None:
-        return dataset.described
-    names, features = dataset.feature_names, dataset.features
-    return Described(tuple(map(Facts, names)), dict(zip(names, features.T, strict=True)))
+    """Return the columns of a dataset: as its schema describes them, or its features.
+
+    An outcome of classes is one more, `OUTCOME`.
+    """
+    found = dataset.described
+    if found is None:
+        names, features = dataset.feature_names, dataset.features
+        found = Described(tuple(map(Facts, names)), dict(zip(names, features.T, strict=True)))
+    if dataset.family or OUTCOME in found.values:
+        return found
+    positive = dataset.positive or "1"
+    facts = Facts(OUTCOME, levels=dataset.classes or (f"not {positive}", positive))
+    return Described((*found.facts, facts), {**found.values, OUTCOME: dataset.labels})
 
 
 def table_form(
@@ -146,20 +154,15 @@ def table_form(
     is_time = dataset.family in SURVIVAL
     if times and not is_time:
         raise DataError("a grid of times must be of an outcome of family cox")
-    chosen = [known[name] for name in columns or known if name != by]
-    groups = _groups(dataset, known.get(by), by)
-    facts = tuple(replace(one, unit=one.unit or "") for one in chosen)
-    return TableForm(facts, by, groups, bins, tuple(map(float, times)))
+    chosen = tuple(known[name] for name in columns or known if name != by)
+    return TableForm(chosen, by, _groups(known.get(by), by), bins, tuple(map(float, times)))
 
 
-def _groups(dataset: Dataset, facts: Facts | None, by: str) -> tuple[str, ...]:
+def _groups(facts: Facts | None, by: str) -> tuple[str, ...]:
     if not by:
         return ()
-    if by == OUTCOME:
-        if dataset.family:
-            raise DataError("groups by outcome must be of an outcome of classes")
-        positive = dataset.positive or "1"
-        return dataset.classes or (f"not {positive}", positive)
+    if by == OUTCOME and facts is None:
+        raise DataError("groups by outcome must be of an outcome of classes")
     if facts is None or not facts.levels:
         raise DataError(
             f"a table must be by {OUTCOME} or by a column of type category or boolean that a "
@@ -172,7 +175,5 @@ def groups_of(dataset: Dataset, form: TableForm) -> NDArray[np.intp]:
     """Return the number of each row's group, shape (m,)."""
     if not form.groups:
         return np.zeros(dataset.examples, dtype=np.intp)
-    if form.by == OUTCOME:
-        return dataset.labels.astype(np.intp)
     codes = described_table(dataset).values[form.by]
     return np.where(np.isnan(codes), len(form.groups) - 1, codes).astype(np.intp)

@@ -289,7 +289,7 @@ def test_columns_that_cannot_be_summed_are_named(parts: list[Dataset]) -> None:
 
 def test_forms_that_a_table_has_not_are_refused(parts: list[Dataset]) -> None:
     for settings_, words in (
-        ({"columns": ["weight"]}, "must be among 'age', 'large', 'stage', got 'weight'"),
+        ({"columns": ["weight"]}, "must be among 'age', 'large', 'stage', 'outcome', got 'weight'"),
         ({"by": "age"}, "by outcome or by a column of type category or boolean"),
         ({"times": [1.0]}, "a grid of times must be of an outcome of family cox"),
         ({"bins": 0}, "1 to 1000 bins"),
