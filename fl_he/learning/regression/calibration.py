@@ -34,12 +34,15 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 
-#: Borders of the bins, in lengths of the coefficients from the intercept, about which the margins
-#: of scaled features are. Bins have one width up to 3, and then each border is a tenth farther out.
+#: Borders of bins in lengths of the coefficients from the intercept, about which the margins of
+#: scaled features are. Bins have one width up to 3, and then each border is a tenth farther out.
 _NEAR, _FAR = np.linspace(-3.0, 3.0, 121), 3.0 * 1.1 ** np.arange(1, 51)
-EDGES = np.concatenate([-_FAR[::-1], _NEAR, _FAR])
+_BY_LENGTH = np.concatenate([-_FAR[::-1], _NEAR, _FAR])
+#: Further borders, for margins with an exposure or of features that are not scaled: a tenth wide,
+#: so by a factor of 1.1 of the mean, where the mean is the exponential of the margin.
+_BY_TENTHS = np.linspace(-12.0, 12.0, 241)
 #: How many fine bins there are.
-OUTCOME_BINS = len(EDGES) + 1
+OUTCOME_BINS = len(_BY_LENGTH) + len(_BY_TENTHS) + 1
 _TENTHS = 10
 
 
@@ -120,7 +123,8 @@ def outcome_sums(dataset: Dataset, theta: Array) -> OutcomeSums:
     """
     examples, labels = likelihood.examples_of(dataset, theta), dataset.labels
     length = float(np.linalg.norm(theta[:-1])) or 1.0
-    place = np.searchsorted(EDGES, (examples.margins[:, 0] - theta[-1]) / length)
+    borders = np.sort(np.concatenate([length * _BY_LENGTH, _BY_TENTHS]))
+    place = np.searchsorted(borders, examples.margins[:, 0] - theta[-1])
 
     def by_bin(values: Array) -> Array:
         return np.bincount(place, values, minlength=OUTCOME_BINS).astype(np.float64)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,23 @@ def test_few_zeros_are_joined_with_others_or_withhold_the_table() -> None:
     }
     with pytest.raises(DataError, match="examples must be at least 5, too few are held out"):
         calibration_figures(outcome_sums(few.take(np.arange(4)), theta), 5)
+
+
+def test_exposures_and_features_in_any_unit_have_tenths() -> None:
+    pooled, theta = patients("poisson"), np.array([0.03, -0.02, -5.0])
+    days = np.random.default_rng(2).integers(30, 3000, pooled.examples).astype(float)
+    exposed = replace(pooled, exposure=days)
+    table = calibration_figures(outcome_sums(exposed, theta)).calibration or ()
+    means = np.exp(pooled.features @ theta[:2] + theta[2]) * days
+    order = np.argsort(means)
+    assert len(table) == 10
+    ends = np.cumsum([one.examples for one in table])
+    for one, rows in zip(table, np.split(order, ends), strict=False):
+        assert 40 <= one.examples <= 120
+        assert one.predicted == pytest.approx(means[rows].mean(), rel=1e-9)
+    other = replace(pooled, features=pooled.features * [1.0, 0.01])
+    theta = np.array([0.3, -20.0, 0.5])
+    assert len(calibration_figures(outcome_sums(other, theta)).calibration or ()) >= 8
 
 
 def test_rows_far_from_others_and_models_without_effects_have_bins() -> None:
