@@ -145,8 +145,11 @@ def _votes(node: DeployedNode) -> None:
 
     agreed = AgreedNode.of(node)
     lines = FileStore(agreed.path(_CAPC_LEDGER)).read()
-    left = agreed.ledger().left(lines)
+    ledger = agreed.ledger()
+    left = ledger.left(lines)
     typer.echo(f"{left.queries} queries answered, {left.affordable()} left")
+    for name, asked in ledger.asked(lines).items():
+        typer.echo(f"asked by {name}: {asked}")
 
 
 def _masks(node: DeployedNode) -> None:

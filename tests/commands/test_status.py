@@ -162,9 +162,12 @@ def test_an_answering_party_sees_the_votes_that_are_left(tmp_path: Path) -> None
     most = VotingLedger(FileStore(tmp_path / "none"), agreement(**changes)).budget().affordable()
     assert before == f"0 queries answered, {most} left"
     ledger = VotingLedger(FileStore(Path(str(party["capc-ledger"]))), agreement(**changes))
-    ledger.begin("a" * 32, 2)
+    ledger.begin("a" * 32, "st-anne", 2)
     ledger.spend("a" * 32, 2)
-    assert section(status(tmp_path, party)[1], "votes") == [f"2 queries answered, {most - 2} left"]
+    assert section(status(tmp_path, party)[1], "votes") == [
+        f"2 queries answered, {most - 2} left",
+        "asked by st-anne: 2 of 1000",
+    ]
     assert "\nvotes\n" not in status(tmp_path, nodes[-1])[1]
 
 

@@ -26,7 +26,7 @@ _LAYER, _UNIT_MASKS, _UNITS = "layer", "unit-masks", "units"
 
 def evaluate(turn: Turn) -> Parts:
     """Evaluate the model's first layer on encrypted queries."""
-    turn.party.begin(turn.request.session, turn.queries)
+    turn.party.begin(turn.request.session, turn.request.querying, turn.queries)
     turn.memory.keep(_ASKED, sha256(turn.part(protocol.FEATURES)).hexdigest())
     key = turn.querying.paillier
     packs = turn.terms.logit_layout.packs(turn.queries)

@@ -5,16 +5,20 @@ A batch is noted before the party's votes leave. It counts as tested and answere
 who got no answer only the querying party knows. A ledger belongs to one promise and one noise,
 whatever runs it is spent in, and whoever asked: others need a new ledger, which is a promise of its
 own that adds to the old one.
+
+Before the model is evaluated, the batch's begin is noted with the name of the querying party, whose
+queries are limited: to learn of a model, a party that deviates needs no vote.
 """
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 from flwr.app import ConfigRecord
@@ -39,10 +43,11 @@ from fl_he.clients.node.settings import (
     node_setting,
     read_named_file,
     require_writable,
+    whole_setting,
 )
 from fl_he.clients.pair_memory import LONGEST_PAIR_LINE
 from fl_he.clients.stores import LedgerError, Store, ledger_document
-from fl_he.crypto.encoding.fields import Natural
+from fl_he.crypto.encoding.fields import Natural, Whole, kind_of, left_out
 from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.tables.table_file import some
 from fl_he.learning.voting.case_files import note_labels, open_cases
@@ -57,6 +62,9 @@ _logger = logging.getLogger(__name__)
 
 _STATE = "fl-he.capc-asked"
 _CASES = "cases"
+_QUERIES = "capc-queries"
+#: Queries of each querying party that an answering party takes, over all runs.
+MOST_QUERIES = 1000
 _MODEL, _LEDGER, _OPEN, _LABELS = "capc-model", "capc-ledger", "capc-cases", "capc-labels"
 #: What the patients are promised, and the noise by which that is kept: members of the agreement.
 _PROMISE = ("delta", "epsilon", "sigma_gnmax", "sigma_threshold")
@@ -73,9 +81,11 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A batch was begun, and nothing of it spent yet; the member names the batch."""
+    """A batch was begun, and nothing of it spent yet; earlier releases noted its name alone."""
 
     begun: str
+    querying: Annotated[str, left_out(kind_of(str), "")] = ""
+    queries: Annotated[Whole, left_out(kind_of(Whole), 0)] = 0
 
 
 _BATCHES, _BEGUN, _IS_BEGUN = ledger_document(_Batch), ledger_document(_Begun), '{"begun":'
@@ -90,10 +100,12 @@ class VotingLedger:
         Where they are noted.
     agreement : Agreement
         Has the promise.
+    most : int
+        Queries of each querying party.
     """
 
-    def __init__(self, store: Store, agreement: Agreement) -> None:
-        self._store, self._agreement = store, agreement
+    def __init__(self, store: Store, agreement: Agreement, most: int = MOST_QUERIES) -> None:
+        self._store, self._agreement, self._most = store, agreement, most
         self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
 
     def budget(self) -> VotingBudget:
@@ -101,8 +113,8 @@ class VotingLedger:
         with self._store.exclusively() as lines:
             return self.left(lines)
 
-    def begin(self, session: str, queries: int) -> None:
-        """Note the begin of a batch, which spends nothing.
+    def begin(self, session: str, querying: str, queries: int) -> None:
+        """Note the begin of a batch, which spends nothing of the budget.
 
         What a party keeps from step to step is Flower's state of one run. A coordinator could have
         a batch begun in two runs, and have the vote of one put into the other's order of classes.
@@ -110,16 +122,28 @@ class VotingLedger:
         Raises
         ------
         ProtocolError
-            If the batch was begun or answered before, or the budget does not allow it.
+            If the batch was begun or answered before, or the budget or the limit of the querying
+            party's queries does not allow it.
         LedgerError
             If the ledger cannot be trusted.
         """
         with self._store.exclusively() as lines:
             spend(self.left(lines, session), queries)
-            line = _BEGUN.dumps(_Begun(session))
-            if line in lines:
+            begun = _begun(lines)
+            if any(one.begun == session for one in begun):
                 raise ProtocolError("a batch must be begun once, got one that was before")
-            lines.append(line)
+            left = self._most - _by_party(begun)[querying]
+            if queries > left:
+                raise ProtocolError(
+                    f"queries of {querying} must be at most {max(left, 0)}, which is what is left "
+                    f"of {self._most} ({_QUERIES} in this node's configuration), got {queries}"
+                )
+            lines.append(_BEGUN.dumps(_Begun(session, querying, queries)))
+
+    def asked(self, lines: Iterable[str | None]) -> dict[str, str]:
+        """Return how many queries of each querying party were begun, of how many."""
+        counted = _by_party(_begun(lines))
+        return {name: f"{count} of {self._most}" for name, count in sorted(counted.items())}
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -161,6 +185,20 @@ class VotingLedger:
                 raise ProtocolError("a batch must be answered once, got one that was before")
             spend(budget, batch.queries)
         return budget
+
+
+def _begun(lines: Iterable[str | None]) -> list[_Begun]:
+    found = (line for line in lines if line is not None and line.startswith(_IS_BEGUN))
+    return [_BEGUN.loads(line, _Begun) for line in found]
+
+
+def _by_party(begun: Iterable[_Begun]) -> Counter[str]:
+    """Return the number of queries of each querying party that a ledger names."""
+    counted: Counter[str] = Counter()
+    for one in begun:
+        if one.querying:
+            counted[one.querying] += one.queries
+    return counted
 
 
 def spend(budget: VotingBudget, queries: int) -> None:
@@ -342,9 +380,9 @@ class AgreedNode(Party):
         """See Party; a batch must not be larger than anybody's whole budget."""
         spend(self.agreement.budget(), queries)
 
-    def begin(self, session: str, queries: int) -> None:
+    def begin(self, session: str, querying: str, queries: int) -> None:
         """See Party; the ledger is in the node's own file."""
-        self.ledger().begin(session, queries)
+        self.ledger().begin(session, querying, queries)
 
     def spend(self, session: str, queries: int) -> None:
         """See Party; the ledger is in the node's own file."""
@@ -352,7 +390,8 @@ class AgreedNode(Party):
 
     def ledger(self) -> VotingLedger:
         """Return the ledger of what the node's patients have spent."""
-        return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement)
+        most = whole_setting(self.node.context, _QUERIES) or MOST_QUERIES
+        return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement, most)
 
     def pair_stores(self) -> tuple[FileStore, FileStore]:
         """Return where the set and the seeds of masks are kept: in the folder of the votes' ledger.

@@ -41,8 +41,8 @@ class Party(Protocol):
         """Refuse noise for more queries than a budget allows; a simulation has no budget."""
         return
 
-    def begin(self, session: str, queries: int) -> None:
-        """Refuse a batch that was begun before, or more queries than the budget has left."""
+    def begin(self, session: str, querying: str, queries: int) -> None:
+        """Refuse a batch that was begun before, or more queries than may still be asked."""
         return
 
     def spend(self, session: str, queries: int) -> None:

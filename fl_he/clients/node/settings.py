@@ -47,7 +47,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("app-seconds", "reply-seconds"), _SECONDS),
         **dict.fromkeys(("schema", "reading", "family", "event", "ties", "exposure"), _TEXT),
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
-        "masked-set": _COUNT,
+        **dict.fromkeys(("masked-set", "capc-queries"), _COUNT),
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,

@@ -23,6 +23,7 @@ from fl_he import server_app
 from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.capc.messages import CapcReply, CapcRequest
+from fl_he.capc.node.deployed import AgreedNode
 from fl_he.capc.protocol import COUNTS, NOISE, SUM, CapcStep
 from fl_he.config.composition import compose
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
@@ -30,6 +31,7 @@ from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.learning.tables.schema.description import read_schema
+from fl_he.learning.voting.integer_model import IntegerModel
 from fl_he.wire.records import ProtocolError
 
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
@@ -437,6 +439,34 @@ def test_a_batch_is_noted_before_the_vote_leaves(deployed: Deployed) -> None:
     deployed.grid.change = look
     deployed.ask(1)
     assert (seen[CapcStep.VOTE], seen[CapcStep.COUNT]) == (0, 1)
+
+
+def test_a_querying_partys_limit_holds_before_a_model_is_evaluated_and_over_runs(
+    deployed: Deployed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployed.own(LAST)["capc-queries"] = 2
+    deployed.ask(1)
+    deployed.restart()
+    evaluated: list[AgreedNode] = []
+    model = AgreedNode.model
+
+    def seen(node: AgreedNode) -> IntegerModel:
+        evaluated.append(node)
+        return model(node)
+
+    def evaluating(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:
+        if (step, name) == (CapcStep.EVALUATE, LAST):
+            monkeypatch.setattr(AgreedNode, "model", seen)
+        return request
+
+    deployed.grid.change = evaluating
+    with pytest.raises(ProtocolError, match=f"{LAST}: queries of {QUERYING} must be at most 1, "):
+        deployed.ask(2)
+    assert LAST not in {node.enrolment.name for node in evaluated}
+    deployed.grid.change = lambda step, name, request: request
+    deployed.restart()
+    deployed.ask(1)
+    assert answered(deployed.folder / LAST) == [1, 1]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -79,18 +80,49 @@ def test_a_batch_is_begun_once_and_spends_nothing(
     ledger: Callable[[Agreement], VotingLedger],
 ) -> None:
     left = ledger(PROMISE).budget().affordable()
-    ledger(PROMISE).begin("a" * 32, left)
-    ledger(PROMISE).begin("b" * 32, 1)
+    ledger(PROMISE).begin("a" * 32, "st-anne", left)
+    ledger(PROMISE).begin("b" * 32, "st-anne", 1)
     assert ledger(PROMISE).budget().affordable() == left
     with pytest.raises(ProtocolError, match="a batch must be begun once"):
-        ledger(PROMISE).begin("a" * 32, 1)
+        ledger(PROMISE).begin("a" * 32, "st-anne", 1)
     with pytest.raises(ProtocolError, match=f"at most {left},"):
-        ledger(PROMISE).begin("c" * 32, left + 1)
+        ledger(PROMISE).begin("c" * 32, "st-anne", left + 1)
     ledger(PROMISE).spend("a" * 32, 1)
     ledger(PROMISE).spend("c" * 32, 1)
     with pytest.raises(ProtocolError, match="a batch must be answered once"):
-        ledger(PROMISE).begin("c" * 32, 1)
+        ledger(PROMISE).begin("c" * 32, "st-anne", 1)
     assert ledger(PROMISE).budget().affordable() == left - 2
+
+
+def test_queries_of_each_party_are_limited_over_runs_from_their_begin_on(tmp_path: Path) -> None:
+    store = FileStore(tmp_path / "voting.jsonl")
+
+    def ledger() -> VotingLedger:
+        return VotingLedger(store, PROMISE, most=5)
+
+    ledger().begin("a" * 32, "st-anne", 3)  # and then nothing: what was learnt is learnt
+    with pytest.raises(
+        ProtocolError, match=r"queries of st-anne must be at most 2, .* of 5 \(capc-queries in"
+    ):
+        ledger().begin("b" * 32, "st-anne", 3)
+    ledger().begin("b" * 32, "st-luke", 5)
+    ledger().begin("c" * 32, "st-anne", 2)
+    with pytest.raises(ProtocolError, match="queries of st-anne must be at most 0,"):
+        ledger().begin("d" * 32, "st-anne", 1)
+    assert ledger().asked(store.read()) == {"st-anne": "5 of 5", "st-luke": "5 of 5"}
+    with pytest.raises(ProtocolError, match="queries of st-luke must be at most 0,"):
+        VotingLedger(store, PROMISE, most=3).begin("e" * 32, "st-luke", 1)
+
+
+def test_begins_that_earlier_releases_noted_are_of_no_party(tmp_path: Path) -> None:
+    path = tmp_path / "voting.jsonl"
+    path.touch(0o600)
+    path.write_text(json.dumps({"begun": "a" * 32}, separators=(",", ":")) + "\n")
+    ledger = VotingLedger(FileStore(path), PROMISE)
+    with pytest.raises(ProtocolError, match="a batch must be begun once"):
+        ledger.begin("a" * 32, "st-anne", 1)
+    ledger.begin("b" * 32, "st-anne", 1)
+    assert ledger.asked(FileStore(path).read()) == {"st-anne": "1 of 1000"}
 
 
 @pytest.mark.parametrize(
