@@ -26,6 +26,8 @@ def _choices(group: str) -> tuple[str, ...]:
 
 
 DATA_SETS, OPTIMIZERS = _choices("data"), _choices("optimizer")
+#: Forecasts at which bins of encrypted counts end if they can, so that thresholds are known there.
+RISKS = (0.01, 0.02, 0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 #: A value that follows from the other settings and the nodes.
 AUTO = "auto"
 #: Of a hospital that does not answer: wait for it, stop the run, or continue without it.

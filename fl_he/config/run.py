@@ -13,6 +13,7 @@ from fl_he.config.constraints import Constraint, Positive, Seconds, one_of, whol
 from fl_he.config.groups import (
     AUTO,
     ON_DROPOUT,
+    RISKS,
     CryptoConfig,
     DataConfig,
     DescribeConfig,
@@ -65,6 +66,7 @@ class Tracking(StrEnum):
 
 
 _SHARE_HELD_OUT = Constraint("at least 0 and below 1", lambda share: 0 <= share < 1)
+_SOME_RISKS = Constraint(f"among {', '.join(map(str, RISKS))}", lambda given: {*given} <= {*RISKS})
 _FOLDER = Constraint("a folder", lambda name: name.strip() != "")
 
 
@@ -140,6 +142,9 @@ class Config:
         the end. Company X alone sees its fine bins, and gives out figures without counts of 1 to 4
         patients. A simulation deals the test set out; a deployed
         hospital names its own as ``test-data``.
+    risks : list of float
+        Forecasts above which a patient counts as positive in the report's table of sensitivity,
+        specificity and predictive values, of two classes with ``evaluate=true``.
     test_size : float
         Share of the patients held out for the comparison; 0 trains on all of them, and then no
         test figure is known.
@@ -201,6 +206,7 @@ class Config:
     C: Positive | None = 1.0
     site_intercepts: bool = False
     evaluate: bool = False
+    risks: Annotated[list[float], _SOME_RISKS] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.5])
     test_size: Annotated[float, _SHARE_HELD_OUT] = 0.25
     stratify: bool = True
     seed: Annotated[int, whole(0, 2**32 - 1)] = 10

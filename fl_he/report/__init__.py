@@ -7,6 +7,7 @@ page both show. ``page`` turns a run into a page, and ``files`` writes the page.
 figures  figures and settings as text
 blocks   parts of a page: rows, tables, facts, notes, plots
 tables   rows and columns, and the terminal's tables
+thresholds  a model of two classes at the borders of bins
 plots    comparison.png, and the curves that it shares with the page
 page     the pages of a training run, of CaPC and of several runs
 files    report.html, comparison.png and comparison.html in a run's folder

@@ -104,6 +104,7 @@ DOCUMENTED_DEFAULTS: dict[str, Any] = {
     "seed": 10,
     "segments": 1,
     "sealed": False,
+    "risks": [0.1, 0.2, 0.3, 0.5],
     "plan": None,
     "min_contributors": 3,
     "hop_timeout": 600.0,

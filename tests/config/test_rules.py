@@ -172,6 +172,7 @@ def changed(settings: dict[str, Any]) -> Config:
         ({"key_holder_timeout": math.nan}, "key_holder_timeout must be from 1 to"),
         ({"C": 0.0}, "C must be from 1e-12"),
         ({"C": math.nan}, r"C must be from 1e-12 to 1e\+12, or null, got nan"),
+        ({"risks": [0.1, 0.11]}, "risks must be among 0.01, 0.02, 0.05, 0.1"),
         ({"test_size": -0.1}, "test_size must be at least 0 and below 1, got -0.1"),
         ({"test_size": 1.0}, "test_size must be at least 0 and below 1, got 1.0"),
         ({"test_size": math.nan}, "test_size must be at least 0 and below 1, got nan"),

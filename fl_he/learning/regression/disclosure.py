@@ -4,7 +4,8 @@ Company X sees every fine bin, and gives out the result of `figures`. Counts tha
 sums of the cells of one table, each of which has 0 or at least ``min_cell`` patients. So has every
 difference of two such sums of which one holds the other: subtraction gives no small cell.
 
-- Two classes: the table's cells are neighbouring bins of the score, merged, by class. Where the
+- Two classes: the table's cells are neighbouring bins of the score, merged, by class, so that as
+  many as can be end at one of the public `RISKS`. Where the
   confusion matrix has no small cell, no merged bin reaches across a half, so that the matrix is a
   sum of the table's cells. Else matrix and balanced accuracy are withheld, and so is accuracy if
   right or wrong predictions are few, or differ by few from a class that holds them or that they
@@ -24,15 +25,23 @@ at least what one patient adds to a share, and areas to two decimals.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.evaluation import EDGES, HALF, Counts, calibration_error, roc_auc
+from fl_he.learning.regression.evaluation import (
+    AT_RISKS,
+    EDGES,
+    HALF,
+    Counts,
+    calibration_error,
+    roc_auc,
+)
 from fl_he.learning.tables.arrays import Array
 
 #: Fewest patients of a cell that is given out, if it has any.
@@ -131,7 +140,9 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
     examples, confusion, table = counts.examples, counts.confusion, counts.calibration[:2]
     require_enough(examples, min_cell)
     two, sizes, right = len(confusion) == 2, confusion.sum(axis=1), np.diag(confusion)
-    groups = _groups(table, min_cell, split=two and _fits(confusion, min_cell))
+    groups = merged(table, min_cell)
+    if two:
+        groups = _groups(table, min_cell, split=_fits(confusion, min_cell))
     total = [right.sum(), examples - right.sum()]
     given = {
         "accuracy": _fits(total, min_cell),
@@ -205,7 +216,9 @@ def small_cells(min_cell: int) -> str:
     return f"such a figure, or a difference, would count {small}"
 
 
-def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
+def merged(
+    cells: Array, min_cell: int, kept: Sequence[int] | NDArray[np.intp] = ()
+) -> list[tuple[int, int]] | None:
     """Merge neighbouring bins until every count of each is 0 or at least ``min_cell``.
 
     Parameters
@@ -214,6 +227,8 @@ def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
         Shape (kinds, bins): whole numbers.
     min_cell
         At least 1.
+    kept
+        Numbers of bins before which a range starts if it can: as many of them as there can be.
 
     Returns
     -------
@@ -231,11 +246,13 @@ def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
     end = int(np.flatnonzero(cells.any(axis=0)).max(initial=-1)) + 1
     # The most merged bins up to each stop, and where the last of these starts.
     most, starts = np.full(bins + 1, -np.inf), np.zeros(bins + 1, dtype=np.intp)
+    worth = np.ones(bins + 1)
+    worth[np.asarray(kept, dtype=np.intp)] += bins  # more than all ranges
     most[0] = 0
     for stop in range(1, end + 1):
         held = sums[:, [stop]] - sums[:, :stop]
         large = ((held == 0) | (held >= min_cell)).all(axis=0) & held.any(axis=0)
-        ending_here = np.where(large, most[:stop] + 1, -np.inf)
+        ending_here = np.where(large, most[:stop] + worth[stop], -np.inf)
         starts[stop] = ending_here.argmax()
         most[stop] = ending_here.max()
     if most[end] < 0:
@@ -247,10 +264,11 @@ def merged(cells: Array, min_cell: int) -> list[tuple[int, int]] | None:
 
 
 def _groups(cells: Array, min_cell: int, *, split: bool) -> list[tuple[int, int]] | None:
-    """Merge all bins, or those below and above a half each on their own."""
+    """Merge the bins of two classes, on request those below and above a half on their own."""
     if not split:
-        return merged(cells, min_cell)
-    low, high = merged(cells[:, :HALF], min_cell), merged(cells[:, HALF:], min_cell)
+        return merged(cells, min_cell, AT_RISKS)
+    low = merged(cells[:, :HALF], min_cell, AT_RISKS[AT_RISKS < HALF])
+    high = merged(cells[:, HALF:], min_cell, AT_RISKS[AT_RISKS > HALF] - HALF)
     if low is None or high is None:
         return None
     return [*low, *((start + HALF, stop + HALF) for start, stop in high)]

@@ -15,6 +15,7 @@ from dataclasses import astuple, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.config.groups import RISKS
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import likelihood
 from fl_he.learning.regression.registry import class_family
@@ -43,9 +44,10 @@ def _log_odds(probabilities: Array) -> Array:
 
 
 _TENTHS = np.arange(1, CALIBRATION_BINS) / CALIBRATION_BINS
+_RISK_EDGES = _log_odds(np.array(RISKS))
 _GRID = _grid()
 #: Borders of the fine bins of a forecast's log-odds; a forecast on a border is in the bin below.
-EDGES = np.union1d(_GRID, _log_odds(_TENTHS))
+EDGES = np.union1d(_GRID, np.union1d(_log_odds(_TENTHS), _RISK_EDGES))
 BINS = len(EDGES) + 1
 _EVEN = np.linspace(-10.0, 10.0, 201)
 #: Bins of a class's log-odds: of equal width, and narrow at the log-odds of a row of zeros. There
@@ -53,6 +55,8 @@ _EVEN = np.linspace(-10.0, 10.0, 201)
 SCORE_BINS = len(_EVEN) + len(_GRID) + 1
 #: Fine bins below a probability of a half, which predict the class against which it stands.
 HALF = int(np.searchsorted(EDGES, 0.0)) + 1
+#: The same of the public risks.
+AT_RISKS = np.searchsorted(EDGES, _RISK_EDGES) + 1
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
 
-from fl_he.report.blocks import Block, Facts, Note, Page, Points, Row, Section, Sheet
+from fl_he.report.blocks import Block, Facts, Note, Page, Points, Section, Sheet
 from fl_he.report.figures import (
-    UNKNOWN,
     count,
     data_name,
-    decimal,
     encryption,
     is_masked,
     model_name,
@@ -21,26 +17,23 @@ from fl_he.report.figures import (
     setting_text,
 )
 from fl_he.report.page.coefficients import coefficients
+from fl_he.report.page.evaluated import evaluated
 from fl_he.report.page.rounds import hops, round_by_round
 from fl_he.report.page.visibility import is_simulated, visibility
 from fl_he.report.tables.comparison import (
-    calibration_rows,
     columns_of,
     compared_models,
-    counted_text,
     difference_note,
     headlines,
     is_tested,
     others_note,
-    scores,
     tested_on,
-    withheld_note,
 )
 from fl_he.report.tables.cost import costs, update_size
 from fl_he.report.tables.diagnostics import diagnostics
 from fl_he.report.tables.privacy import privacy_facts
 from fl_he.report.tables.sites import site_columns, site_rows, sites_caption
-from fl_he.run_files.convergence import decimals_given, warnings, weighted_classes
+from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics import Metrics, flat_settings
 
 #: Settings of another protocol, which a training run does not read.
@@ -56,6 +49,7 @@ def run_page(metrics: Metrics) -> Page:
         notes=[Note(f"Warning: {one}", warning=True) for one in warnings(metrics)],
         sections=[
             _quality(metrics),
+            *filter(None, [evaluated(metrics)]),
             round_by_round(metrics),
             *filter(None, [diagnostics(metrics)]),
             coefficients(metrics),
@@ -119,72 +113,7 @@ def _quality(metrics: Metrics) -> Section:
         blocks.append(Note(others))
     if difference := difference_note(metrics):
         blocks.append(Note(sentence(difference)))
-    if evaluation and of_number(metrics):
-        blocks += _calibrated(metrics)
-    elif evaluation:
-        if weighted := weighted_classes(metrics):
-            blocks.append(Note(sentence(weighted)))
-        blocks += _counted(evaluation)
-        blocks += _confusion(evaluation, metrics.get("classes") or ("label 0", "label 1"))
     return Section("Comparison", blocks)
-
-
-def _counted(evaluation: Mapping[str, Any]) -> Iterator[Block]:
-    """Show what company X gave out of the encrypted counts."""
-    brier, error = scores(evaluation)
-    yield Note(
-        f"The encrypted counts are of {count(evaluation['examples'])} held-out examples of "
-        f"{count(evaluation['hospitals'])} hospitals, whose Brier score is {brier} and whose "
-        f"calibration error is {error}."
-    )
-    if withheld := withheld_note(evaluation):
-        yield Note(withheld)
-    digits = decimals_given(evaluation, "predicted")
-    rows = [
-        Row((f"{decimal(one['lower'])} to {decimal(one['upper'])}", *map(str, values)))
-        for one in evaluation.get("calibration") or ()
-        if "lower" in one
-        for values in [
-            (one["examples"], decimal(one["predicted"], digits), decimal(one["observed"]))
-        ]
-    ]
-    if rows:
-        caption = (
-            "Calibration on held-out examples; neighbouring bins are merged until each class has 0 "
-            f"or at least {evaluation['min_cell']} examples in each"
-        )
-        yield Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
-
-
-def _calibrated(metrics: Metrics) -> Iterator[Block]:
-    """Show what company X gave out of the encrypted sums of outcomes."""
-    evaluation = metrics["evaluation"]
-    yield Note(sentence(counted_text(metrics)))
-    if withheld := withheld_note(evaluation):
-        yield Note(withheld)
-    if rows := calibration_rows(evaluation):
-        caption = (
-            "Calibration on held-out examples, by tenths of the expected outcome; neighbouring "
-            f"tenths are merged until 0 or at least {evaluation['min_cell']} examples in each have "
-            "an outcome of 0, and likewise another outcome"
-        )
-        yield Sheet(caption, ("bin", "examples", "mean expected", "mean observed"), rows)
-
-
-def _confusion(evaluation: Mapping[str, Any], classes: Sequence[str]) -> Iterator[Block]:
-    """Show the confusion matrix and the accuracy of each class, as far as they are given out."""
-    matrix = evaluation.get("confusion")
-    shares = [decimal(one.get("accuracy")) for one in evaluation.get("by_class") or ()]
-    if not matrix and not {*shares} - {UNKNOWN}:
-        return
-    shares = shares or [UNKNOWN] * len(classes)
-    counts = matrix or [()] * len(shares)
-    rows = [
-        Row((name, *map(count, row or [None] * len(shares)), share))
-        for name, row, share in zip(classes, counts, shares, strict=True)
-    ]
-    caption = "Held-out examples by class (rows) and by predicted class (columns)"
-    yield Sheet(caption, ("class", *classes, "predicted right"), rows)
 
 
 def _privacy(metrics: Metrics) -> Section:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from fl_he.config.groups import RISKS
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.disclosure import Figures, figures, merged
 from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, SCORE_BINS, Counts
@@ -42,6 +43,34 @@ def test_nothing_is_merged_but_empty_bins_where_one_patient_is_enough(cells: np.
     groups = merged(cells, 1) or []
     filled = int(cells.any(axis=0).sum())
     assert len(groups) == max(filled, 1)
+
+
+@given(cells=arrays(np.int64, (2, 7), elements=st.integers(0, 8)), kept=st.sets(st.integers(1, 6)))
+def test_as_many_kept_borders_as_there_can_be_then_as_many_bins(
+    cells: np.ndarray, kept: set[int]
+) -> None:
+    possible = []
+    for chosen in (set(c) for n in range(7) for c in combinations(range(1, 7), n)):
+        sums = np.add.reduceat(cells, [0, *sorted(chosen)], axis=1)
+        if sums.any(axis=0).all() and not ((sums > 0) & (sums < 5)).any():
+            possible.append((len(chosen & kept), len(chosen)))
+    groups = merged(cells, 5, sorted(kept))
+    if cells.any() and groups is not None:
+        borders = {start for start, _ in groups[1:]}
+        assert (len(borders & kept), len(borders)) == max(possible)
+    else:
+        assert not possible
+
+
+def test_bins_of_two_classes_end_at_the_public_risks() -> None:
+    patients = [one for place in range(BINS) for one in many_at(place)]
+    found = figures(counts_of(patients, 2), 5).calibration or ()
+    assert {*RISKS} <= {round(one.lower or 0.0, 12) for one in found}
+
+
+def many_at(place: int) -> list[Patient]:
+    """Return three patients of each class in a fine bin: too few to stand alone."""
+    return [(label, int(place >= HALF), place) for label in (0, 1)] * 3
 
 
 @pytest.mark.parametrize(

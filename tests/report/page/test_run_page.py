@@ -427,8 +427,8 @@ def test_the_page_shows_the_confusion_matrix_and_each_classs_accuracy(tmp_path: 
     ]
     said = words(page(tmp_path, metrics))
     assert "by predicted class" in said
-    assert "label 0 61 7 0.897" in said
-    assert "label 1 9 83 0.902" in said
+    assert "all others 61 7 0.897" in said
+    assert f"{HOSTILE} 9 83 0.902" in said, "the outcome, not label 1"
     metrics["evaluation"] |= {"confusion": None, "by_class": []}
     assert "by predicted class" not in words(page(tmp_path, metrics))
 
