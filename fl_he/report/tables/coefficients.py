@@ -281,7 +281,8 @@ def _alpha_text(alpha: Mapping[str, float | None], level: float) -> str:
     """Return alpha with its standard error and its interval."""
     if (error := alpha["standard_error"]) is None:
         return short(alpha["alpha"])
-    found, said, low, high = map(short, (alpha["alpha"], error, alpha["lower"], alpha["upper"]))
+    figures, digits = (alpha["alpha"], error, alpha["lower"], alpha["upper"]), places([error], 3, 6)
+    found, said, low, high = (fixed(one, digits) for one in figures)
     return f"{found} (std. error {said}, {level:.0%} interval {low} to {high})"
 
 
