@@ -27,7 +27,7 @@ from fl_he.learning.describing.form import table_form
 from fl_he.learning.errors import DataError
 from fl_he.run_files.metrics import read_metrics
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.opened_sum import MisfitError, UnopenedSum
+from fl_he.strategies.opened_sum import MisfitError, RefusedError, UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT
 from fl_he.wire.table import TableReply, TableRequest, table_question
 
@@ -299,3 +299,14 @@ def test_company_x_answers_for_the_form_that_hospitals_were_asked(
     right = RecordDict({**request, **TableRequest(form).to_content()})
     table = TableReply.from_content(roster.ask_company_x(DECRYPT, right).content).table
     assert table.rows == len(whole)
+
+
+def test_company_x_gives_out_one_table_in_a_session(folder: Path, whole: pl.DataFrame) -> None:
+    config = experiment(*settings(folder), *TABLE1, folder=folder / "none")
+    grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(3))
+    strategy = EncryptedSum(FedAvg(min_available_nodes=3))
+    strategy.call_roll(grid)
+    form = table_form(simulated_data(config).train, bins=8)
+    assert strategy.table(1, table_question(form)).rows == len(whole)
+    with pytest.raises(RefusedError, match="tables are given out once in a session"):
+        strategy.table(2, table_question(replace(form, bins=9)))
