@@ -213,6 +213,9 @@ def test_predictions_are_of_each_row_s_exposure(tmp_path: Path, by_schema: bool)
     assert "--rate predicts for an exposure of 1" in errors
     code, printed, _ = fl_he(tmp_path, "predict", "run", "new.csv", "--rate")
     assert (code, len(printed.splitlines())) == (0, 151)
+    code, printed, errors = fl_he(tmp_path, "export", "run")
+    assert code == 0, errors
+    assert "It predicts for 1 of the exposure 'years'" in printed
     tables[1].loc[3, "years"] = 0.0
     tables[1].to_csv(tmp_path / "wrong.csv", index=False)
     code, _, errors = fl_he(tmp_path, "predict", "run", "wrong.csv")
