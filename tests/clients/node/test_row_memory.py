@@ -194,6 +194,18 @@ class TestColumns:
         hospital.write(rows, header)
         assert hospital.begin() == ""
 
+    def test_an_exposure_by_a_schema_is_compared(self, tmp_path: Path) -> None:
+        hospital = Hospital(tmp_path)
+        del hospital.node["target"], hospital.node["positive"]
+        schema = "columns: {age: {type: number}}\noutcome: {column: size, family: poisson, "
+        (tmp_path / "schema.yaml").write_text(f"{schema}exposure: pulse}}\n")
+        hospital.node["schema"] = str(tmp_path / "schema.yaml")
+        assert hospital.begin() == ""
+        hospital.write([*ROWS[:-1], ROWS[-1].replace(",71,", ",70,")])
+        assert REFUSED in hospital.begin()
+        hospital.write(ROWS)
+        assert hospital.begin() == ""
+
     def test_the_order_of_columns_does_not_matter(self, tmp_path: Path) -> None:
         hospital = Hospital(tmp_path)
         assert hospital.begin() == ""
