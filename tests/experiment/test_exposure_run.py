@@ -129,6 +129,17 @@ def test_intercepts_of_hospitals_are_those_with_the_offset(tmp_path: Path, famil
     assert len(metrics["rounds"]) <= 9
 
 
+@pytest.mark.slow
+def test_intercepts_of_hospitals_of_counts_with_an_alpha_have_the_offset(tmp_path: Path) -> None:
+    tables = exposed_tables(8)
+    metrics = run(tmp_path, tables, "negative_binomial", "site_intercepts=true")
+    fitted, alone = (pooled_counts(tables, one, dummies=True) for one in (FEATURES, ()))
+    compare(metrics, fitted, dict(zip(FEATURES, FEATURES, strict=True)))
+    fit = metrics["inference"]["fit"]
+    assert fit["log_likelihood"] == pytest.approx(fitted.llf, rel=1e-9)
+    assert fit["null_log_likelihood"] == pytest.approx(alone.llf, rel=1e-9)
+
+
 @gamma_slowly
 def test_own_fits_of_hospitals_have_the_offset(tmp_path: Path, family: str) -> None:
     tables = exposed_tables(8)

@@ -71,19 +71,28 @@ def pooled_fit(
 ) -> Any:
     """Return statsmodels' fit of all rows; ``dummies``: with an intercept for each hospital."""
     pooled = pd.concat([table.assign(site=site) for site, table in enumerate(tables)])
-    design = sm.add_constant(pooled[[*features]].astype(float), has_constant="add")
-    if dummies:
-        sites = pd.get_dummies(pooled["site"], drop_first=True, dtype=float).add_prefix("site")
-        design = pd.concat([design, sites], axis=1)
+    design = _design(pooled, features, dummies=dummies)
     labels, offset = pooled[TARGETS[family]].astype(float), np.log(pooled["years"])
     model = sm.GLM(labels, design, family=FAMILIES[family], offset=offset)
     return model.fit(tol=1e-14, maxiter=200, use_t=family == "gamma")
 
 
-def pooled_counts(tables: list[pd.DataFrame], features: tuple[str, ...] = FEATURES) -> Any:
+def _design(pooled: pd.DataFrame, features: tuple[str, ...], *, dummies: bool) -> pd.DataFrame:
+    design = pooled.assign(const=1.0)[["const", *features]].astype(float)
+    sites = pd.get_dummies(pooled["site"], drop_first=True, dtype=float).add_prefix("site")
+    return pd.concat([design, sites], axis=1) if dummies else design
+
+
+def pooled_counts(
+    tables: list[pd.DataFrame],
+    features: tuple[str, ...] = FEATURES,
+    *,
+    dummies: bool = False,
+) -> Any:
     """Return statsmodels' fit of the falls of all rows, whose last parameter is alpha."""
-    pooled = pd.concat(tables, ignore_index=True).assign(const=1.0)
-    design = pooled[["const", *features]].astype(float)
+    named = [table.assign(site=site) for site, table in enumerate(tables)]
+    pooled = pd.concat(named, ignore_index=True)
+    design = _design(pooled, features, dummies=dummies)
     model = sm.NegativeBinomial(
         pooled["falls"], design, loglike_method="nb2", offset=np.log(pooled["years"])
     )
