@@ -3,12 +3,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fl_he.terminal.errors import explain
+
+
+class Format(StrEnum):
+    """Forms of a report."""
+
+    html = "html"
+    md = "md"
+    csv = "csv"
 
 
 def report(
@@ -28,6 +39,14 @@ def report(
             show_default=False,
         ),
     ] = None,
+    form: Annotated[
+        Format,
+        typer.Option(
+            "--format",
+            help="html writes pages and plots; md and csv print the report, or write it to "
+            "--output, and nothing else: csv has a line for each cell of its tables.",
+        ),
+    ] = Format.html,
 ) -> None:
     """Print the tables of finished runs, and write report.html and comparison.png of each again.
 
@@ -35,7 +54,7 @@ def report(
 
     Several runs are compared, in one more table and a page of its own.
     """
-    from fl_he.report.files import draw_run
+    from fl_he.report.files import draw_run, write_text
     from fl_he.report.tables.sweep import SweepRow, differences
     from fl_he.run_files.metrics import read_metrics, run_folders
     from fl_he.run_files.metrics_contract import MetricsError
@@ -48,6 +67,11 @@ def report(
             runs[run] = read_metrics(run)
         except MetricsError as error:
             succeeded = not explain(error)
+    if form != Format.html:
+        succeeded &= _wrote(
+            partial(write_text, dict(zip(map(str, runs), runs.values(), strict=True)), form, output)
+        )
+        raise typer.Exit(not succeeded)
     for run, metrics in runs.items():
         show_run(metrics, run)
         try:
@@ -61,12 +85,19 @@ def report(
             typer.echo(f"report: {from_here(page)}")
     if len(runs) > 1:
         settings = differences([metrics["config"] for metrics in runs.values()])
-        try:
-            show_all(list(map(SweepRow, settings, map(str, runs), runs.values())), output)
-        except FileExistsError as error:
-            succeeded = not explain(error)
-        except OSError:
-            typer.echo("fl-he: --output must be a file that can be written", err=True)
-            succeeded = False
+        rows = list(map(SweepRow, settings, map(str, runs), runs.values()))
+        succeeded &= _wrote(partial(show_all, rows, output))
     if not succeeded:
         raise typer.Exit(1)
+
+
+def _wrote(write: Callable[[], object]) -> bool:
+    """Return whether a file could be written; say so if not."""
+    try:
+        write()
+    except FileExistsError as error:
+        return not explain(error)
+    except OSError:
+        typer.echo("fl-he: --output must be a file that can be written", err=True)
+        return False
+    return True

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +16,9 @@ from fl_he.report.page.html import render
 from fl_he.report.page.run_page import run_page
 from fl_he.report.page.sweep_page import sweep_page
 from fl_he.report.page.table_page import table_page
+from fl_he.report.page.text import COLUMNS, MARK
+from fl_he.report.page.text import as_csv as as_text_table
+from fl_he.report.page.text import as_markdown as as_text
 from fl_he.report.plots import write_plot
 from fl_he.report.tables.sweep import SweepRow
 from fl_he.report.tables.table1 import as_csv, as_markdown
@@ -98,9 +102,40 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
 def write_page(folder: Path, metrics: Metrics, path: Path | None = None) -> Path:
     """Write the page of a run alone; see `draw_run`."""
     path = folder / REPORT if path is None else path
-    make = {CAPC: capc_page, TABLE: table_page}.get(metrics.get("protocol", ""), run_page)
-    _replace_page(path, make(metrics))
+    _replace_page(path, page_of(metrics))
     return path
+
+
+def page_of(metrics: Metrics) -> Page:
+    """Return the page of a run of any protocol."""
+    make = {CAPC: capc_page, TABLE: table_page}.get(metrics.get("protocol", ""), run_page)
+    return make(metrics)
+
+
+def write_text(runs: Mapping[str, Metrics], kind: str, path: Path | None) -> None:
+    """Write the reports of runs as text.
+
+    Parameters
+    ----------
+    runs : mapping of str to Metrics
+        By the run's name.
+    kind : str
+        ``md`` or ``csv``.
+    path : Path or None
+        The file, which may be there if fl-he made it as this kind; None for standard output.
+
+    Raises
+    ------
+    FileExistsError
+        If there is something else in the file's place.
+    """
+    pages = {name: page_of(metrics) for name, metrics in runs.items()}
+    text = as_text_table(pages) if kind == "csv" else as_text(list(pages.values()))
+    if path is None:
+        sys.stdout.write(text)
+        return
+    require_own(path, (",".join(COLUMNS) if kind == "csv" else MARK).encode())
+    replace_file(path, text.encode())
 
 
 def write_comparison(path: Path, rows: Sequence[SweepRow], folders: Sequence[Path]) -> None:

@@ -14,4 +14,5 @@ capc_page     the page of a run of CaPC
 table_page    the page of a table of descriptive statistics
 sweep_page    the page that compares several runs
 html          the template
+text          a page as Markdown or CSV
 """

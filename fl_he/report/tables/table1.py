@@ -168,11 +168,11 @@ def as_markdown(metrics: Metrics) -> str:
     """Return the table as Markdown, with its notes below."""
     heads = headings(metrics)
     lines = [heads, ("---", *["---:"] * (len(heads) - 1)), *rows(metrics)]
-    table = ["| " + " | ".join(map(_escaped, line)) + " |" for line in lines]
-    return "\n".join([*table, "", *(f"- {_escaped(note)}" for note in notes(metrics))]) + "\n"
+    table = ["| " + " | ".join(map(escaped, line)) + " |" for line in lines]
+    return "\n".join([*table, "", *(f"- {escaped(note)}" for note in notes(metrics))]) + "\n"
 
 
-def _escaped(cell: str) -> str:
+def escaped(cell: str) -> str:
     """Return a cell in which nothing is markup, with blanks before it kept."""
     text = "".join(f"\\{sign}" if sign in "\\`*_{}<>[]#|" else sign for sign in cell.lstrip(" "))
     return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + " ".join(text.splitlines())

@@ -1,0 +1,92 @@
+"""A page as Markdown or as CSV, for manuscripts and other programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+
+from fl_he.errors import visible
+from fl_he.report.blocks import Block, Charts, Facts, Note, Page, Points, Sheet
+from fl_he.report.tables.table1 import escaped
+from fl_he.version import __version__
+
+#: The first line of the CSV: a line below it for each cell of a table, and for each fact.
+COLUMNS = ("run", "section", "table", "row", "column", "value")
+#: Stands in the first line of the Markdown.
+MARK = "<!-- Made by fl-he"
+
+
+def as_markdown(pages: Sequence[Page]) -> str:
+    """Return pages as Markdown; of a plot there is its alternative in words."""
+    lines = [f"{MARK} {__version__} from metrics.json. -->"]
+    for page in pages:
+        lines += ["", f"# {_plain(page.title)}", "", _plain(page.subtitle)]
+        first: list[Block] = [*page.notes, Facts(page.tiles)]
+        for block in first:
+            lines += ["", *_lines(block)]
+        for section in page.sections:
+            lines += ["", f"## {_plain(section.title)}"]
+            for block in section.blocks:
+                lines += ["", *_lines(block)]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    """Return a text on one line in which nothing is markup and nothing controls a terminal."""
+    return visible(escaped(text))
+
+
+def _lines(block: Block) -> Iterator[str]:
+    match block:
+        case Sheet():
+            yield f"**{_plain(block.caption)}**"
+            yield ""
+            sides = ["---", *["---" if block.text else "---:"] * (len(block.columns) - 1)]
+            yield _row(block.columns)
+            yield f"| {' | '.join(sides)} |"
+            for row in block.rows:
+                yield _row([*row.cells, *[""] * (len(block.columns) - len(row.cells))])
+        case Facts():
+            yield from (f"- {_plain(name)}: {_plain(value)}" for name, value in block.items.items())
+        case Charts():
+            yield from (f"- {_plain(chart.alt)}" for chart in block.charts)
+        case Points():
+            yield from (f"- {_plain(item)}" for item in block.items)
+        case Note():
+            yield f"**{_plain(block.text)}**" if block.warning else _plain(block.text)
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_plain, cells))} |"
+
+
+def as_csv(pages: Mapping[str, Page]) -> str:
+    """Return the tables and facts of pages as CSV, a line for each cell: see `COLUMNS`.
+
+    Parameters
+    ----------
+    pages : mapping of str to Page
+        By the run's name.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for run, page in pages.items():
+        cells = [("", "", "", name, value) for name, value in page.tiles.items()]
+        for section in page.sections:
+            for block in section.blocks:
+                cells += [(section.title, *cell) for cell in _cells(block)]
+        writer.writerows([visible(part) for part in (run, *cell)] for cell in cells)
+    return text.getvalue()
+
+
+def _cells(block: Block) -> Iterator[tuple[str, str, str, str]]:
+    """Yield table, row, column and value."""
+    if isinstance(block, Facts):
+        yield from (("", "", name, value) for name, value in block.items.items())
+    elif isinstance(block, Sheet):
+        for row in block.rows:
+            name, *values = row.cells
+            for column, value in zip(block.columns[1:], values, strict=False):
+                yield block.caption, name, column, value
