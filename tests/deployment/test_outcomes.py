@@ -31,17 +31,18 @@ from fl_he.wire.sealed_messages import OpenNews
 from fl_he.wire.study_plan import StudyPlan
 
 NEWTON = ("optimizer=newton", "C=null", "rounds=20")
+OWN = ("site_intercepts=true", "test_size=0")
 TABLES, COUNTS = outcome_tables(11), count_tables(11)
 
 
-def plan_for(folder: Path, family: str) -> StudyPlan:
+def plan_for(folder: Path, family: str, *more: str) -> StudyPlan:
     if family == NEGATIVE_BINOMIAL:
         write_counts(folder, COUNTS)
     else:
         write_outcomes(folder, TABLES, family)
     config = experiment(
         *("data=csv", f"data.path={folder}/site1.csv", f"data.schema={folder}/schema.yaml"),
-        *(*NEWTON, "hospitals=3"),
+        *(*NEWTON, "hospitals=3", *more),
         folder=folder / "none",
     )
     return drafted(config, most_sessions=3, max_step=10.0, max_coefficient=None)
@@ -91,6 +92,30 @@ def test_hospitals_come_to_the_pooled_estimates(
         assert errors == pytest.approx(
             [fitted.bse[name] for name in (*FEATURES, "const")], rel=1e-5
         )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("topology", [("topology=fold",), ("topology=chain", "sealed=true")])
+def test_hospitals_with_intercepts_of_their_own_share_alpha(
+    tmp_path: Path, topology: tuple[str, ...]
+) -> None:
+    plan = plan_for(tmp_path, NEGATIVE_BINOMIAL, *OWN)
+    nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))
+    trained(tmp_path, nodes, f"plan={tmp_path}/plan-0.json", *OWN, *topology)
+    sites = [f"site {number}" for number in range(1, 4)]
+    of_site = [
+        table.assign(**{name: float(name == own) for name in sites[1:]})
+        for own, table in zip(sites, COUNTS, strict=True)
+    ]
+    fitted = pooled_nb2(of_site, (*FEATURES, *sites[1:]))
+    for number, site in enumerate(sites, 1):
+        model = load_model(tmp_path / f"model-{number}.json")
+        assert isinstance(model, NegativeBinomialModel)
+        of_unit = model.coefficients / model.scale
+        intercept = model.intercept - float((of_unit * model.mean).sum())
+        own = fitted.params["const"] + fitted.params.get(site, 0.0)
+        theirs = [*(fitted.params[name] for name in FEATURES), own, fitted.params["alpha"]]
+        assert [*of_unit, intercept, model.alpha] == pytest.approx(theirs, rel=1e-6, abs=1e-6)
 
 
 BOUNDED = ("optimizer=nesterov", "optimizer.lr=0.5", "C=1", "rounds=3", "tolerance=1e-12")
