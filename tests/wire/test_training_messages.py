@@ -235,3 +235,22 @@ def test_all_go_on_with_the_numbers_that_company_x_has_signed() -> None:
         with pytest.raises(ProtocolError, match=r"the (training so far|step that company X)"):
             take_signed(ours, json.dumps(wrong))
         assert ours.to_json() == before
+
+
+@pytest.mark.parametrize("family", ["negative_binomial", "cox"])
+def test_hospitals_are_not_compared_by_such_families(family: str) -> None:
+    with pytest.raises(ProtocolError, match="must be compared by a model of family logistic or "):
+        begun(classes=0, family=family, sites=True)
+
+
+def test_totals_of_other_derivatives_than_those_by_alpha_are_refused() -> None:
+    training, _ = begun(classes=0, family="negative_binomial")
+    outcome = LIMBS.split(np.array([30.0, 150.0, -4.0, 4.0, 10.0])) / 10
+    sums = LIMBS.split(np.array([30.0, -20.0])) / 10
+    take_total(training, "prepare", total(sums=sums, outcome=outcome))
+    take_total(training, "prepare", total(squares=LIMBS.split(np.array([10.0, 40.0])) / 10))
+    assert len(training.overdispersion) == 3
+    for count in (0, 1, 5, 12, 14):
+        numbers = np.append(DERIVATIVES, np.ones(count))
+        with pytest.raises(ProtocolError, match="derivatives must be of"):
+            take_total(training, "train", total(derivatives=digits(numbers)[:, 0]))

@@ -67,9 +67,10 @@ def overdispersed_point(
     DataError
         If they are of other parameters.
     """
-    by_alpha = _SLOPES + len(theta)
+    size = len(theta)
+    by_alpha, others = _SLOPES + size, 2 + size + size * (size + 1) // 2
     parts, counts = np.split(parts, [parts.shape[1] - COUNTS * sites], axis=1)
-    if parts.shape[1] < by_alpha + _NULL or len(told) != TOLD:
+    if parts.shape[1] != others + by_alpha + _NULL or len(told) != TOLD:
         raise DataError("derivatives must be of a model with an alpha, and they are not")
     own, null = parts[:, : -by_alpha - _NULL], parts[0, -_NULL:] / examples
     slope, curvature, *cross = (parts[0, -by_alpha - _NULL : -_NULL] / examples).tolist()
