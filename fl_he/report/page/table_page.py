@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from typing import Any
+
 from fl_he.report.blocks import Charts, Facts, Note, Page, Points, Row, Section, Sheet
 from fl_he.report.figures import count, data_name, encryption, seconds
 from fl_he.report.page.charts import survival_chart
@@ -14,6 +18,15 @@ _SIMULATION = (
     "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
     "nobody: the table says what each would learn on machines of its own."
 )
+
+
+_ON_THE_GRID = (
+    "A time counts as the first of the declared grid that is not earlier, so curves step at the "
+    "grid's times alone. Times are merged into the next one where a group would have few events "
+    "or withdrawals."
+)
+#: Times in the table of numbers at risk.
+_COLUMNS = 8
 
 
 def table_page(metrics: Metrics) -> Page:
@@ -52,7 +65,25 @@ def _curves(metrics: Metrics) -> list[Section]:
     pairs = enumerate(zip(names, curves, strict=True), start=1)
     drawn = [Curve(name, curve["survival"], series) for series, (name, curve) in pairs]
     chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn)
-    return [] if chart is None else [Section("Survival", [Charts([chart])])]
+    if chart is None:
+        return []
+    at_risk = _at_risk(names, curves, found["times"])
+    return [Section("Survival", [Charts([chart]), at_risk, Note(_ON_THE_GRID)])]
+
+
+def _at_risk(
+    names: Sequence[str], curves: Sequence[Mapping[str, Any]], times: Sequence[float]
+) -> Sheet:
+    """Return numbers at risk and, in parentheses, events until then, at a few times."""
+    step = -(-len(times) // _COLUMNS)
+    shown = range(step - 1, len(times), step)
+    rows = []
+    for name, curve in zip(names, curves, strict=True):
+        events = list(accumulate(curve["events"]))
+        cells = (f"{count(curve['at_risk'][place])} ({count(events[place])})" for place in shown)
+        rows.append(Row((name, *cells)))
+    caption = "Number at risk at a time (events up to and including it)"
+    return Sheet(caption, ("", *(f"{times[place]:g}" for place in shown)), rows)
 
 
 def _visibility(metrics: Metrics) -> Section:

@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import math
 import re
+from itertools import pairwise
 from xml.etree import ElementTree
 
 import pytest
 
 from fl_he.report.blocks import Chart
-from fl_he.report.page.charts import bar_chart, line_chart
+from fl_he.report.page.charts import bar_chart, line_chart, survival_chart
 from fl_he.report.plots import Curve
 
 pytestmark = pytest.mark.usefixtures("rendered")
@@ -57,6 +58,17 @@ def test_nothing_to_draw_is_no_plot(values: list[float | None]) -> None:
 def test_unknown_and_short_series_are_drawn_as_far_as_they_go() -> None:
     drawn(line_chart("a", [1, 2, 3], [Curve("a", [0.5, None, 1.0], 1), Curve("b", [0.5], 8)]))
     drawn(bar_chart("b", [0, 1], [Curve("a", [0.5, None], 1)], axis="class"))
+
+
+def test_survival_is_drawn_as_steps_from_1_at_0() -> None:
+    chart = survival_chart("Survival", [12.0, 24.0], [Curve("F", [0.75, 0.25], 1)])
+    root = drawn(chart)
+    (line,) = [
+        path.get("d", "") for path in root.iter("path") if "series-1" in path.get("style", "")
+    ]
+    points = [tuple(map(float, pair)) for pair in re.findall(r"([\d.]+) ([\d.]+)", line)]
+    assert len(points) == 5, "two corners at each time"
+    assert all((x == u) != (y == v) for (x, y), (u, v) in pairwise(points))
 
 
 def test_the_logarithmic_scale_leaves_out_what_it_cannot_show() -> None:

@@ -329,6 +329,7 @@ def test_a_table(tmp_path: Path) -> None:
     assert cells(html, "crp") == ["withheld"] * 3 + [""]
     assert cells(html, "at 12") == ["0.750 (0.062), 40"] * 3 + [""]
     assert cells(html, "at 24") == ["0.000 (n/a), 20"] * 3 + [""]
+    assert cells(html, "F") == ["40 (10)", "20 (30)"], "at risk at 12 and 24, and events until then"
     text = words(html)
     assert "log-rank test: chi2 4.000 with 1 degrees of freedom, p 0.25" in text
     assert "stage: levels are merged" in text
@@ -340,6 +341,21 @@ def test_a_table(tmp_path: Path) -> None:
     assert "| crp | withheld | withheld | withheld |  |" in markdown
     assert "| &nbsp;&nbsp;II or III | 20 (66.7) |" in markdown
     assert HOSTILE not in markdown, "and nothing of a name is markup"
+
+
+def test_of_many_times_a_few_have_numbers_at_risk(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_table())
+    times = [float(month) for month in range(1, 31)]
+    curve: dict[str, Any] = {"at_risk": [*range(90, 0, -3)], "events": [2] * 30}
+    curve |= {"survival": [0.5] * 30}
+    curve |= {"standard_error": [0.0625] * 30, "median": 12.0}
+    metrics["table"]["survival"] |= {"times": times, "curves": [curve] * 3}
+    html = page(tmp_path, metrics)
+    found = cells(html, "M")
+    assert found[:2] == ["81 (8)", "69 (16)"], "at 4 and 8 months"
+    assert len(found) == 7
+    (heads,) = re.findall(r"Number at risk at a time.*?<thead>(.*?)</thead>", html, flags=re.DOTALL)
+    assert re.findall(r"\d+", words(heads)) == ["4", "8", "12", "16", "20", "24", "28"]
 
 
 def test_capc_in_plain_says_so_loudly(tmp_path: Path) -> None:
