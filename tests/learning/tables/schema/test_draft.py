@@ -7,6 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from command_line import fl_he
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +162,16 @@ def test_an_outcome_of_two_columns_is_drafted(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace(",1,", ",yes,"))
     text = draft_schema(path, "months", MIN_CELL, event="died")
     assert "event: died}  # fl-he check names faults of its cells" in text
+
+
+def test_the_command_drafts_an_outcome_of_two_columns(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("age,months,died\n" + "50,3,0\n60,4,1\n" * 6)
+    for option, family in (("--event", "cox"), ("--exposure", "poisson")):
+        command = ("schema", "table.csv", "--target", "months", option, "died")
+        code, printed, errors = fl_he(tmp_path, *command)
+        assert code == 0, errors
+        line = f"outcome: {{column: months, family: {family}, {option[2:]}: died}}"
+        assert line in printed
 
 
 @pytest.mark.parametrize(
