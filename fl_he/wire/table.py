@@ -64,7 +64,7 @@ def table_question(form: TableForm, terms: GaussianPrivacy | None = None) -> Rec
 
 
 def table_question_in(content: RecordDict) -> RecordDict:
-    """Return the question for a table that a message holds beside other records."""
+    """Return the question for a table that a message holds among other records."""
     form = TableRequest.from_content(content).form
     return table_question(form, read_privacy(sent_config(content)))
 

@@ -60,7 +60,7 @@ Sums = Limbs | Bounded
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where the cells of one column are in the row of a group.
+    """Places of one column's cells in the row of a group.
 
     Attributes
     ----------

@@ -16,7 +16,7 @@ from fl_he.run_files.metrics import Metrics
 
 _SIMULATION = (
     "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
-    "nobody: the table says what each would learn on machines of its own."
+    "nobody: the table is of nodes that each have their own machine."
 )
 
 
