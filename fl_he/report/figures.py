@@ -54,15 +54,16 @@ def family(metrics: Metrics) -> str:
     return str(metrics.get("family", "softmax" if metrics.get("classes") else "logistic"))
 
 
-def model_name(metrics: Metrics) -> str:
-    """Name the kind of a run's models as a journal does."""
+def model_title(metrics: Metrics, subject: str) -> str:
+    """Name the kind of a run's models as a journal does, and its subject: "of died = yes"."""
     config, kind = metrics["config"], _KINDS.get(family(metrics), "regression")
+    said = f"{kind} {subject}"
     if config.get("penalty") == "firth":
-        kind += " with Firth's penalty"
+        said += " with Firth's penalty"
     elif config.get("C") is not None:
-        kind = f"penalised {kind}"
-    kind += " under differential privacy" if metrics.get("privacy") else ""
-    return f"{kind[:1].upper()}{kind[1:]}"
+        said = f"penalised {said}"
+    said += " under differential privacy" if metrics.get("privacy") else ""
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def of_number(metrics: Metrics) -> bool:

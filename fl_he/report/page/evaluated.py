@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from fl_he.config.groups import RISKS
 from fl_he.report.blocks import Block, Chart, Charts, Key, Note, Row, Section, Sheet
 from fl_he.report.figures import UNKNOWN, count, decimal, family, of_number, sentence, short
 from fl_he.report.page.charts import COLOURS, INK, new_axes, svg_of
@@ -24,8 +25,8 @@ _BIN = ("lower", "upper", "examples", "predicted", "observed")
 _WITHIN = (-0.02, 1.02)
 _EDGES = (
     "Counts are known at the borders of the merged bins alone, which are the marks of the plots: "
-    "nothing is smoothed, and lines between marks join them and measure nothing. The borders "
-    "follow the outcomes, so shares in bins scatter somewhat more than their intervals say."
+    "nothing is smoothed, and the line of the ROC curve joins them and measures nothing. The "
+    "borders follow the outcomes, so shares in bins scatter somewhat more than their intervals say."
 )
 
 
@@ -78,10 +79,11 @@ def _names(metrics: Metrics) -> Sequence[str]:
 
 def _bins(evaluation: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> Sheet:
     digits = decimals_given(evaluation, "predicted")
+    borders = _told_apart([one["lower"] for one in bins] + [bins[-1]["upper"]])
     rows = [
         Row(
             (
-                f"{decimal(one['lower'])} to {decimal(one['upper'])}",
+                f"{decimal(one['lower'], borders)} to {decimal(one['upper'], borders)}",
                 str(one["examples"]),
                 decimal(one["predicted"], digits),
                 decimal(one["observed"]),
@@ -94,6 +96,15 @@ def _bins(evaluation: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> S
         f"or at least {evaluation['min_cell']} examples in each"
     )
     return Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
+
+
+def _told_apart(borders: Sequence[float | None]) -> int:
+    """Return the decimals that tell the borders of bins apart, as far as six do."""
+    few, most = 3, 6
+    for digits in range(few, most):
+        if len({decimal(one, digits) for one in borders}) == len(borders):
+            return digits
+    return most
 
 
 def _of_numbers(metrics: Metrics) -> Iterator[Block]:
@@ -192,7 +203,7 @@ def _precision(found: Sequence[Threshold]) -> Chart:
     figure, axes = new_axes("recall (sensitivity)", _SQUARE)
     points = [one for one in found if one.flagged]
     axes.axhline(found[0].precision or 0.0, color=INK, linewidth=1.0, linestyle="--")
-    # A line between two points would promise a precision that no threshold has.
+    # A line between two points would promise a precision that no threshold has, and so below.
     axes.plot(
         [one.sensitivity or 0.0 for one in points],
         [one.precision or 0.0 for one in points],
@@ -271,8 +282,8 @@ def _counts_below(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
 def _decision(found: Sequence[Threshold]) -> Chart:
     title = "Decision curve"
     figure, axes = new_axes("risk from which patients are treated", _SQUARE)
-    points = [one for one in found if 0.0 < one.risk < 1.0]
-    whole, last = found[0], max(one.risk for one in points) if points else 0.5
+    points = [one for one in found if RISKS[0] <= one.risk <= RISKS[-1]]
+    whole, last = found[0], max((one.risk for one in points), default=0.5)
     grid = [last * step / 100 for step in range(101)]
     everybody = [
         net_benefit(whole.positives, whole.false_positives, whole.examples, risk) for risk in grid
@@ -280,7 +291,8 @@ def _decision(found: Sequence[Threshold]) -> Chart:
     axes.plot(grid, everybody, color=COLOURS[_ALL - 1], linewidth=1.4)
     axes.axhline(0.0, color=COLOURS[_NOBODY - 1], linewidth=1.4, linestyle="--")
     benefits = [one.net_benefit for one in points]
-    axes.plot([one.risk for one in points], benefits, color=COLOURS[0], marker="o", markersize=3.5)
+    risks = [one.risk for one in points]
+    axes.plot(risks, benefits, color=COLOURS[0], marker="o", markersize=4.5, linestyle="none")
     share = whole.positives / whole.examples
     axes.set(xlim=(0.0, 1.02 * last), ylim=(min(-0.25 * share, *benefits), 1.1 * share))
     axes.set_ylabel("net benefit per patient", color=INK)

@@ -10,7 +10,7 @@ from fl_he.report.figures import (
     data_name,
     encryption,
     is_masked,
-    model_name,
+    model_title,
     of_number,
     optimizer_name,
     sentence,
@@ -66,8 +66,8 @@ def _title(metrics: Metrics) -> str:
     """Name the model and its outcome, or its data where nobody told the outcome."""
     outcome = (metrics.get("inference") or {}).get("outcome")
     outcome = outcome or (metrics["config"].get("data") or {}).get("target")
-    name = model_name(metrics)
-    return f"{name} of {outcome}" if outcome else f"{name} on {data_name(metrics['config'])}"
+    subject = f"of {outcome}" if outcome else f"on {data_name(metrics['config'])}"
+    return model_title(metrics, subject)
 
 
 def _subtitle(metrics: Metrics) -> str:

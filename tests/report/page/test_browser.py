@@ -137,6 +137,24 @@ def test_a_small_window_hides_no_column_of_the_coefficients(
     assert table.get_property("scrollWidth") == table.get_property("clientWidth")
 
 
+@pytest.mark.parametrize(("rounds", "features"), [(1000, 1000), (1000, 2000)])
+def test_a_large_run_opens_quickly(
+    browser: Chrome, tmp_path: Path, rounds: int, features: int
+) -> None:
+    metrics = copy.deepcopy(EXAMPLES["newton"])
+    metrics["rounds"] = [metrics["rounds"][0] | {"round": n + 1} for n in range(rounds)]
+    row = metrics["inference"]["coefficients"][0]
+    metrics["feature_names"] = [f"a rather long feature name {n}" for n in range(features)]
+    coefficients = [row | {"name": name} for name in metrics["feature_names"]]
+    metrics["inference"]["coefficients"] = coefficients
+    metrics["federated"]["coefficients"] = [0.5] * features
+    path = write_page(tmp_path, metrics)
+    assert path.stat().st_size < 2_000_000
+    look(browser, path, *LOOKS["desk"])
+    timing = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+    assert 0 < browser.execute_script(timing) < 2000
+
+
 def test_no_script_of_a_hostile_name_ran(browser: Chrome, pages: dict[str, Path]) -> None:
     look(browser, pages["newton"], *LOOKS["desk"])
     assert browser.find_elements(By.TAG_NAME, "script") == []

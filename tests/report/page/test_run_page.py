@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import re
 from html import unescape
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,7 @@ def heading(html: str) -> str:
             "logistic",
             {"penalty": "firth"},
             "died",
-            "Logistic regression with Firth's penalty of died",
+            "Logistic regression of died with Firth's penalty",
         ),
         ("softmax", {"C": 1.0}, None, "Penalised multinomial logistic regression on breast_cancer"),
         ("poisson", {}, "visits", "Poisson regression of visits"),
@@ -159,6 +160,16 @@ def test_the_headline_of_a_time_to_an_event_is_concordance(tmp_path: Path) -> No
     found = headlines(page(tmp_path, metrics))
     assert found["concordance on the test set"] == "0.617"
     assert not any("log loss" in name for name in found)
+
+
+def test_borders_of_bins_have_the_digits_that_tell_them_apart(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_newton())
+    rest = {"examples": 7, "predicted": 0.0, "observed": 0.0}
+    borders = [0.0, 0.00012, 0.00031, 1.0]
+    metrics["evaluation"]["calibration"] = [
+        {"lower": low, "upper": high, **rest} for low, high in pairwise(borders)
+    ]
+    assert cells(page(tmp_path, metrics), "0.0001 to 0.0003")[0] == "7"
 
 
 def test_the_page_says_where_the_penalties_differ(tmp_path: Path) -> None:
