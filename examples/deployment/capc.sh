@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # CaPC over deployed nodes on this machine, with keys of 2048 bits: st-anne has 20 cases without
-# labels, three hospitals with models of three kinds label them, company X is the guardian.
+# labels, three hospitals with models of three kinds label them, one of them a network in a file
+# without pickle, company X is the guardian.
 # docs/capc.md explains each step; run.sh beside this file shows TLS and node authentication, which
 # are left out here.
 set -euo pipefail
@@ -41,7 +42,10 @@ for i in "${!nodes[@]}"; do
 	case $node in
 	company-x) settings="role=\"key-holder\" capc-private-key=\"$own/capc/private-key.json\" capc-dgk-key=\"$own/capc/dgk-private-key.json\"" ;;
 	"$querying") settings="role=\"hospital\" capc-private-key=\"$own/private-key.json\" capc-dgk-key=\"$own/dgk-private-key.json\" capc-cases=\"$own/cases.csv\" capc-labels=\"$own/labels.csv\"" ;;
-	*) settings="role=\"hospital\" capc-model=\"$own/model.skops\" capc-ledger=\"$own/voting.jsonl\"" ;;
+	*)
+		model=("$own"/model.*)
+		settings="role=\"hospital\" capc-model=\"${model[0]}\" capc-ledger=\"$own/voting.jsonl\""
+		;;
 	esac
 	start "$node" fl-he node --insecure --superlink "127.0.0.1:$port" \
 		--port "${node_ports[i]}" --node-config "name=\"$node\" identity=\"$own/identity.json\" \

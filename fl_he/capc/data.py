@@ -9,20 +9,24 @@ import json
 import warnings
 from dataclasses import asdict, dataclass, field
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.capc.networks import load_network
 from fl_he.config.capc import CapcConfig
 from fl_he.config.run import Config
 from fl_he.experiment.data import CacheKey
 from fl_he.experiment.tables import whole_table
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.partition import partition
-from fl_he.learning.tables.scaling import standardise
+from fl_he.learning.tables.scaling import Scaling, standardise
+from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.feature_map import FeatureMap, Fourier, union
-from fl_he.learning.voting.party_models import maps_of, new_model
+from fl_he.learning.voting.party_models import NETWORK, maps_of, new_model
 
 _BRIGHTEST = 16.0  # of the pixels of data=digits
 #: How scikit-learn warns of a class with one example.
@@ -58,12 +62,18 @@ class CapcData:
     test : Examples
         Held out from all.
     classes : int
+    table : Dataset
+        In its own units, for networks in files.
+    bounds : tuple of (float, float)
+        Of each feature of the table: they became -1 and 1.
     """
 
     parties: tuple[Examples, ...]
     pools: dict[int, Examples]
     test: Examples
     classes: int
+    table: Dataset = field(repr=False)
+    bounds: tuple[tuple[float, float], ...]
 
 
 def capc_data(config: Config) -> CapcData:
@@ -92,8 +102,10 @@ def _cached(key: CacheKey) -> CapcData:
             f"family {table.family}"
         )
     digits = config.data.name == "digits"
-    features = table.features / _BRIGHTEST if digits else standardise(table)[0].features
-    everything = Examples(features, table.labels.astype(np.int64))
+    scaling = standardise(table)[1]
+    if digits:
+        scaling = Scaling(np.zeros_like(scaling.mean), np.full_like(scaling.scale, _BRIGHTEST))
+    everything = Examples(scaling.apply(table.features), table.labels.astype(np.int64))
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))
     tests = int(np.ceil(config.test_size * len(order)))
@@ -123,18 +135,25 @@ def _cached(key: CacheKey) -> CapcData:
             f"{capc.queries}"
         )
     pools = {party: pool.take(share) for party, share in zip(querying, shares, strict=True)}
-    return CapcData(tuple(parties), pools, test, table.class_count)
+    low, high = scaling.mean - scaling.scale, scaling.mean + scaling.scale
+    bounds = tuple(zip(low.tolist(), high.tolist(), strict=True))
+    return CapcData(tuple(parties), pools, test, table.class_count, table, bounds)
 
 
 def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | None = None) -> Any:
     """Return a party's model, fitted on its examples and those that it has learned since.
 
+    A network in a file stays as it is.
+
     Raises
     ------
     DataError
-        If the party's examples are of one class only.
+        If the party's examples are of one class only, or its network does not fit the table.
     """
     kinds, own = config.capc.models, data.parties[party]
+    kind = kinds[party % len(kinds)]
+    if kind.startswith(NETWORK):
+        return _network(data, kind.removeprefix(NETWORK), party)
     features, labels = own.features, own.labels
     if extra is not None:
         features = np.concatenate([features, extra.features])
@@ -145,7 +164,6 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
             "fewer hospitals, another partition, or more of capc.examples"
         )
     fourier = public_fourier(config, features.shape[1])
-    kind = kinds[party % len(kinds)]
     try:
         with warnings.catch_warnings():
             # In a study of many parties some have one example of a class; that is meant.
@@ -158,6 +176,32 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
             f"hospital-{party + 1} must have examples enough for the model {kind!r}, got "
             f"{len(labels)}: {error}"
         ) from None
+
+
+def _network(data: CapcData, path: str, party: int) -> AnsweringModel:
+    """Return the network of a file on the run's features."""
+    table = data.table
+    try:
+        network = load_network(Path(path).expanduser())
+        features = dict(zip(table.feature_names, data.bounds, strict=True))
+        return network.answering(_class_names(table, network.classes), features)
+    except (DataError, OSError) as error:
+        words = error.strerror if isinstance(error, OSError) else error
+        raise DataError(
+            f"hospital-{party + 1} must have a network that fits the table, got {path}: {words}"
+        ) from None
+
+
+def _class_names(table: Dataset, known: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the names of a table's classes; of two it names the second one at most."""
+    if table.classes:
+        return table.classes
+    others = [name for name in known if name != table.positive]
+    names = tuple(others) if table.positive is None else (*others, table.positive)
+    if len(names) != table.class_count:
+        second = "" if table.positive is None else f", one of them {table.positive!r}"
+        raise DataError(f"a network must have {table.class_count} classes here{second}, got others")
+    return names
 
 
 def public_map(config: Config, data: CapcData) -> FeatureMap:

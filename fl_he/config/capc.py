@@ -27,7 +27,7 @@ class CapcConfig:
     backend : Backend
         ``plain`` computes the same votes without any encryption.
     models : list of str
-        Kinds of the parties' models; the parties take them in turn.
+        Kinds of the parties' models, or ``network:FILE``; the parties take them in turn.
     querying : list of int
         Numbers of the hospitals that query, from 1. All others answer.
     queries : int

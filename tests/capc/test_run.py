@@ -218,7 +218,7 @@ def test_a_vote_of_very_many_parties_is_a_study_without_encryption(tmp_path: Pat
     assert compose("config", ["experiment=capc_many"]).hospitals == 250
     assert metrics["encrypted"] is False
     assert told == [
-        Starting("ray"),
+        Starting("local"),
         StepEnded("votes on the queries of hospital-1, not encrypted"),
         BatchEnded("hospital-1", 30),
         Finishing(),

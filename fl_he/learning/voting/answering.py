@@ -66,12 +66,16 @@ class AnsweringModel:
 
     def predict(self, features: Array) -> NDArray[np.int64]:
         """Return the class of each row of features, shape (m, d)."""
+        return np.asarray(self.scores(features).argmax(axis=1), dtype=np.int64)
+
+    def scores(self, features: Array) -> Array:
+        """Return the numbers of all classes, of which the largest wins, shape (m, classes)."""
         values = features
         for layer in self.layers[:-1]:
             values = np.maximum(values @ layer.weights.T + layer.offsets, 0.0)
         last = self.layers[-1]
         scores: Array = values @ last.weights.T + last.offsets
-        return np.asarray(scores.argmax(axis=1), dtype=np.int64)
+        return scores
 
     def on_scaled(self, bounds: Sequence[tuple[float, float]]) -> AnsweringModel:
         """Return the same model on scaled features: bounds of each become -1 and 1."""

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.feature_map import FOURIER, IDENTITY, PRODUCTS, SQUARES, Fourier
 
 #: The kinds, and the feature maps on which they are linear, or a network.
@@ -26,6 +27,8 @@ _MAPS = {
     "fourier": (FOURIER,),
 }
 KINDS = tuple(_MAPS)
+#: Begins the name of a kind that is a network in a file, whose path follows.
+NETWORK = "network:"
 
 
 def maps_of(kinds: Iterable[str]) -> set[str]:
@@ -38,9 +41,12 @@ def maps_of(kinds: Iterable[str]) -> set[str]:
     """
     maps: set[str] = set()
     for kind in kinds:
-        if kind not in _MAPS:
-            raise DataError(f"a model must be one of {', '.join(KINDS)}, got {kind!r}")
-        maps.update(_MAPS[kind])
+        known = (IDENTITY,) if kind.startswith(NETWORK) else _MAPS.get(kind)
+        if known is None:
+            raise DataError(
+                f"a model must be one of {', '.join(KINDS)} and {NETWORK}FILE, got {kind!r}"
+            )
+        maps.update(known)
     return maps
 
 
@@ -99,14 +105,23 @@ def probabilities(model: Any, features: Array, classes: int) -> Array:
     Scores become chances by the softmax, or the logistic function where there is one score.
     """
     if hasattr(model, "predict_proba"):
-        known = model.predict_proba(features)
-    else:
-        scores = np.asarray(model.decision_function(features), dtype=np.float64)
-        if scores.ndim == 1:
-            scores = np.stack([np.zeros_like(scores), scores], axis=1)
-        scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-        known = scores / scores.sum(axis=1, keepdims=True)
-    chances = np.zeros((len(features), classes))
+        return _placed(model, model.predict_proba(features), classes)
+    if isinstance(model, AnsweringModel):
+        return _softmax(model.scores(features))
+    scores = np.asarray(model.decision_function(features), dtype=np.float64)
+    if scores.ndim == 1:
+        scores = np.stack([np.zeros_like(scores), scores], axis=1)
+    return _placed(model, _softmax(scores), classes)
+
+
+def _softmax(scores: Array) -> Array:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
+
+
+def _placed(model: Any, known: Array, classes: int) -> Array:
+    """Return the chances of all classes by those of the classes that a model knows."""
+    chances = np.zeros((len(known), classes))
     chances[:, np.asarray(model.classes_, dtype=np.int64)] = known
     return chances
 
