@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch_modules as tm
 from flwr.app.user_config import UserConfig
 from identities import make
 from numpy.typing import NDArray
@@ -69,12 +70,17 @@ def fitted(name: str) -> Any:
 
 
 def saved(model: Any, folder: Path, *, network: bool) -> Path:
-    """Save a fitted model as a network, or by skops; return the file."""
+    """Save a fitted model by skops, or as the network of PyTorch's modules that does the same."""
     from skops import io  # noqa: PLC0415 - lazy: seconds to import
 
     path = folder / ("model.safetensors" if network else "model.skops")
     if network:
-        save_network(path, model, classes=CLASSES, features=FEATURES)
+        # of two classes scikit-learn has the second one's score alone
+        weights, bias = (np.concatenate([-one, one]) for one in (model.coef_, model.intercept_))
+        halves = tm.module("Linear", weight=tm.Tensor(weights / 2), bias=tm.Tensor(bias / 2))
+        modules = [tm.FLATTEN, tm.DROPOUT, halves]
+        names = [str(name) for name in model.classes_]
+        save_network(path, modules, shape=(1, 1, 2), classes=names, features=FEATURES)
     else:
         io.dump(model, path)
     return path
