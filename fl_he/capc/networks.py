@@ -198,6 +198,7 @@ def save_network(
     if Path(path).suffix != ENDING:
         raise DataError(f"a network's file must end with {ENDING}, got {Path(path).name!r}")
     data = _safetensors().numpy.save(tensors, metadata={_KEY: _DOCUMENT.dumps(structure)})
+    _check_sizes(int.from_bytes(data[:8], "little"), len(data))
     replace_file(Path(path), data)
 
 
@@ -215,11 +216,7 @@ def load_network(path: Path) -> Network:
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
         size = file.seek(0, 2)
-    if size > _MOST_BYTES or header > _MOST_HEADER:
-        raise DataError(
-            f"a network's file must be of the format safetensors, of at most {_MOST_BYTES} bytes "
-            f"with {_MOST_HEADER} in its header, got more"
-        )
+    _check_sizes(header, size)
     try:
         with safetensors.safe_open(path, framework="numpy") as opened:
             structure = _DOCUMENT.loads((opened.metadata() or {}).get(_KEY, ""), _Structure)
@@ -230,6 +227,14 @@ def load_network(path: Path) -> Network:
     except safetensors.SafetensorError as error:
         raise DataError(f"a network's file must be of the format safetensors: {error}") from None
     return _made(structure, tensors)
+
+
+def _check_sizes(header: int, size: int) -> None:
+    if size > _MOST_BYTES or header > _MOST_HEADER:
+        raise DataError(
+            f"a network's file must be of the format safetensors, of at most {_MOST_BYTES} bytes "
+            f"with {_MOST_HEADER} in its header, got more"
+        )
 
 
 def _safetensors() -> Any:

@@ -98,6 +98,11 @@ def test_features_of_other_names_order_or_number_are_refused(tmp_path: Path) -> 
         ([tm.module("MaxPool2d")], {"shape": (1, 4, 4)}, "MaxPool2d: a maximum is not linear"),
         ([Layer(np.full((3, 4), np.nan), np.zeros(3))], {"shape": [4]}, "finite numbers"),
         ([Layer(np.ones((3, 4)), np.zeros(3))], {"shape": [5]}, "must have 5 inputs"),
+        (
+            [Layer(np.ones((3, 9)), np.zeros(3))],
+            {"shape": [9], "features": [f"{number:0130000}" for number in range(9)]},
+            "with 1048576 in its header",
+        ),
     ],
 )
 def test_what_cannot_answer_is_not_saved(
