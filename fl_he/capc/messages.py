@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from fl_he.crypto.encoding.fields import Natural, Whole, at_most, matching
-from fl_he.wire.records import SPARSE, Message, ProtocolError, Seconds, blobs, texts
+from fl_he.crypto.encoding.fields import Natural, Whole, at_most, kind_of, matching
+from fl_he.wire.records import SPARSE, Message, ProtocolError, Seconds, blobs, named, texts
 
 PART_STYPE = "fl-he.capc-part"
 
 _Parts = Annotated[Mapping[str, bytes], blobs("fl-he.capc", PART_STYPE, "bytes")]
 _Keys = Annotated[Mapping[str, str], texts("fl-he.capc-keys")]
+_Left = Annotated[Mapping[str, int], named("fl-he.capc-left", kind_of(Whole)), SPARSE]
 #: Name of the shared manifest among the keys.
 MANIFEST = "manifest"
 #: Stands where a request is about no batch.
@@ -87,6 +88,8 @@ class CapcReply(_WithParts):
         DESCRIBE only: whether it has a model to answer with.
     affordable : int
         DESCRIBE only: how many queries the budget of a deployed party's patients still allows.
+    left : mapping of str to int
+        DESCRIBE only: how many queries a deployed party still takes of each party that may query.
     open_cases : int
         DESCRIBE only: how many cases a deployed node wants labels for.
     resistant : bool
@@ -106,6 +109,7 @@ class CapcReply(_WithParts):
     agreement: str = ""
     answers: bool = True
     affordable: Whole = 0
+    left: _Left = field(default_factory=dict)
     open_cases: Whole = 0
     resistant: Annotated[bool, SPARSE] = False
     identity: Annotated[str, SPARSE] = ""

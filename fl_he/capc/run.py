@@ -161,8 +161,8 @@ class EncryptedBatches(Batches):
         agreement = self._roster.agreement
         if agreement is not None and not self._results:
             raise ProtocolError(
-                "CaPC must have a party with open cases, and budget left with all who answer, got "
-                "none"
+                "CaPC must have a party with open cases, and with all who answer budget and "
+                "capc-queries left, got none"
             )
         return self._write(
             steps=[asdict(cost) for cost in self._roster.costs.values()],

@@ -148,8 +148,8 @@ def _votes(node: DeployedNode) -> None:
     ledger = agreed.ledger()
     left = ledger.left(lines)
     typer.echo(f"{left.queries} queries answered, {left.affordable()} left")
-    for name, asked in ledger.asked(lines).items():
-        typer.echo(f"asked by {name}: {asked}")
+    for name, asked in sorted(ledger.asked(lines).items()):
+        typer.echo(f"asked by {name}: {asked} of {ledger.most}")
 
 
 def _masks(node: DeployedNode) -> None:

@@ -147,7 +147,12 @@ def value(record: str, key: str, kind: Kind, default: object = MISSING) -> Part:
 
 def texts(record: str) -> Part:
     """Return the part of a mapping of names to texts, a config record of its own."""
-    kind = mapped(kind_of(str))
+    return named(record, kind_of(str))
+
+
+def named(record: str, one: Kind) -> Part:
+    """Return the part of a mapping of names to values of one kind, a config record of its own."""
+    kind = mapped(one)
     return Part(
         record,
         lambda content: kind.read(dict(config_of(content, record)), _MESSAGE),

@@ -50,6 +50,7 @@ class CaPC:
         self._topology, self._segments = topology, segments
         self._keys: dict[str, Mapping[str, str]] = {}
         self._answered: Counter[str] = Counter()  # queries
+        self._asked: Counter[str] = Counter()  # queries, by who asked
         self._roster = roster
         self._deployed = roster.agreement is not None
         if self._deployed and (topology, segments) != ("chain", 1):
@@ -77,11 +78,10 @@ class CaPC:
     def askable(self, querying: str) -> int:
         """Return how many queries a deployed party has, as far as all others may answer them."""
         parties = self._roster.parties
-        budgets = [
-            parties[name].affordable - self._answered[name]
-            for name in self._roster.answering(querying)
-        ]
-        return min([parties[querying].open_cases, *budgets])
+        answering = [(name, parties[name]) for name in self._roster.answering(querying)]
+        budgets = [one.affordable - self._answered[name] for name, one in answering]
+        limits = [one.left.get(querying, 0) - self._asked[querying] for _, one in answering]
+        return min([parties[querying].open_cases, *budgets, *limits])
 
     def ask(self, querying: str, queries: int) -> dict[str, Any]:
         """Have one party's batch of queries answered by all others; return the party's report.
@@ -113,6 +113,7 @@ class CaPC:
                 if row.in_turn:
                     self._answered[name] += queries
                 if row.step is CapcStep.ASK:
+                    self._asked[querying] += queries
                     call = replace(call, session=reply.session)
                 report = reply.report
         at = Place("a report", ProtocolError)

@@ -17,6 +17,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -105,7 +106,7 @@ class VotingLedger:
     """
 
     def __init__(self, store: Store, agreement: Agreement, most: int = MOST_QUERIES) -> None:
-        self._store, self._agreement, self._most = store, agreement, most
+        self._store, self._agreement, self.most = store, agreement, most
         self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
 
     def budget(self) -> VotingBudget:
@@ -132,18 +133,23 @@ class VotingLedger:
             begun = _begun(lines)
             if any(one.begun == session for one in begun):
                 raise ProtocolError("a batch must be begun once, got one that was before")
-            left = self._most - _by_party(begun)[querying]
+            left = self.most - _by_party(begun)[querying]
             if queries > left:
                 raise ProtocolError(
                     f"queries of {querying} must be at most {max(left, 0)}, which is what is left "
-                    f"of {self._most} ({_QUERIES} in this node's configuration), got {queries}"
+                    f"of {self.most} ({_QUERIES} in this node's configuration), got {queries}"
                 )
             lines.append(_BEGUN.dumps(_Begun(session, querying, queries)))
 
-    def asked(self, lines: Iterable[str | None]) -> dict[str, str]:
-        """Return how many queries of each querying party were begun, of how many."""
-        counted = _by_party(_begun(lines))
-        return {name: f"{count} of {self._most}" for name, count in sorted(counted.items())}
+    def asked(self, lines: Iterable[str | None]) -> Counter[str]:
+        """Return how many queries of each querying party were begun."""
+        return _by_party(_begun(lines))
+
+    def may_ask(self, names: Iterable[str]) -> dict[str, int]:
+        """Return how many queries of each of these parties may still begin."""
+        with self._store.exclusively() as lines:
+            asked = self.asked(lines)
+        return {name: max(0, self.most - asked[name]) for name in names}
 
     def spend(self, session: str, queries: int) -> None:
         """Note a batch.
@@ -266,9 +272,15 @@ class AgreedNode(Party):
         self._tables()
         if self._both(_MODEL, _LEDGER):
             _named(_MODEL, self.model)
-            left = _named(_LEDGER, self.ledger().budget)
+            ledger = self.ledger()
+            left = _named(_LEDGER, ledger.budget)
             _ = self.node.masked_set
-            reply = replace(reply, answers=True, affordable=left.affordable())
+            reply = replace(
+                reply,
+                answers=True,
+                affordable=left.affordable(),
+                left=_named(_LEDGER, partial(ledger.may_ask, self.agreement.keys)),
+            )
         if self._both(_OPEN, _LABELS):
             self.keys()
             require_writable(self.node.context, _LABELS)

@@ -418,9 +418,15 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
         assert answered(tmp_path / name) == [2]
 
 
-def test_a_run_counts_what_it_has_asked(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limited", [True, False])
+def test_a_run_counts_what_it_has_asked(tmp_path: Path, *, limited: bool) -> None:
     """So that it asks nobody in vain: nodes say once, at its start, what is left."""
-    deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
+    budget: dict[str, Any] = (
+        {} if limited else {"sigma_gnmax": 0.5, "sigma_threshold": 0.5, "epsilon": 38.0}
+    )
+    deployed = Deployed(tmp_path, **budget)
+    if limited:
+        deployed.own(LAST)["capc-queries"] = 2
     protocol = CaPC(CapcRoster(deployed.grid, 4), topology="chain")
     left = [protocol.askable(QUERYING)]
     for _ in range(2):
@@ -447,6 +453,7 @@ def test_a_querying_partys_limit_holds_before_a_model_is_evaluated_and_over_runs
     deployed.own(LAST)["capc-queries"] = 2
     deployed.ask(1)
     deployed.restart()
+    assert CaPC(CapcRoster(deployed.grid, 4), topology="chain").askable(QUERYING) == 1
     evaluated: list[AgreedNode] = []
     model = AgreedNode.model
 
@@ -467,6 +474,7 @@ def test_a_querying_partys_limit_holds_before_a_model_is_evaluated_and_over_runs
     deployed.restart()
     deployed.ask(1)
     assert answered(deployed.folder / LAST) == [1, 1]
+    assert CaPC(CapcRoster(deployed.grid, 4), topology="chain").askable(QUERYING) == 0
 
 
 @pytest.mark.parametrize(
