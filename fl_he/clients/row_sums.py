@@ -157,6 +157,8 @@ def derivative_arrays(
     parts = derivative_parts(examples, dataset, own)
     if examples.family.has_alpha:
         parts = _with_null(parts, dataset, terms)
+    if terms.site_intercepts and examples.family.steps_by_loss:
+        parts = own_intercepts.without_intercept_by_loss(parts, parameters_of(dataset))
     if terms.site_intercepts:
         counts = _site_counts(dataset, min_cell).to_vector()
         parts = np.column_stack([parts, [counts, np.zeros(len(counts))]])

@@ -110,6 +110,8 @@ class Point:
         Pearson's chi-square of all examples, of an outcome that is a number; else not a number.
     trends
         Sums of :mod:`fl_he.learning.regression.hazards`, of a time to an event; else ``None``.
+    loss_hessian
+        Of the loss itself, shape (p, p), where ``hessian`` is its expectation; else ``None``.
     dispersion
         By which the information is smaller than ``examples * hessian``.
     sites
@@ -127,6 +129,7 @@ class Point:
     rest: Array | None = None
     pearson: float = math.nan
     trends: Array | None = None
+    loss_hessian: Array | None = None
     dispersion: float = 1.0
     sites: SiteCounts | None = None
     overdispersion: Overdispersion | None = None
@@ -186,12 +189,13 @@ class Point:
     def along(self, moves: NDArray[np.bool_]) -> Point:
         """Return the point with zeros for the derivatives by the parameters that do not move."""
         hessian, slope, rest = self.hessian, self.penalty_gradient, self.rest
-        alpha = self.overdispersion
+        alpha, own = self.overdispersion, self.loss_hessian
         return replace(
             self,
             overdispersion=alpha and replace(alpha, cross=alpha.cross * moves),
             gradient=self.gradient * moves,
             hessian=None if hessian is None else hessian * np.outer(moves, moves),
+            loss_hessian=None if own is None else own * np.outer(moves, moves),
             penalty_gradient=None if slope is None else slope * moves,
             rest=None if rest is None else rest * np.outer(moves, moves),
         )
@@ -228,12 +232,13 @@ def penalised(point: Point, features: int, C: float | None) -> Point:
     if C is not None and not C > 0.0:
         raise ValueError(f"C must be greater than 0, got {C}")
     factor = 0.0 if C is None else 1.0 / (C * point.examples)
-    strength = factor * is_penalised(point.theta, features)
+    strength, own = factor * is_penalised(point.theta, features), point.loss_hessian
     return replace(
         point,
         loss=point.loss + 0.5 * float(strength * point.theta @ point.theta),
         gradient=point.gradient + strength * point.theta,
         hessian=None if point.hessian is None else point.hessian + np.diag(strength),
+        loss_hessian=own if own is None else own + np.diag(strength),
         rest=None if C is not None else point.rest,
     )
 

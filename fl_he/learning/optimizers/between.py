@@ -244,7 +244,8 @@ def _own_fit(dataset: Dataset, kept: list[int]) -> tuple[Array, Array] | None:
     with np.errstate(all="ignore"):
         try:
             for _ in range(_MOST_STEPS):
-                point = point_of(theta, derivative_parts(profiled(part, theta)), rows)
+                parts = derivative_parts(profiled(part, theta))
+                point = point_of(theta, parts, rows, by_loss=family.steps_by_loss)
                 information = information_of(point)
                 settled = before is not None and have_settled(before, information, 1)
                 distance, theta = optimizer.distance(point), optimizer.step(point)

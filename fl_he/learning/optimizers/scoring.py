@@ -47,7 +47,9 @@ def information_of(point: Point) -> Array:
     return point.examples * point.hessian
 
 
-def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) -> Point:
+def point_of(
+    theta: Array, parts: Array, examples: int, *, sites: bool = False, by_loss: bool = False
+) -> Point:
     """Return what sums of derivatives of second order tell of a model, without any penalty.
 
     Parameters
@@ -60,6 +62,8 @@ def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) 
         How many they are of.
     sites
         Whether the sums end with `SiteCounts`.
+    by_loss
+        Whether the loss's own Hessian is behind Pearson's chi-square.
 
     Raises
     ------
@@ -72,14 +76,19 @@ def point_of(theta: Array, parts: Array, examples: int, *, sites: bool = False) 
     start = 1 + len(theta)
     end = start + len(theta) * start // 2
     (sums, rest), more = parts[:, :end], parts[0, end:]
-    if len(more) not in (0, 1, 1 + trend_values(len(theta) - 1)):
+    known = (0, trend_values(len(theta) - 1), len(theta) * start // 2)
+    if len(more) and len(more) - 1 not in known:
         raise DataError(f"derivatives must be of {len(theta)} parameters, got others")
-    pearson, trends = (float(more[0]), more[1:]) if len(more) else (math.nan, more)
+    pearson, behind = (float(more[0]), more[1:]) if len(more) else (math.nan, more)
+    own = None
+    if by_loss:
+        own, behind = from_upper_triangle(behind, len(theta)) / examples, more[:0]
     loss, gradient, hessian = mean_derivatives(sums, len(theta), examples)
     point = Point(
         *(theta, loss, gradient, examples, hessian),
         pearson=pearson,
-        trends=trends if len(trends) else None,
+        trends=behind if len(behind) else None,
+        loss_hessian=own,
         sites=counts,
     )
     # The difference of two numbers that are equal but for their last digits is exact.

@@ -40,6 +40,7 @@ from fl_he.learning.privacy.scaling import scaling_of_sums
 from fl_he.learning.regression import firth, parameters
 from fl_he.learning.regression.dependencies import dependencies, design_information
 from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
+from fl_he.learning.regression.likelihood import upper_triangle
 from fl_he.learning.regression.negative_binomial import NegativeBinomial
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.feature_ranges import Ranges
@@ -283,7 +284,8 @@ class Training(State):
                 told, mean = self.overdispersion, self.moments.mean
                 point = overdispersed_point(self.theta, told, sums, examples, mean, sites=sites)
             else:
-                point = point_of(self.theta, sums, examples, sites=sites)
+                by_loss = self.family.steps_by_loss
+                point = point_of(self.theta, sums, examples, sites=sites, by_loss=by_loss)
             if point.sites is not None and not point.sites.contributing:
                 raise DataError(
                     "no hospital has its own intercept: each has outcomes of one class, or "
@@ -291,6 +293,7 @@ class Training(State):
                 )
             checks = 0 if math.isnan(point.pearson) else 1
             checks += 0 if point.trends is None else len(point.trends)
+            checks += 0 if point.loss_hessian is None else len(upper_triangle(point.loss_hessian))
             if checks != self.family.check_values(self.task.features):
                 raise DataError("derivatives must be of the task's family, and they are not")
             return replace(point, dispersion=self._scale(point))

@@ -42,12 +42,15 @@ class Family(ABC):
     has_alpha : bool
         Whether a parameter of the variance is estimated together with the coefficients: see
         :mod:`fl_he.learning.regression.negative_binomial`.
+    steps_by_loss : bool
+        Whether steps go by the loss's own Hessian, as `curvature` is its expectation alone.
     """
 
     name: ClassVar[str]
     trained: ClassVar[type[TrainedModel]]
     site_intercepts: ClassVar[bool] = False
     has_alpha: ClassVar[bool] = False
+    steps_by_loss: ClassVar[bool] = False
 
     @abstractmethod
     def rows(self, classes: int) -> int:

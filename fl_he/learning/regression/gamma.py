@@ -37,6 +37,7 @@ class _Gamma(GlmFamily):
     trained = GammaModel
     site_intercepts = True
     has_dispersion = True
+    steps_by_loss = True
     ratio = "mean_ratio"
 
     def losses(self, margins: Array, labels: Array) -> Array:
@@ -54,6 +55,18 @@ class _Gamma(GlmFamily):
     ) -> Array:
         """See Family: 1, for ``y / mu`` is 1 on average."""
         return weights
+
+    def check_values(self, features: int) -> int:
+        """See GlmFamily."""
+        return 1 + (features + 1) * (features + 2) // 2
+
+    def checks(self, margins: Array, means: Array, labels: Array, design: Array) -> Array:
+        """See GlmFamily: behind it the upper triangle of the loss's own Hessian, by ``y / mu``."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            own = labels * np.exp(-margins[:, 0])
+            hessian = (own[:, None] * design).T @ design
+        pearson = super().checks(margins, means, labels, design)
+        return np.append(pearson, hessian[np.triu_indices(len(hessian))])
 
     def link(self, mean: float) -> float:
         if not mean > 0.0:

@@ -139,6 +139,20 @@ def without_intercept(parts: Array, parameters: int) -> Array:
     return found
 
 
+def without_intercept_by_loss(parts: Array, parameters: int) -> Array:
+    """Take the site's intercept out of the loss's own Hessian, whose values are the last parts.
+
+    See :func:`without_intercept`.
+    """
+    found, values = parts.copy(), parameters * (parameters + 1) // 2
+    whole = likelihood.from_upper_triangle(found[0, -values:], parameters)
+    if whole[-1, -1] > 0.0:
+        whole -= np.outer(whole[-1], whole[-1]) / whole[-1, -1]
+    whole[-1], whole[:, -1] = 0.0, 0.0
+    found[0, -values:] = likelihood.upper_triangle(whole)
+    return found
+
+
 def sides(dataset: Dataset, candidate: Array) -> Array:
     """Count the examples of a site against a candidate, and on it, at the best border of the site.
 
