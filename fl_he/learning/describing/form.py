@@ -23,6 +23,9 @@ OUTCOME = "outcome"
 MISSING_GROUP = "missing"
 #: Most groups, bins of a column, and times of a grid.
 MOST_GROUPS, MOST_BINS, MOST_TIMES = 50, 1_000, 1_000
+#: Declared whole numbers that have a bin each with any number of bins: so many counts could be
+#: solved for from mean and deviation.
+SOLVABLE = 10
 #: Most numbers of a total: a megabyte or so of ciphertexts.
 _MOST_CELLS = 200_000
 _MOST_NAMED = 20
@@ -88,7 +91,7 @@ class TableForm:
     def edges(self, facts: Facts) -> Array:
         """Return the borders of a column's bins, shape (bins + 1,); empty without bounds.
 
-        Whole numbers that are fewer than the bins have a bin each.
+        Whole numbers have a bin each if they are at most the bins, or at most `SOLVABLE`.
         """
         if facts.levels or facts.low is None or facts.high is None:
             return np.empty(0)
@@ -98,11 +101,11 @@ class TableForm:
 
 
 def few_values(facts: Facts, bins: int) -> Array | None:
-    """Return all values that a column of whole numbers can have, if they are at most ``bins``."""
+    """Return all values that a column of whole numbers can have, if each has a bin."""
     if not facts.whole or facts.low is None or facts.high is None:
         return None
     low, high = math.ceil(facts.low), math.floor(facts.high)
-    return np.arange(low, high + 1.0) if 0 <= high - low < bins else None
+    return np.arange(low, high + 1.0) if 0 <= high - low < max(bins, SOLVABLE) else None
 
 
 def described_table(dataset: Dataset) -> Described:

@@ -15,7 +15,7 @@ from fractions import Fraction
 import numpy as np
 
 from fl_he.learning.describing.cells import MOMENTS, Places, places
-from fl_he.learning.describing.form import TableForm, few_values
+from fl_he.learning.describing.form import SOLVABLE, TableForm, few_values
 from fl_he.learning.describing.suppression import effective, fits, merged_levels
 from fl_he.learning.describing.survival import Survival, survival
 from fl_he.learning.errors import DataError
@@ -27,8 +27,9 @@ from fl_he.learning.tables.moments import Limbs
 #: Shares of the rows below the quartiles.
 QUARTILES = (Fraction(1, 4), Fraction(1, 2), Fraction(3, 4))
 _TWO_GROUPS = 2
-#: Values of a column whose counts could be solved for from mean and deviation.
-_SOLVABLE = 10
+#: Rows outside the two fullest neighbouring bins from which counts of many whole numbers cannot be
+#: solved for; three small counts if that is more.
+_OUTSIDE = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -269,16 +270,26 @@ def _number(rows: Array, facts: Facts, place: Places, rules: _Rules) -> _Found:
         if total == squares
     ]
     inside = 0.0 if values is None else 0.5
-    solvable = values is not None and len(values) <= _SOLVABLE
+    solvable = values is not None and len(values) <= SOLVABLE
     exact = fits(bins, min_cell) if solvable else fits(np.array(ones, dtype=float), min_cell)
     if not exact:
         reason = f"mean and SD would tell that a value has {_few(min_cell)}"
+    by_rows = _with_all(present, sizes, bins)
+    told = [exact] * len(by_rows)
+    if exact and facts.whole and len(edges) and not solvable:
+        told = [_is_spread(held, min_cell) for _, _, held in by_rows]
+        if not all(told):
+            told[1:] = [False] * (len(told) - 1)
+            reason = (
+                "mean and SD of whole numbers need half of the rows, and at least "
+                f"{_outside(min_cell)}, outside the two fullest neighbouring bins"
+            )
     pooled = Fraction(0), Fraction(0)
     for total, squares in sums:
         pooled = pooled[0] + total, pooled[1] + squares
     of_rows = [pooled, *sums] if len(rows) > 1 else sums
     summaries = list[Summary]()
-    for (n, size, held), moments in zip(_with_all(present, sizes, bins), of_rows, strict=True):
+    for (n, size, held), moments, exact in zip(by_rows, of_rows, told, strict=True):
         mean, sd = _mean_and_sd(int(n), *moments) if exact else (None, None)
         quartiles = quartile_bins(held, groups, edges, inside) if n else ()
         summaries.append(Summary(int(n), int(size - n), mean, sd, quartiles, ()))
@@ -286,6 +297,20 @@ def _number(rows: Array, facts: Facts, place: Places, rules: _Rules) -> _Found:
     if len(rows) == _TWO_GROUPS:
         difference = difference_of_numbers(summaries[1], summaries[2])
     return (), tuple(summaries), difference, reason
+
+
+def _is_spread(counts: Array, min_cell: int) -> bool:
+    """Return whether many rows are outside any two neighbouring bins, or there are none.
+
+    Two neighbouring whole numbers are never further apart than two neighbouring bins.
+    """
+    rows, ends = counts.sum(), np.append(counts, 0.0)
+    outside = rows - (ends[:-1] + ends[1:]).max()
+    return bool(not rows or outside >= max(_outside(min_cell), rows / 2.0))
+
+
+def _outside(min_cell: int) -> int:
+    return max(_OUTSIDE, 3 * min_cell)
 
 
 def _sums(digits: Array, limbs: Limbs) -> tuple[Fraction, Fraction]:

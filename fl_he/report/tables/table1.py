@@ -84,7 +84,8 @@ def _of_variable(variable: Mapping[str, Any], columns: int) -> Iterator[Sequence
         known = [one["sd"] for one in summaries if one["sd"]]
         digits = places(known[:1], 1, 6)
         cells = [
-            _mean(one, digits, exact=bool(known) or one["mean"] is not None) for one in summaries
+            _mean(one, digits, exact=not variable["withheld"] or one["mean"] is not None)
+            for one in summaries
         ]
         yield (*row(f"{name}, mean (SD)", cells), *difference)
         if summaries[0]["quartiles"]:

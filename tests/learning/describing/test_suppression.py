@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from fl_he.learning.describing.cells import places
+from fl_he.learning.describing.cells import count_cells, places
 from fl_he.learning.describing.form import TableForm
-from fl_he.learning.describing.statistics import table_of
+from fl_he.learning.describing.statistics import Variable, table_of
 from fl_he.learning.describing.suppression import merged_levels
-from fl_he.learning.tables.described import Facts
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.described import Described, Facts
 from fl_he.learning.tables.moments import Limbs
 
 LIMBS = Limbs(24, 24)
@@ -105,10 +106,15 @@ def test_no_small_group_is_told(rows: int, min_cell: int) -> None:
     require_none_solved(every, min_cell, of_category(2, 2, min_cell))
 
 
-@pytest.mark.parametrize(("sizes", "min_cell"), [((4,), 2), ((7,), 3), ((4, 5), 3), ((3, 4), 2)])
-def test_no_small_count_of_whole_numbers_is_told(sizes: tuple[int, ...], min_cell: int) -> None:
+@pytest.mark.parametrize(
+    ("sizes", "min_cell", "bins"),
+    [((4,), 2, 5), ((7,), 3, 5), ((7,), 3, 2), ((4, 5), 3, 5), ((3, 4), 2, 1)],
+)
+def test_no_small_count_of_whole_numbers_is_told(
+    sizes: tuple[int, ...], min_cell: int, bins: int
+) -> None:
     facts = Facts("x", low=0.0, high=2.0, whole=True, missing=True)
-    form = TableForm((facts,), bins=5, times=(), **groups(len(sizes)))
+    form = TableForm((facts,), bins=bins, times=(), **groups(len(sizes)))
     ((place,), _, _) = places(form, LIMBS)
     values = np.arange(3.0)
 
@@ -122,6 +128,53 @@ def test_no_small_count_of_whole_numbers_is_told(sizes: tuple[int, ...], min_cel
         return table_of(total, form, int(counts.sum()), LIMBS, min_cell)
 
     require_unsolvable(sizes, 4, min_cell, given)
+
+
+def of_many_whole_numbers(groups_: Sequence[dict[int, int]], bins: int, min_cell: int) -> Variable:
+    """Return a column of whole numbers 0 to 20 of rows by value, in each group."""
+    facts = Facts("x", low=0.0, high=20.0, whole=True)
+    rows = [[value for value, count in one.items() for _ in range(count)] for one in groups_]
+    values = np.array([value for one in rows for value in one], dtype=float)
+    group = np.repeat(np.arange(len(rows), dtype=float), [len(one) for one in rows])
+    by = Facts("g", levels=("a", "b", "c")[: len(rows)])
+    own = Dataset(
+        *(values[:, None], np.zeros(len(values)), ("x",)),
+        described=Described((facts, by), {"x": values, "g": group}),
+    )
+    form = TableForm((facts,), bins=bins, times=(), **groups(len(rows)))
+    table = table_of(count_cells(own, form, LIMBS), form, len(values), LIMBS, min_cell)
+    return table.variables[0]
+
+
+EVEN = dict.fromkeys(range(21), 2)
+
+
+@pytest.mark.parametrize("bins", [1, 2, 20, 21, 1000])
+@pytest.mark.parametrize("rows", [{0: 996, 1: 1, 2: 2, 7: 1}, {4: 300, 5: 300, 17: 8, 19: 7}])
+def test_many_whole_numbers_of_few_values_have_no_mean(rows: dict[int, int], bins: int) -> None:
+    found = of_many_whole_numbers([rows], bins, 5)
+    assert [(one.mean, one.sd) for one in found.summaries] == [(None, None)]
+    assert "need half of the rows, and at least 15, outside the two fullest" in found.withheld
+
+
+def test_a_group_of_few_whole_numbers_has_no_mean_and_all_rows_have_one() -> None:
+    found = of_many_whole_numbers([EVEN, {3: 9, 4: 1}], 21, 5)
+    assert [one.mean for one in found.summaries] == [(10 * 42 + 31) / 52, None, None]
+    assert (found.difference, found.withheld != "") == (None, True)
+    assert all(one.quartiles for one in found.summaries)
+    sparse = of_many_whole_numbers([{0: 40}, {3: 9, 4: 1}], 21, 5)
+    assert [one.mean for one in sparse.summaries] == [None, None, None]
+
+
+def test_whole_numbers_that_are_spread_have_mean_and_deviation() -> None:
+    values = np.repeat(np.arange(21.0), 2)
+    for bins in (10, 20, 21):
+        found = of_many_whole_numbers([EVEN], bins, 5)
+        assert (found.summaries[0].mean, found.withheld) == (10.0, "")
+        assert found.summaries[0].sd == pytest.approx(values.std(ddof=1))
+    few = {0: 2, 3: 2, 6: 3, 9: 3, 12: 3, 15: 3, 18: 2}  # 18 rows, 15 of them outside
+    assert of_many_whole_numbers([few], 21, 5).withheld == ""
+    assert "at least 18," in of_many_whole_numbers([few], 21, 6).withheld
 
 
 @pytest.mark.parametrize(("sizes", "min_cell"), [((6,), 3), ((5, 4), 3)])
