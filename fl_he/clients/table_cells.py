@@ -54,8 +54,16 @@ def blank_cells(content: RecordDict, hospital: HospitalData) -> RecordDict:
 
 
 def blank_table(form: TableForm, sums: Sums) -> RecordDict:
-    """Return a reply with zeros to the question for a table."""
-    return _reply(np.zeros((form.parts, places(form, sums)[2])), 1)
+    """Return a reply with zeros to the question for a table.
+
+    Raises
+    ------
+    ProtocolError
+        If the reply would have too many numbers.
+    """
+    with refused_as("the form of a table:"):
+        width = places(form, sums)[2]
+    return _reply(np.zeros((form.parts, width)), 1)
 
 
 def _own_form(content: RecordDict, hospital: HospitalData) -> TableForm:
@@ -63,7 +71,8 @@ def _own_form(content: RecordDict, hospital: HospitalData) -> TableForm:
     names = [facts.name for facts in asked.columns]
     with refused_as("the form of a table:"):
         own = table_form(hospital.dataset, names, asked.by, asked.bins, asked.times)
-        if isinstance(sums := _sums(hospital), Bounded):
+        places(own, sums := _sums(hospital))
+        if isinstance(sums, Bounded):
             noisy_sum(own, sums)
     if own != asked:
         raise ProtocolError(

@@ -25,6 +25,7 @@ from fl_he.learning.regression.registry import FAMILIES, family_of
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.feature_ranges import Ranges
 from fl_he.learning.tables.labels import family_with_ties
+from fl_he.learning.tables.moments import Limbs
 from fl_he.strategies.grid import PlannedGrid
 from fl_he.wire.learning_terms import described
 from fl_he.wire.planned_messages import Choice
@@ -172,11 +173,14 @@ def described_form(config: Config, dataset: Dataset) -> TableForm:
     Raises
     ------
     ConfigError
-        If the dataset has no such columns.
+        If the dataset has no such columns, or the table is too large.
     """
-    given = config.describe
+    given, crypto = config.describe, config.crypto
     try:
-        return table_form(dataset, given.columns, given.by or "", given.bins, given.grid)
+        form = table_form(dataset, given.columns, given.by or "", given.bins, given.grid)
+        if privacy_of(config) is None:
+            form.require_size(Limbs(crypto.fraction_bits, crypto.integer_bits).count)
+        return form
     except DataError as error:
         raise ConfigError(f"describe: {error}") from None
 

@@ -21,14 +21,19 @@ from quick import slow, slow_but
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from fl_he import client_app, simulation
+from fl_he.clients.table_cells import blank_table
 from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import simulated_data
+from fl_he.experiment.plan import described_form
 from fl_he.learning.describing.form import table_form
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.moments import Limbs
 from fl_he.run_files.metrics import read_metrics
 from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import MisfitError, RefusedError, UnopenedSum
 from fl_he.wire.encrypted_sum import DECRYPT
+from fl_he.wire.records import ProtocolError
 from fl_he.wire.table import TableReply, TableRequest, table_question
 
 TABLE1 = ("experiment=table1", "simulation.engine=local")
@@ -263,6 +268,20 @@ def test_a_table_of_features_needs_no_schema(tmp_path: Path) -> None:
     assert (outcome["name"], outcome["levels"]) == ("outcome", [["not benign"], ["benign"]])
     assert outcome["summaries"][0]["counts"] == [212, 357]
     assert json.loads((tmp_path / "metrics.json").read_text())["protocol"] == "table1"
+
+
+def test_a_total_of_too_many_numbers_is_refused_before_anything_is_made_for_it(
+    folder: Path,
+) -> None:
+    classes = tuple(f"g{group}" for group in range(50))
+    names = tuple(f"x{column}" for column in range(500))
+    wide = Dataset(np.zeros((50, 500)), np.arange(50.0), names, classes=classes)
+    config = experiment(*settings(folder), *TABLE1, "describe.by=outcome", folder=folder)
+    words = "at most 200000 numbers in its total, got 225050"
+    with pytest.raises(ConfigError, match=words):
+        described_form(config, wide)
+    with pytest.raises(ProtocolError, match=words):
+        blank_table(table_form(wide, by="outcome"), Limbs(24, 24))
 
 
 class StoppedError(Exception):

@@ -16,7 +16,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.learning.describing.form import TableForm, described_table, groups_of
+from fl_he.learning.describing.form import MOMENTS, TableForm, described_table, groups_of
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
@@ -26,8 +26,6 @@ from fl_he.learning.tables.table_file import shown
 
 #: Splits a float64 into two halves of 26 bits.
 _SPLITTER = 2.0**27 + 1.0
-#: Sums of a column of numbers: of the numbers and of their squares.
-MOMENTS = 2
 _NONE = slice(0, 0)
 
 
@@ -81,7 +79,13 @@ def places(form: TableForm, sums: Sums) -> tuple[list[Places], slice, int]:
 
     The first cell is the number of the group's rows. Events at each time of the grid come first,
     then rows that are withdrawn at it.
+
+    Raises
+    ------
+    DataError
+        If the rows of all groups have too many cells.
     """
+    form.require_size(sums.count)
     found, start = list[Places](), 1
     for facts in form.columns:
         if facts.levels:

@@ -28,6 +28,8 @@ MOST_GROUPS, MOST_BINS, MOST_TIMES = 50, 1_000, 1_000
 SOLVABLE = 10
 #: Most numbers of a total: a megabyte or so of ciphertexts.
 _MOST_CELLS = 200_000
+#: Sums of a column of numbers: of the numbers and of their squares.
+MOMENTS = 2
 _MOST_NAMED = 20
 
 
@@ -78,15 +80,24 @@ class TableForm:
             low, high = facts.low, facts.high
             if low is not None and high is not None and not 0.0 < high - low < math.inf:
                 raise DataError("bounds of a column must be the lower one, then the higher one")
-        if self.parts * sum(len(self.edges(one)) + len(one.levels) for one in self.columns) > (
-            _MOST_CELLS
-        ):
-            raise DataError(f"a table must have at most {_MOST_CELLS} cells: take fewer bins")
+        self.require_size(1)
 
     @property
     def parts(self) -> int:
         """Number of groups, 1 without."""
         return max(1, len(self.groups))
+
+    def require_size(self, digits: int) -> None:
+        """Refuse a total of too many numbers, of which each sum has so many digits."""
+        width = 1 + 2 * len(self.times)
+        for facts in self.columns:
+            bins = max(0, len(self.edges(facts)) - 1)
+            width += len(facts.levels) or 1 + MOMENTS * digits + bins
+        if self.parts * width > _MOST_CELLS:
+            raise DataError(
+                f"a table must have at most {_MOST_CELLS} numbers in its total, got "
+                f"{self.parts * width}: take fewer columns, groups, bins or times"
+            )
 
     def edges(self, facts: Facts) -> Array:
         """Return the borders of a column's bins, shape (bins + 1,); empty without bounds.

@@ -14,8 +14,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from fl_he.learning.describing.cells import MOMENTS, Places, places
-from fl_he.learning.describing.form import SOLVABLE, TableForm, few_values
+from fl_he.learning.describing.cells import Places, places
+from fl_he.learning.describing.form import MOMENTS, SOLVABLE, TableForm, few_values
 from fl_he.learning.describing.suppression import effective, fits, merged_levels
 from fl_he.learning.describing.survival import Survival, survival
 from fl_he.learning.errors import DataError

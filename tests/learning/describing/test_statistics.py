@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
-from fl_he.learning.describing.cells import count_cells, places
+from fl_he.learning.describing.cells import Bounded, count_cells, places
 from fl_he.learning.describing.form import OUTCOME, TableForm, table_form
 from fl_he.learning.describing.statistics import Table, Variable, table_of
 from fl_he.learning.errors import DataError
@@ -301,3 +301,17 @@ def test_forms_that_a_table_has_not_are_refused(parts: list[Dataset]) -> None:
     numeric = replace(parts[0], family="gaussian")
     with pytest.raises(DataError, match="an outcome of classes"):
         table_form(numeric, by=OUTCOME)
+
+
+def test_all_numbers_of_a_total_are_bounded() -> None:
+    groups = tuple(f"g{group}" for group in range(50))
+    columns = tuple(Facts(f"x{column}") for column in range(500))
+    form = TableForm(columns, "g", groups, 1, ())
+    with pytest.raises(DataError, match="at most 200000 numbers in its total, got 225050"):
+        places(form, LIMBS)
+    assert places(replace(form, columns=columns[:444]), LIMBS)[2] == 1 + 444 * 9
+    assert places(form, Bounded(24))[2] == 1 + 500 * 3
+    grid = tuple(np.arange(1.0, 1001.0).tolist())
+    more = tuple(Facts(f"x{column}") for column in range(700))
+    with pytest.raises(DataError, match="got 205050: take fewer columns, groups, bins or times"):
+        TableForm(more, "g", groups, 1, grid)
