@@ -340,7 +340,7 @@ def profile_sheet(inference: Mapping[str, Any]) -> Sheet | None:
             _ends([row["lower"], row["upper"]], row, _written_as(row, digits)),
             _ends(
                 [row["odds_ratio_lower"], row["odds_ratio_upper"]],
-                *(row, lambda ratio: _beside_one(ratio, _positive(ratio, digits))),
+                *(row, lambda ratio: _positive(ratio, digits)),
             ),
         )
         for row in rows
@@ -495,7 +495,6 @@ def _cells(row: Mapping[str, Any], digits: int, shown: Mapping[str, int]) -> Seq
     for key, decimals in shown.items():
         names = (("", "estimate"), ("_lower", "lower"), ("_upper", "upper"))
         middle, *ends = (_ratio(row, f"{key}{end}", of, decimals) for end, of in names)
-        ends = list(map(_beside_one, (row[f"{key}_lower"], row[f"{key}_upper"]), ends))
         bare = not middle or {middle, *ends} == {_TOO_LARGE}
         cells.append(middle if bare else f"{middle} ({_interval(ends)})")
     return cells
@@ -525,13 +524,6 @@ def _end(value: float | None, error: float | None, digits: int) -> str:
     return f"{value:.1e}" if value and not float(text) else text
 
 
-def _beside_one(value: float | None, text: str) -> str:
-    """Return the text of an end of an interval of ratios, with the side of 1 if it reads 1."""
-    if value is None or value == 1.0 or text.strip("10.") or not text.startswith("1."):
-        return text
-    return f"{'<' if value < 1.0 else '>'}{text}"
-
-
 def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str:
     value = row[key]
     if value is None:
@@ -542,9 +534,14 @@ def _ratio(row: Mapping[str, Any], key: str, logarithm: str, digits: int) -> str
 
 
 def _positive(value: float, digits: int) -> str:
-    """Write an odds ratio, which is never 0."""
+    """Write an odds ratio, which is never 0; with the side of 1 if the text reads 1."""
     smallest = 10.0**-digits
-    return f"<{smallest:.{digits}f}" if value < smallest / 2 else fixed(value, digits)
+    if value < smallest / 2:
+        return f"<{smallest:.{digits}f}"
+    text = fixed(value, digits)
+    if value == 1.0 or float(text) != 1.0:
+        return text
+    return f"{'<' if value < 1.0 else '>'}{text}"
 
 
 def _ratio_places(rows: Sequence[Mapping[str, Any]], key: str) -> int:

@@ -375,6 +375,22 @@ def test_an_end_of_an_interval_shows_on_which_side_of_no_effect_it_is() -> None:
     assert found.rows[0].cells[1:] == ("-3.0e-07 to 0.294", "<1.000 to 1.341")
 
 
+@pytest.mark.parametrize(
+    ("figures", "shown"),
+    [
+        ((1.110926, 1.100661, 1.123), "1.111 (1.101 to 1.123)"),
+        ((1.0000003, 0.99999991, 1.010954), ">1.000 (<1.000 to 1.011)"),
+        ((1.0, 1.0, 1.0), "1.000 (1.000 to 1.000)"),
+    ],
+)
+def test_a_ratio_shows_its_side_of_1_if_its_digits_do_not(
+    figures: tuple[float, float, float], shown: str
+) -> None:
+    keys = ("odds_ratio", "odds_ratio_lower", "odds_ratio_upper")
+    (sheet,) = coefficient_sheets(inferred(HARDLY | dict(zip(keys, figures, strict=True))))
+    assert sheet.rows[0].cells[6] == shown
+
+
 def test_coefficients_have_fixed_decimals_by_column(tmp_path: Path) -> None:
     left_out = coefficient("twice") | {"left_out": "it is a linear combination of [age]"}
     groups = [{"columns": ["[age]", "cells"], "chi2": 23.239, "df": 2, "p_value": 0.00001}]
