@@ -103,9 +103,10 @@ def _visibility(metrics: Metrics) -> Section:
         return Section("Who could see what", [sheet, Note(noisy)])
     note = (
         f"No count of 1 to {cell - 1} rows can be solved for from the table: company X merges or "
-        "withholds cells by its own min-cell. Means and deviations are exact. A column of numbers "
-        "with few different values, without bounds, can tell how often each occurs: declare it a "
-        "category, or its bounds with type integer."
+        "withholds cells by its own min-cell. A hospital that takes part can subtract its own "
+        "counts, and what is left may be fewer. Means and deviations are exact. A column of "
+        "numbers with few different values, without bounds, can tell how often each occurs: "
+        "declare it a category, or its bounds with type integer."
     )
     return Section("Who could see what", [sheet, Note(note)])
 
