@@ -107,9 +107,16 @@ class TableRun:
             return None
         sums = Bounded(self._config.crypto.fraction_bits)
         made = noisy_sum(self._form, sums)
-        cost = made.cost(made.variance(1.0, terms), terms.contributors)
+        variance, others = made.variance(1.0, terms), terms.contributors - 1
+
+        def epsilon(counted: int) -> float:
+            return made.cost(variance, counted).epsilon(terms.delta)
+
         return {
-            **{"epsilon": cost.epsilon(terms.delta), "delta": terms.delta},
+            "epsilon": epsilon(terms.contributors),
+            "epsilon_towards_a_hospital": epsilon(others) if others else None,
+            "epsilon_of_one_update": epsilon(1),
+            "delta": terms.delta,
             "contributors_counted": terms.contributors,
         }
 

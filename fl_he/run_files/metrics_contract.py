@@ -316,7 +316,14 @@ _TABLE = _kind(
             **_numbers("ticket_bytes_per_update", "masked_set"),
         },
         **_numbers("bytes_sent", "seconds"),
-        "privacy": optional(_kind(_numbers("epsilon", "delta", "contributors_counted"))),
+        "privacy": optional(
+            _kind(
+                {
+                    **_numbers("epsilon", "epsilon_of_one_update", "delta", "contributors_counted"),
+                    **_figures("epsilon_towards_a_hospital"),
+                }
+            )
+        ),
     }
 )
 _OF_PROTOCOL = {CAPC: _VOTING, TABLE: _TABLE}

@@ -131,6 +131,9 @@ def test_a_table_has_all_members_that_the_docs_name(tmp_path: Path) -> None:
     assert set(metrics) == {*named, *shared}
     assert set(metrics["table"]) == words(named["table"])
     assert set(metrics["crypto"]) == words(named["crypto"])
+    private = ("experiment=table1", "data=breast_cancer", "describe.columns=[outcome]")
+    noisy = simulated(tmp_path, *private, "privacy=gaussian")["privacy"]
+    assert set(noisy) == words(named["privacy"].partition("; see")[0])
     page = (DOCS / "table1.md").read_text()
     (variable,) = re.findall(r"`variables` is `\{(.*?)\}`", page, flags=re.DOTALL)
     (summary,) = re.findall(r"`summaries` are `\{(.*?)\}`", page, flags=re.DOTALL)

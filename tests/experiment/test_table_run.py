@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from flwr.app import RecordDict
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, simulated_nodes
 from quick import slow, slow_but
+from scipy.optimize import brentq
+from scipy.stats import norm
 from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 
 from fl_he import client_app, simulation
@@ -218,12 +221,32 @@ def bounded(tmp_path_factory: pytest.TempPathFactory) -> Path:
 COLUMNS = "describe.columns=[age,nyha,sex]"
 
 
+def delta_of(epsilon: float, mu: float) -> float:
+    """Return the delta of a Gaussian release (Balle, Wang 2018, theorem 8)."""
+    above, below = -epsilon / mu + mu / 2, -epsilon / mu - mu / 2
+    return float(norm.cdf(above) - math.exp(epsilon) * norm.cdf(below))
+
+
+def epsilon_of_mu(mu: float) -> float:
+    return float(brentq(lambda epsilon: delta_of(epsilon, mu) - 1e-5, 0.01, 50.0))
+
+
+def mu_of_epsilon(epsilon: float) -> float:
+    return float(brentq(lambda mu: delta_of(epsilon, mu) - 1e-5, 0.01, 10.0))
+
+
 @pytest.mark.parametrize("epsilon", [1.0, 1e4])
 def test_a_private_table_has_the_noise_of_its_budget(bounded: Path, epsilon: float) -> None:
     more = (COLUMNS, "describe.by=outcome", "privacy=gaussian", f"privacy.epsilon={epsilon}")
     found = run(bounded, *more, f"output_dir={bounded}/{epsilon}")
     table, privacy = found["table"], found["privacy"]
     assert privacy["epsilon"] == pytest.approx(epsilon, rel=1e-3)
+    if epsilon == 1.0:
+        counted = privacy["contributors_counted"]
+        for key, of in (("epsilon_towards_a_hospital", counted - 1), ("epsilon_of_one_update", 1)):
+            right = epsilon_of_mu(mu_of_epsilon(epsilon) * math.sqrt(counted / of))
+            assert privacy[key] == pytest.approx(right, rel=1e-3)
+            assert f": epsilon {privacy[key]:.4g}" in (bounded / "run" / "table1.md").read_text()
     assert (table["withheld"], table["rows"]) == ({}, 480)
     exact = run(bounded, COLUMNS, "describe.by=outcome")["table"]
     assert (exact["noise"], table["noise"] > 0.0) == (None, True)

@@ -34,22 +34,29 @@ def privacy_facts(metrics: Metrics) -> dict[str, str]:
         Of a run with ``privacy``.
     """
     privacy = metrics["privacy"]
-    towards = privacy["epsilon_towards_a_hospital"]
     return {
         "epsilon": f"{privacy['epsilon']:.4g} for all {privacy['rounds']} rounds together"
         f"{' and the scaling' if privacy['scaling'] else ''}, at delta {privacy['delta']:g}",
         "towards": "everybody outside the hospitals, company X and the coordinator included",
-        "towards a hospital": "no promise"
-        if towards is None
-        else f"epsilon {towards:.4g}: it knows its own noise",
-        "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, should company X and "
-        "the coordinator open it together",
+        **with_less_noise(privacy),
         "neighbours": privacy["neighbours"],
         "clipping": f"one patient's gradient has a norm of at most {privacy['clip']:g}"
         f"{_bounds(metrics)}",
         "noise per round": _noise(metrics),
         **_scaling(privacy),
         "not covered": "\n".join(privacy["not_covered"]),
+    }
+
+
+def with_less_noise(privacy: Mapping[str, Any]) -> dict[str, str]:
+    """Write the promise towards those from whom less noise hides a patient."""
+    towards = privacy["epsilon_towards_a_hospital"]
+    return {
+        "towards a hospital": "no promise"
+        if towards is None
+        else f"epsilon {towards:.4g}: it knows its own noise",
+        "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, should company X and "
+        "the coordinator open it together",
     }
 
 

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.figures import UNKNOWN, count, decimal, fixed, p_value, places
+from fl_he.report.tables.privacy import with_less_noise
 from fl_he.run_files.metrics import Metrics
 
 WITHHELD = "withheld"
@@ -54,6 +55,7 @@ def notes(metrics: Metrics) -> list[str]:
             f"none is withheld: epsilon {privacy['epsilon']:.3g} at delta {privacy['delta']:g} "
             "for each patient"
         )
+        found += [f"{name}: {promise}" for name, promise in with_less_noise(privacy).items()]
     for name, reason in table["withheld"].items():
         found.append(f"{name} withheld: {reason}")
     for variable in table["variables"]:
