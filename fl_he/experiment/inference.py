@@ -24,7 +24,12 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.firth import whitening
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.glm_fit import goodness_of_fit
-from fl_he.learning.regression.hazards import trend_tests
+from fl_he.learning.regression.hazards import (
+    NO_ESTIMATES,
+    NO_SUMS,
+    trend_tests,
+    without_tests,
+)
 from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.learning.tables.table_file import INTERCEPT, some
 from fl_he.run_files.checkpoint import Checkpoint
@@ -166,7 +171,7 @@ class Inference:
             # Each hospital's own units are nobody else's.
             "coefficients": [] if config.scaling is Scaling.local else self._rows(found),
             "fit": fit,
-            "proportional": self._trends(training) if reason is None and limits is None else None,
+            "proportional": self._trends(training, limits) if reason is None else None,
             "groups": [
                 {"columns": list(columns), **found.wald_test(columns)}
                 for columns in config.inference.groups
@@ -174,12 +179,20 @@ class Inference:
             ],
         }
 
-    def _trends(self, training: Training) -> dict[str, Any] | None:
+    def _trends(self, training: Training, limits: Limits | None) -> dict[str, Any] | None:
         """Return tests of whether coefficients of a time to an event are the same at all times."""
-        if training.trends is None or training.hessian is None:
+        if not isinstance(family := self._family, GlmFamily) or family.has_intercept:
             return None
-        information = training.examples * training.hessian
-        return trend_tests(information, training.trends, self._features, training.taking_part)
+        if limits is not None:
+            return without_tests(NO_ESTIMATES)
+        if training.trends is None or training.hessian is None:
+            return without_tests(NO_SUMS)
+        examples = training.examples
+        return trend_tests(
+            *(examples * training.hessian, training.trends, self._features, training.taking_part),
+            examples=examples,
+            rest=training.rest,
+        )
 
     def _rows(self, found: inference.Estimates) -> list[dict[str, Any]]:
         family = self._family

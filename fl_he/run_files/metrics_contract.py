@@ -140,7 +140,9 @@ _INFERENCE = {
     "fit": optional(
         _kind({**_figures(*FIT, *_FIRTH, *_GLM), "likelihood_ratio": optional(_kind(_TEST))})
     ),
-    "proportional?": optional(_kind({**_TEST, "features": [{**_TEST, "name": str}]})),
+    "proportional?": optional(
+        _kind({**_TEST, "features": [{**_TEST, "name": str}], "withheld?": str | None})
+    ),
     "groups": [{**_TEST, "columns": [str]}],
     "events?": Number | None,
     "ratio?": str | None,

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from command_line import fl_he
+from example_metrics import text
 from experiments import experiment
 from flwr.app import Message
 from local_grid import LocalGrid, simulated_nodes
@@ -28,7 +29,9 @@ from fl_he import client_app, server_app, simulation
 from fl_he.config.composition import compose
 from fl_he.config.constraints import ConfigError
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression.hazards import NO_ESTIMATES, NO_TREND
 from fl_he.learning.regression.registry import load_model
+from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.strategies.opened_sum import RefusedError
 from fl_he.wire.encrypted_sum import FINISH
 
@@ -129,6 +132,16 @@ def test_a_coefficient_that_falls_with_time_is_found(tmp_path: Path) -> None:
     assert "Proportional hazards: no trend in log(1 + time)" in page
 
 
+def test_events_at_one_time_have_a_reason_in_place_of_the_tests(tmp_path: Path) -> None:
+    tables = [table.assign(months=5) for table in survival_tables(23)]
+    metrics = run(tmp_path, tables)
+    assert metrics["inference"]["proportional"]["withheld"] == NO_TREND
+    table = coefficient_table(metrics)
+    assert table is not None
+    said = " ".join(" ".join(text(table)).split())
+    assert f"No test of proportional hazards: {NO_TREND}." in said
+
+
 def test_a_run_that_was_cut_off_at_its_end_has_the_tests_of_a_whole_one(tmp_path: Path) -> None:
     tables = survival_tables(22)
     whole = run(tmp_path / "whole", tables)["inference"]["proportional"]
@@ -192,7 +205,12 @@ def test_a_level_without_events_is_named_and_the_others_have_estimates(tmp_path:
         **{"kind": "quasi-complete", "columns": ["male"], "largest": ["male"]}
     }
     rows = coefficients(metrics)
-    assert metrics["inference"]["proportional"] is None
+    assert metrics["inference"]["proportional"] == {
+        **dict.fromkeys(("chi2", "df", "p_value")),
+        **{"features": [], "withheld": NO_ESTIMATES},
+    }
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert f"No test of proportional hazards: {NO_ESTIMATES}." in page
     assert rows["male"]["estimate"] is None
     assert rows["male"]["left_out"] == (
         "no finite estimate: events and the patients at risk in the training data are separated "

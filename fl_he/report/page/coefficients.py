@@ -25,7 +25,7 @@ from fl_he.report.tables.coefficients import (
     wald_note,
     withheld,
 )
-from fl_he.report.tables.hazards import hazard_sheets
+from fl_he.report.tables.hazards import hazard_notes, hazard_sheets
 from fl_he.run_files.metrics import Metrics
 
 #: Rows of the table; a model of more is in model.json alone.
@@ -93,6 +93,7 @@ def coefficients(metrics: Metrics) -> Section:
     blocks += map(Note, profile_notes(inference))
     blocks += [
         *hazard_sheets(inference),
+        *map(Note, hazard_notes(inference)),
         *site_sheets(inference),
         *map(Note, site_notes(inference)),
     ]

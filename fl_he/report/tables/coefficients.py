@@ -24,7 +24,7 @@ from fl_he.report.figures import (
 )
 from fl_he.report.tables.between import site_notes, site_sheets
 from fl_he.report.tables.fitted import DividedTable
-from fl_he.report.tables.hazards import hazard_sheets
+from fl_he.report.tables.hazards import hazard_notes, hazard_sheets
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import BRESLOW, COX, ODDS_RATIO
@@ -84,7 +84,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
         blocks.append(DividedTable(profile))
     blocks += [Text(note) for note in profile_notes(inference)]
     blocks += map(DividedTable, [*hazard_sheets(inference), *site_sheets(inference)])
-    blocks += map(Text, site_notes(inference))
+    blocks += map(Text, [*hazard_notes(inference), *site_notes(inference)])
     said = [f"{name}: {figure}" for name, figure in fit_facts(inference).items()]
     blocks += map(Text, filter(None, [site_note(inference)]))
     if has_estimates(inference):

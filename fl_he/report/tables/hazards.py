@@ -11,7 +11,8 @@ from fl_he.report.figures import count, fixed, p_value
 
 def hazard_sheets(inference: Mapping[str, Any]) -> list[Sheet]:
     """Return the table of the tests of each feature and of all together, if there are any."""
-    if not (tests := inference.get("proportional")):
+    tests = inference.get("proportional")
+    if not tests or not tests["features"]:
         return []
     several = len(tests["features"]) > 1
     rows = [*tests["features"], *([{**tests, "name": "all together"}] if several else [])]
@@ -21,3 +22,11 @@ def hazard_sheets(inference: Mapping[str, Any]) -> list[Sheet]:
     ]
     title = "Proportional hazards: no trend in log(1 + time)"
     return [Sheet(title, ("feature", "chi-square", "df", "p"), list(map(Row, cells)))]
+
+
+def hazard_notes(inference: Mapping[str, Any]) -> list[str]:
+    """Say why tests are not there, if any of a time to an event are not."""
+    if not (tests := inference.get("proportional")) or not (reason := tests.get("withheld")):
+        return []
+    which = "Not all tests" if tests["features"] else "No test"
+    return [f"{which} of proportional hazards: {reason}."]
