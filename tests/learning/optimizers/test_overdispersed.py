@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from overdispersed_counts import FEATURES, count_tables, pooled_nb2
 from plain_rounds import trained
 from quick import release
 
+from fl_he.learning.optimizers.base import Overdispersion, Point
+from fl_he.learning.optimizers.overdispersed import OverdispersedNewton
 from fl_he.learning.optimizers.task import Task
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.tables.data import Dataset
@@ -93,6 +96,17 @@ def test_a_penalty_pulls_the_coefficients_only() -> None:
     assert (np.abs(pulled.parameters[0]) < np.abs(free.parameters[0])).all()
     assert pulled.hessian is None
     assert pulled.overdispersion[0] > free.overdispersion[0]
+
+
+def test_a_step_that_raises_the_loss_without_features_alone_is_halved() -> None:
+    null = 1.0, np.array([0.3, 0.2]), np.eye(2)
+    alpha = Overdispersion((0.1, 0.5, 0.2), 0.1, 1.0, np.zeros(1), *null, 2.0)
+    point = Point(np.array([0.4]), 1.0, np.array([0.2]), 100, np.eye(1), overdispersion=alpha)
+    optimizer, start = OverdispersedNewton(), np.array([0.4, *alpha.told])
+    tried = optimizer.step(point)
+    further = replace(alpha, told=tuple(tried[1:].tolist()), null_loss=1.5)
+    found = optimizer.step(replace(point, theta=tried[:1], loss=0.9, overdispersion=further))
+    np.testing.assert_allclose(found - start, (tried - start) / 2)
 
 
 def test_a_training_goes_on_from_its_text() -> None:
