@@ -83,6 +83,10 @@ NETWORKS: dict[str, tuple[list[Any], list[int]]] = {
         ],
         [12, 4],
     ),
+    "point convolution with padding": (
+        [tm.conv2d(3, 2), tm.conv2d(3, 3, 1, padding=1), RELU, FLATTEN, tm.linear(4, 168)],
+        [168, 4],
+    ),
     "average of all": (
         [
             tm.conv2d(5, 2),
