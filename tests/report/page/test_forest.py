@@ -76,6 +76,8 @@ def test_intervals_stand_on_a_logarithmic_axis_about_1(figures: list[Figure]) ->
     assert xs(none) == [1.0, 1.0]
     assert [xs(line) for line in lines] == [[1.25, 1.8], [1.5], [0.25, 1.0], [0.5]]
     assert [text.get_text() for text in axes.get_yticklabels()] == ["age", "male"]
+    bottom, top = axes.get_ylim()
+    assert top < 0.0 < bottom, "the first feature is above"
 
 
 def test_coefficients_of_means_stand_on_a_linear_axis_about_0(figures: list[Figure]) -> None:
@@ -104,7 +106,10 @@ def test_an_interval_beyond_the_axis_ends_in_an_arrow(figures: list[Figure]) -> 
     low, high = axes.get_xlim()
     assert low == pytest.approx(1e-3, rel=0.6)
     assert high == pytest.approx(1e3, rel=1.1)
-    assert [line.get_marker() for line in axes.get_lines()][2:] == ["<", ">", "s"]
+    _, line, *marks = axes.get_lines()
+    assert xs(line) == pytest.approx([low, high])
+    assert [mark.get_marker() for mark in marks] == ["<", ">", "s"]
+    assert [x for mark in marks for x in xs(mark)] == pytest.approx([low, high, 5.0])
 
 
 def test_profile_intervals_replace_walds() -> None:
