@@ -73,9 +73,10 @@ def test_tenths_of_the_pooled_rows_have_their_means(family: str, min_cell: int) 
         assert all(50 <= one.examples <= 90 for one in bins)
 
 
-def test_means_are_rounded_to_the_share_of_one_row() -> None:
+@pytest.mark.parametrize("min_cell", [2, 5])
+def test_means_are_rounded_to_the_share_of_one_row(min_cell: int) -> None:
     pooled = patients("gamma", 250)
-    table = calibration_figures(of_hospitals(pooled), 5).calibration or ()
+    table = calibration_figures(of_hospitals(pooled), min_cell).calibration or ()
     means = [value for one in table for value in (one.predicted, one.observed)]
     digits = int(np.floor(np.log10(250 / max(means) / 1.02)))
     assert digits == 1
