@@ -95,6 +95,15 @@ def test_counts_below_zero_are_zero() -> None:
     assert (table.rows, table.noise) == (10, 2.0)
 
 
+def test_rows_of_all_are_public_and_only_columns_with_missing_cells_have_some() -> None:
+    total = np.array([[7.3, 6.2, 2.1, 6.4, 1.9], [10.8, 3.0, 5.7, 3.2, 4.9]])
+    sex, kind = FACTS[2], Facts("kind", levels=("a", "b"))
+    form = TableForm((sex, kind), "sex", ("F", "M"), 1, ())
+    with_some, without = noisy_table(total, form, 20, SUMS, 2.0).variables
+    assert [one.missing for one in with_some.summaries] == [3, 0, 2]
+    assert [one.missing for one in without.summaries] == [0, 0, 0]
+
+
 def test_the_noise_is_that_of_the_budget() -> None:
     pytest.importorskip("dp_accounting")
     form = TableForm(FACTS, "", (), 5, ())
