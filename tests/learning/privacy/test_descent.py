@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -163,3 +164,9 @@ def test_chosen_settings_are_better_than_the_constants_of_before(
     chosen = private_accuracy(features, labels, descent_settings(examples, features.shape[1], MU))
     assert chosen >= least
     assert chosen >= private_accuracy(features, labels, DescentSettings(1.0, 0.05, 50)) + gain
+
+
+def test_rates_of_counts_grow_as_the_second_derivative_shrinks() -> None:
+    of_numbers, of_counts = (number_settings(3000, 10, 0.27, one) for one in (1.0, 0.3))
+    # Steps go downhill below 2 / L, with L = 0.3 (1 + 10 / 4).
+    assert of_counts == replace(of_numbers, lr=1.9)
