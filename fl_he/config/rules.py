@@ -341,9 +341,12 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
                 f"data.{key} must be set for data={data.name}, got null: for example "
                 "data=csv data.path=patients.csv data.target=outcome data.positive=yes"
             )
-    if (data.family == "cox") is not ("event" in given) and "schema" not in given:
-        yield "data.event must be set with data.family=cox, and with no other"
-    for key, families in (("ties", ("cox",)), ("exposure", EXPOSED)):
+    if data.family == "cox" and not given & {"event", "schema"}:
+        yield (
+            "data.event=COLUMN must be set with data.family=cox: the column says by 0 and 1 "
+            "whether the event was seen"
+        )
+    for key, families in (("event", ("cox",)), ("ties", ("cox",)), ("exposure", EXPOSED)):
         if key in given and data.family not in families:
             yield f"data.{key} must be left out unless data.family={' or '.join(families)}"
     meanings = given & {"positive", "threshold", "classes", "family"}

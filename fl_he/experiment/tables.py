@@ -46,6 +46,8 @@ _REMEDIES = {
     "meaning": f"; {_POSITIVE}, and data.classes=[LABEL,...] names more than two labels",
     "classes": "; data.classes=[LABEL,...] names them",
     "drop": f"; {_DROP} names them",
+    "event": "; data.event=COLUMN names it",
+    "exposure": "; data.exposure=COLUMN names it",
 }
 
 
@@ -237,10 +239,13 @@ def _read_all(data: DataConfig, without: Sequence[str] = ()) -> Sequence[Dataset
             errors[path] = error
     if not errors:
         return tables
-    told = [f"{_of_file(data, path)}{error}" for path, error in errors.items()][:_MOST_FILES]
-    more = (
-        f"; and faults in {len(errors) - len(told)} more files" if len(errors) > len(told) else ""
-    )
+    same = {str(error) for error in errors.values()}
+    if len(errors) == len(data.files) and len(same) == 1 and " row " not in (words := same.pop()):
+        told, more = [words], ""  # a fault of settings
+    else:
+        told = [f"{_of_file(data, path)}{error}" for path, error in errors.items()][:_MOST_FILES]
+        others = len(errors) - len(told)
+        more = f"; and faults in {others} more files" if others else ""
     faults = [fault for error in errors.values() for fault in error.faults]
     remedy = _remedy(faults, data) if data.schema is None else ""
     raise DataError(f"{'; '.join(told)}{more}{remedy}")

@@ -225,7 +225,6 @@ def _of_number(config: Config, features: int, family: GlmFamily) -> dict[str, st
         ("penalty", config.penalty is Penalty.firth, "l2"),
         ("inference.profile", bool(config.inference.profile), "left out"),
         ("class_weight", config.class_weight is not ClassWeight.equal, "equal"),
-        ("evaluate", config.evaluate and not fine_bins(family), "false"),
         ("capc.enabled", config.capc.enabled, "false"),
         ("optimizer", config.optimizer.name not in optimizers, " or ".join(optimizers)),
     )
@@ -234,6 +233,11 @@ def _of_number(config: Config, features: int, family: GlmFamily) -> dict[str, st
             raise ConfigError(
                 f"{setting} must be {right} with family {family.name}, whose outcome is a number"
             )
+    if config.evaluate and not fine_bins(family):
+        raise ConfigError(
+            f"evaluate must be false with family {family.name}: times to an event have no "
+            "calibration"
+        )
     if private:
         return _private(config)
     values = (features + 1) * (features + 2) // 2

@@ -10,6 +10,7 @@ from experiments import experiment
 from numpy.typing import NDArray
 from quick import slow, slow_but
 
+from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.built_in import load_built_in
@@ -288,6 +289,7 @@ def test_all_that_is_wrong_with_a_table_is_told_at_once(tmp_path: Path) -> None:
         "target 'died' must hold 0 and 1, or true and false, where no positive label is named, got "
         "2 other labels, one of them only in row 2 (the header is row 1); "
         "code categories as columns of 0 and 1 ('sex'); "
+        "correct infinite cells, or leave their rows out ('crp'); "
         "fill missing values in, or leave their rows out ('crp'); "
         "fill missing labels in, or leave their rows out ('died'); "
         "fix the file or leave out the 3 columns: 'data.drop=[\"\",sex,crp]'; "
@@ -378,3 +380,48 @@ def test_a_row_of_totals_is_named_instead_of_columns(tmp_path: Path) -> None:
         "false, where no positive label is named, got 1 other label in row 4 (the header is "
         "row 1); correct row 4, the last, or leave it out"
     )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["data.target=visitz"], "target must be one of the columns 'age', 'visits', got 'visitz'"),
+        (
+            ["data.target=visits", "data.family=poisson", "data.exposure=visits"],
+            "exposure must be another column than target, got 'visits'; data.exposure=COLUMN names",
+        ),
+    ],
+)
+def test_a_fault_of_settings_is_told_once_for_all_files(
+    tmp_path: Path, settings: list[str], words: str
+) -> None:
+    files = [tmp_path / f"{name}.csv" for name in "abc"]
+    for file in files:
+        file.write_text("age,visits\n1,0\n2,1\n")
+    path = f"data.path=[{','.join(map(str, files))}]"
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", path, *settings)
+    assert str(caught.value).startswith(words)
+    assert str(caught.value).count("must be") == 1
+    files[1].write_text("age,visits\n1,0\n2,-1\n")
+    with pytest.raises(DataError) as caught:
+        data_of(tmp_path, "data=csv", path, "data.target=visits", "data.family=poisson")
+    assert str(caught.value) == (
+        f"{files[1]}: target 'visits' must hold whole numbers of 0 or more for family poisson, got "
+        "1 other in row 3 (the header is row 1); correct such cells, or leave their rows out "
+        "('visits')"
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        (["data.family=cox"], "data.event=COLUMN must be set with data.family=cox"),
+        (["data.family=poisson", "data.event=x"], "data.event must be left out unless data.family"),
+    ],
+)
+def test_a_missing_event_and_one_too_many_are_told_apart(
+    tmp_path: Path, settings: list[str], words: str
+) -> None:
+    with pytest.raises(ConfigError, match=words):
+        data_of(tmp_path, "data=csv", "data.path=a.csv", "data.target=y", *settings)

@@ -245,6 +245,7 @@ def test_a_model_without_exposure_has_no_rate(tmp_path: Path) -> None:
 CELLS = [
     (0.0, "exposure 'years' must hold numbers above 0, got 1 other in row 6"),
     (-2.5, "exposure 'years' must hold numbers above 0, got 1 other in row 6"),
+    (1e300, "exposure 'years' must hold numbers of at most 1e+14 in size, got 1 other in row 6"),
     (None, "column 'years' must have no missing values, got 1 missing cell in row 6"),
     ("long", "column 'years' must be numeric, got 1 cell of text in row 6"),
     (float("inf"), "column 'years' must be finite, got 1 infinite cell in row 6"),

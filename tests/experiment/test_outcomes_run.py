@@ -219,6 +219,8 @@ def test_settings_of_classes_are_refused(
     [
         ("poisson", "visits", 1.5, "must hold whole numbers of 0 or more for family poisson"),
         ("poisson", "visits", -1, "must hold whole numbers of 0 or more for family poisson"),
+        ("poisson", "visits", 1e16, "must hold numbers of at most 1e[+]14 in size"),
+        ("gamma", "stay", 1e308, "must hold numbers of at most 1e[+]14 in size"),
         ("gamma", "stay", 0, "must hold numbers above 0 for family gamma"),
         ("gaussian", "stay", 0, "must hold numbers above 0 for log"),
     ],

@@ -37,6 +37,7 @@ _RULES = {
 _REMEDIES = {
     _TEXT: "correct the cells of text",
     MISSING: "fill missing values in, or leave their rows out",
+    _INFINITE: "correct infinite cells, or leave their rows out",
     _COMMA: "write decimal points",
     _THOUSANDS: "leave thousands separators out",
     _GROUPED: "leave thousands separators out",

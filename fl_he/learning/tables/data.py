@@ -15,10 +15,9 @@ from fl_he.learning.tables.arrays import Array, different_names, finite_array, s
 from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.described import Described
 from fl_he.learning.tables.incomplete import Incomplete
-from fl_he.learning.tables.labels import Labels, exposure_fault
+from fl_he.learning.tables.labels import Labels, event_fault, exposure_fault
 from fl_he.learning.tables.table import open_table, read_columns, refuse
 from fl_he.learning.tables.table_file import INTERCEPT, RowNumbers, shown, some
-from fl_he.run_files.metrics_contract import SURVIVAL
 
 _MOST_NAMED_COLUMNS = 40
 
@@ -211,8 +210,8 @@ def load_table(
         raise DataError(
             f"at most one of positive, threshold, classes and family must be given, got {given}"
         )
-    if (event is not None) is not (family in SURVIVAL):
-        raise DataError("event must be given with family cox, and with no other", setting="event")
+    if words := event_fault(event, family):
+        raise DataError(words, setting="event")
     if exposure is not None and (words := exposure_fault(family)):
         raise DataError(words, setting="exposure")
     if threshold is not None and not math.isfinite(threshold):

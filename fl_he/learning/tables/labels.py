@@ -22,7 +22,7 @@ from fl_he.learning.tables.columns import (
     counted,
 )
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, shown
-from fl_he.run_files.metrics_contract import BRESLOW, EXPOSED, SURVIVAL
+from fl_he.run_files.metrics_contract import BRESLOW, COUNTS, EXPOSED, SURVIVAL
 
 _LABEL = "fill missing labels in, or leave their rows out"
 _CASE = "write labels that differ in case or blanks alone in one way"
@@ -31,6 +31,10 @@ _MOST_NAMED_LABELS = 10
 TIES = ("efron", "breslow")
 #: Largest count of a negative binomial model, which sums over all smaller ones.
 _MOST_COUNTED = 1_000_000
+#: Largest size of outcomes and exposures: squares of larger ones have no digits in sums.
+_LARGEST = 1e14
+_CELLS = "correct such cells, or leave their rows out"
+_UNIT = "correct such cells, or save the column in a larger unit"
 #: What helps where a table to predict has no column of exposures.
 RATE = "--rate predicts for an exposure of 1"
 _Fits = tuple[Callable[[Array], NDArray[np.bool_]], str]
@@ -55,6 +59,15 @@ _TRANSFORMED: Mapping[str, _Fits] = {
 def family_with_ties(family: str | None, ties: str | None) -> str:
     """Return the family that settings name; empty without one."""
     return BRESLOW if ties == "breslow" else family or ""
+
+
+def event_fault(event: str | None, family: str | None) -> str:
+    """Say why a family, or classes where none is named, must have a column of events, or none."""
+    if family in SURVIVAL and event is None:
+        return "event must be given with family cox: the column says by 0 and 1 whether it was seen"
+    if event is not None and family not in SURVIVAL:
+        return "event must be left out unless the family is cox"
+    return ""
 
 
 def exposure_fault(family: str | None) -> str:
@@ -230,6 +243,8 @@ class Labels:
         if not self.faults:
             fits, words = OUTCOMES[family]
             self._require(fits(numbers), f"{words} for family {family}")
+        if not self.faults and family not in SURVIVAL:
+            self._require_digits(numbers, "target", _CELLS if family in COUNTS else _UNIT)
         return numbers
 
     def survival(self, family: str, events: Labels) -> Array:
@@ -254,9 +269,17 @@ class Labels:
         numbers = self._read_numbers(None)
         spelt = [as_number(label) is not None or label.lower() in TRUTH for label in self._labels]
         self._require((numbers > 0.0) | ~np.array(spelt, dtype=bool), "numbers above 0", "exposure")
+        self._require_digits(numbers, "exposure", _UNIT)
         return numbers
 
-    def _require(self, fit: NDArray[np.bool_], words: str, kind: str = "target") -> None:
+    def _require_digits(self, numbers: Array, kind: str, remedy: str) -> None:
+        """Take down a fault if finite numbers are too large to be summed up."""
+        fit = ~(np.abs(numbers) > _LARGEST) | np.isinf(numbers)
+        self._require(fit, f"numbers of at most {_LARGEST:.0e} in size", kind, remedy)
+
+    def _require(
+        self, fit: NDArray[np.bool_], words: str, kind: str = "target", remedy: str = _CELLS
+    ) -> None:
         """Take down a fault if labels do not fit; ``kind``: of the column."""
         if fit.all():
             return
@@ -269,6 +292,7 @@ class Labels:
                 f"{kind} {shown(self.name)} must hold {words}, got {counted(other, *found)}",
                 None,
                 self.name,
+                remedies=(remedy,),
                 row=found[1] if found[0] == 1 else None,
             )
         )

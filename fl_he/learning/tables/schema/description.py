@@ -28,7 +28,7 @@ from pydantic import (
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.csv_file import CsvForm
-from fl_he.learning.tables.labels import exposure_fault, family_with_ties
+from fl_he.learning.tables.labels import event_fault, exposure_fault, family_with_ties
 from fl_he.learning.tables.schema.design import misfits
 from fl_he.learning.tables.schema.formula import Factor, Term, parse_formula
 from fl_he.learning.tables.schema.yaml_text import MOST_TEXT, parse_yaml
@@ -287,8 +287,8 @@ class Outcome(_Described):
 
     @model_validator(mode="after")
     def _check(self) -> Outcome:
-        if (self.event is not None) is not (self.family == COX):
-            raise ValueError("event must be given with family cox, and with no other")
+        if words := event_fault(self.event, self.family):
+            raise ValueError(words)
         if self.family == COX and self.transform:
             raise ValueError("transform must be left out with family cox, which has the order only")
         if self.ties and not self.event:

@@ -103,6 +103,8 @@ class OutcomeLabels:
                 declare = "" if fixed else ", or declare missing: drop-row of outcome"
                 remedy = f"fill them in{declare}"
                 faults = [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
+            else:
+                faults = [_with_remedies(fault) for fault in faults]
             found += faults
         return found
 
@@ -116,3 +118,9 @@ class OutcomeLabels:
         """See Labels."""
         is_number = self._outcome.threshold is not None or self._outcome.family
         return () if is_number else self._read[self._outcome.column].levels
+
+
+def _with_remedies(fault: Fault) -> Fault:
+    if not fault.remedies:
+        return fault
+    return replace(fault, words=f"{fault.words}: {'; '.join(fault.remedies)}")
