@@ -215,20 +215,23 @@ def derivative_parts(
 ) -> NDArray[np.float64]:
     """Return sums of losses, gradients and Hessians, and what their rounding leaves out.
 
-    Sums that have no digits are refused.
+    Sums that have no digits are refused. Of a model so far from an outcome that its loss, or
+    Pearson's chi-square, has none, the loss is the largest: the step is halved.
     """
     with np.errstate(over="ignore", invalid="ignore"):
         parts = likelihood.derivative_parts(examples)
-    sums = parts[0]
+    sums, size = parts[0], parameters_of(dataset)
+    rows, columns = np.triu_indices(size)
     # Only compared with smaller losses; a model so far off must not end the run.
     largest = limbs.limit / 2
-    if dataset.family and not abs(sums[0]) < largest:
+    pearson = 1 + size + len(rows)
+    judged = np.append(sums[0], sums[pearson : pearson + 1])
+    if dataset.family and not (np.abs(judged) < largest).all():
         parts = np.clip(np.nan_to_num(parts), -largest, largest)
         sums = parts[0]
+        sums[0] = largest
     sums[0] = np.fmin(sums[0], largest)
     # A second derivative by two columns is no larger than that by one of them twice.
-    size = parameters_of(dataset)
-    rows, columns = np.triu_indices(size)
     hessian = sums[1 + size : 1 + size + len(rows)]
     largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(hessian[rows == columns]))
     _require_small(np.append(largest, sums[1 + size :]), dataset, limbs)

@@ -209,9 +209,12 @@ class GlmFamily(Family):
 
     def pearson(self, means: Array, labels: Array) -> Array:
         """Return the parts of Pearson's chi-square, ``(y - mu)^2 / V(mu)``, shape (m,)."""
-        with np.errstate(over="ignore"):
-            parts: Array = np.square(labels - means[:, 0]) / self.variance(means[:, 0])
-        return parts
+        with np.errstate(over="ignore", divide="ignore"):
+            squares: Array = np.square(labels - means[:, 0])
+            # A mean of 0 predicts a count of 0: 0 / 0 would be no number.
+            return np.divide(
+                squares, self.variance(means[:, 0]), out=np.zeros(len(labels)), where=squares > 0.0
+            )
 
     def check_values(self, features: int) -> int:
         """See Family."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from overdispersed_counts import FEATURES, count_tables, pooled_nb2
 from plain_rounds import trained
 from quick import release
+from scipy.stats import nbinom
 
 from fl_he.learning.optimizers.base import Overdispersion, Point
 from fl_he.learning.optimizers.overdispersed import OverdispersedNewton
@@ -77,6 +80,31 @@ def test_twelve_rounds_come_to_the_optimum(kind: str, seed: int) -> None:
     assert found * training.log_alpha_error == pytest.approx(fitted.bse["alpha"], rel=1e-5)
     alone = pooled_nb2(tables, ())
     assert [intercept, math.exp(null)] == pytest.approx([*alone.params], rel=1e-6)
+
+
+@pytest.mark.parametrize("largest", [1e5, 1e6])
+def test_one_outlying_count_does_not_end_a_training(largest: float) -> None:
+    tables = count_tables(2, sizes=(300, 200, 20), effect=0.3)
+    tables[0].loc[0, "visits"] = largest
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        training = trained(hospitals(tables), task())
+    assert training.converged
+    pooled = pd.concat(tables)
+    features = (pooled[[*FEATURES]].to_numpy(float) - training.mean) / training.scale
+    design = np.column_stack([np.ones(len(features)), features])
+
+    def likelihood(theta: np.ndarray, log_alpha: float) -> float:
+        alpha, means = math.exp(log_alpha), np.exp(design @ theta)
+        return float(nbinom.logpmf(pooled["visits"], 1 / alpha, 1 / (1 + alpha * means)).sum())
+
+    coefficients, intercepts = training.parameters
+    theta, (log_alpha, *_) = np.append(intercepts, coefficients), training.overdispersion
+    best = likelihood(theta, log_alpha)
+    for step in (-1e-3, 1e-3):
+        assert likelihood(theta, log_alpha + step) < best
+        for place in np.eye(len(theta)):
+            assert likelihood(theta + step * place, log_alpha) < best
 
 
 @pytest.mark.parametrize("seed", range(1, 4))
