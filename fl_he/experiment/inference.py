@@ -247,12 +247,14 @@ class Inference:
             return inference.goodness_of_fit(
                 -training.loss * examples, null, found, intercepts=training.intercepts
             )
+        told = training.sites is None or not training.sites.withheld
         return goodness_of_fit(
             *(family, training.moments, losses),
             examples=examples,
             df=len(training.free) - 1,
             intercepts=training.intercepts,
             pearson=training.pearson,
+            freedom=training.freedom if told else None,
         )
 
     def _withheld(self, training: Training, limits: Limits | None) -> str | None:

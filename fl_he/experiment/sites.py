@@ -90,7 +90,7 @@ def _robust(training: Training, features: Sequence[str], scaling: Scaling) -> li
         *(inverse, sums.scores[part]),
         clusters=sums.clusters,
         rows=training.examples - silent,
-        freedom=training.freedom - silent,
+        freedom=training.freedom,
     )
     back = np.diag([*(1.0 / scaling.scale[kept]), *([] if alone else [1.0])])
     if not alone:  # the intercept takes what the means leave

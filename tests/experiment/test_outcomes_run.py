@@ -73,6 +73,13 @@ def test_estimates_and_tests_are_those_of_the_pooled_rows(
     assert metrics["pooled"]["largest_difference"] < 1e-6
 
 
+def test_counts_that_are_all_equal_have_no_share_of_the_deviance(tmp_path: Path) -> None:
+    tables = [table.assign(visits=3) for table in outcome_tables(9)]
+    fit = run(tmp_path, tables, "poisson", *INFERENCE)["inference"]["fit"]
+    assert fit["d2"] is None
+    assert fit["null_deviance"] == pytest.approx(0.0, abs=1e-6)
+
+
 def largest(fitted: Any) -> float:
     """Return statsmodels' log likelihood at its largest over the dispersion."""
     family = fitted.model.family

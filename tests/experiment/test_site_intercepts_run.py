@@ -76,6 +76,9 @@ def test_coefficients_are_those_of_fixed_effects(tmp_path: Path, family: str, se
         assert fit["aic"] == pytest.approx(fitted.aic, rel=1e-8)
         chi2 = 2 * (fitted.llf - alone.llf)
         assert fit["likelihood_ratio"]["chi2"] == pytest.approx(chi2, abs=1e-6)
+        if family == "poisson":
+            found = fitted.pearson_chi2 / fitted.df_resid
+            assert fit["dispersion"] == pytest.approx(found, rel=1e-8)
     else:
         assert fit["dispersion"] == pytest.approx(fitted.scale, rel=1e-8)
         assert metrics["inference"]["freedom"] == fitted.df_resid
@@ -106,6 +109,7 @@ def test_the_number_of_few_rows_without_a_part_is_withheld(tmp_path: Path) -> No
     sites = {"contributing": 3, "silent": 0, "withheld": 1}
     assert metrics["inference"]["site_intercepts"] == sites
     assert metrics["inference"]["fit"]["aic"] == pytest.approx(fitted.aic, rel=1e-8)
+    assert metrics["inference"]["fit"]["dispersion"] is None
     page = (tmp_path / "run" / "report.html").read_text()
     assert "their number is withheld, as a hospital has few" in page
     assert "(against the hospitals&#39; intercepts only)" in page

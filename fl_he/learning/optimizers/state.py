@@ -210,8 +210,9 @@ class State:
 
     @property
     def freedom(self) -> int:
-        """Examples less parameters, of one row of coefficients."""
-        return self.examples - (len(self.free) - 1 + self.intercepts)
+        """Examples of contributing sites less parameters, of one row of coefficients."""
+        silent = 0 if self.sites is None else self.sites.silent
+        return self.examples - silent - (len(self.free) - 1 + self.intercepts)
 
     @property
     def converged(self) -> bool:

@@ -13,6 +13,8 @@ from fl_he.learning.regression.registry import margins_of
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
+_ROUNDING = 16.0 * float(np.finfo(np.float64).eps)
+
 
 def goodness_of_fit(
     family: GlmFamily,
@@ -22,6 +24,7 @@ def goodness_of_fit(
     examples: int,
     df: int,
     pearson: float,
+    freedom: int | None,
     intercepts: int = 1,
 ) -> dict[str, Any]:
     """Return how well a model of a number fits beside the mean alone.
@@ -39,6 +42,8 @@ def goodness_of_fit(
         Number of the coefficients, without the intercept.
     pearson
         Pearson's chi-square at the estimates.
+    freedom
+        Examples that contribute less parameters; ``None``: not known.
     intercepts
         How many there are; of several the null figures are those of the intercepts alone.
 
@@ -50,7 +55,8 @@ def goodness_of_fit(
         1989, section 2.3), ``aic`` with an estimated dispersion as a parameter, and log likelihoods
         at their likeliest dispersions. In addition ``d2`` (1 - deviance / null deviance, R2 of a
         linear model), ``pearson`` and ``dispersion`` (``pearson`` by its degrees of freedom, `None`
-        if there are none). A figure that is not finite is ``None``.
+        if there are none). ``d2`` is ``None`` if the null deviance is 0 within rounding. A figure
+        that is not finite is ``None``.
     """
     likelihoods = [
         None if one is None else examples * family.log_likelihood(one, moments) for one in losses
@@ -61,7 +67,12 @@ def goodness_of_fit(
         for one in losses
     )
     own = intercepts if family.has_intercept else 0
-    count, freedom = df + own + family.has_dispersion + family.has_alpha, examples - df - intercepts
+    count = df + own + family.has_dispersion + family.has_alpha
+    # Terms of this size cancel in a deviance. An estimated dispersion of 0 has no figures at all.
+    terms = abs(moments.saturated) + (0.0 if family.has_dispersion else moments.mean)
+    least, explained = _ROUNDING * examples * terms, None
+    if deviance is not None and null_deviance is not None and null_deviance > least:
+        explained = 1 - deviance / null_deviance
     figures = {
         "log_likelihood": log_likelihood,
         "parameters": count,
@@ -70,9 +81,9 @@ def goodness_of_fit(
         "null_log_likelihood": null,
         "null_deviance": null_deviance,
         "mcfadden_r2": None,
-        "d2": None if not null_deviance or deviance is None else 1 - deviance / null_deviance,
+        "d2": explained,
         "pearson": pearson,
-        "dispersion": pearson / freedom if freedom > 0 else None,
+        "dispersion": pearson / freedom if freedom is not None and freedom > 0 else None,
     }
     if not family.has_intercept:  # a partial likelihood, which no model makes 1
         names = ("deviance", "null_deviance", "d2", "pearson", "dispersion")
