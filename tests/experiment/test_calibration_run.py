@@ -39,11 +39,15 @@ def check_bins(evaluation: dict[str, Any], expected: Array, labels: Array) -> No
     """Compare bins with those of the rows in the order of their expected outcomes."""
     order, start = np.argsort(expected, kind="stable"), 0
     assert (evaluation["min_cell"], evaluation["withheld"]) == (5, {})
-    assert len(evaluation["calibration"]) > 5
-    for one in evaluation["calibration"]:
+    bins = evaluation["calibration"]
+    largest = max(max(one["predicted"], one["observed"]) for one in bins)
+    assert len(bins) > 3
+    for one in bins:
         rows = order[start : start + one["examples"]]
-        assert one["predicted"] == pytest.approx(expected[rows].mean(), abs=0.051)
-        assert one["observed"] == pytest.approx(labels[rows].mean(), abs=0.051)
+        assert len(rows) >= 40
+        half_a_grain = 8 * largest / len(rows)
+        assert one["predicted"] == pytest.approx(expected[rows].mean(), abs=half_a_grain)
+        assert one["observed"] == pytest.approx(labels[rows].mean(), abs=half_a_grain)
         assert (one["lower"], one["upper"]) == (None, None)
         start += one["examples"]
     assert start == evaluation["examples"] == len(labels)
@@ -66,7 +70,7 @@ def test_bins_are_those_of_the_pooled_predictions(
     assert "Brier" not in printed
     page = (tmp_path / "run" / "report.html").read_text()
     assert "mean observed" in page
-    assert "Company X gives the coordinator the means in bins of about a tenth" in page
+    assert "Company X gives the coordinator the means in bins of a tenth" in page
 
 
 def test_deployed_hospitals_count_their_own_under_a_plan(tmp_path: Path) -> None:

@@ -3,15 +3,13 @@
 Bins divide the margins of the rows, on the scale of the link. Their borders follow from the model
 alone, so hospitals use the same bins and their sums add up to those of the pooled rows. The bins
 are fine, so company X alone opens the sums, and gives out tenths of the rows: neighbouring bins are
-merged until each holds about a tenth, and has no small cell. The two cells of a bin are the rows
-whose outcome is 0, and all others: the sum of a few counts above 0 would say nearly as much as the
-counts. Sums are given out as means, rounded to at least the share that one row has in the mean of
-all rows.
+merged until each holds a tenth, or ten times ``min_cell`` rows, and has no small cell. The two
+cells of a bin are the rows whose outcome is 0, and all others: the sum of a few counts above 0
+would say nearly as much as the counts. Sums are given out as means, rounded by the bin's own rows.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -25,6 +23,7 @@ from fl_he.learning.regression.disclosure import (
     Figures,
     merged,
     require_enough,
+    rounded,
     small_cells,
 )
 from fl_he.learning.regression.evaluation import BINS
@@ -43,7 +42,9 @@ _BY_LENGTH = np.concatenate([-_FAR[::-1], _NEAR, _FAR])
 _BY_TENTHS = np.linspace(-12.0, 12.0, 241)
 #: How many fine bins there are.
 OUTCOME_BINS = len(_BY_LENGTH) + len(_BY_TENTHS) + 1
-_TENTHS = 10
+#: Most bins that are given out, and how many times ``min_cell`` rows each holds: the mean of fewer
+#: rows has too few digits.
+_TENTHS, _ENOUGH = 10, 10
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -135,7 +136,7 @@ def outcome_sums(dataset: Dataset, theta: Array) -> OutcomeSums:
 
 
 def calibration_figures(found: OutcomeSums, min_cell: int = 1) -> Figures:
-    """Return the calibration by tenths of the rows, without small cells.
+    """Return the calibration by tenths of the rows or larger parts, without small cells.
 
     Parameters
     ----------
@@ -156,12 +157,13 @@ def calibration_figures(found: OutcomeSums, min_cell: int = 1) -> Figures:
     """
     require_enough(found.examples, min_cell)
     rows = found.cells.sum(axis=0)
-    tenth = _TENTHS * (np.cumsum(rows) - rows / 2.0) // found.examples
-    cells, sums = _joined(found, np.flatnonzero(np.append(True, np.diff(tenth) > 0.0)))
+    parts = min(_TENTHS, max(1, found.examples // (_ENOUGH * min_cell)))
+    part = parts * (np.cumsum(rows) - rows / 2.0) // found.examples
+    cells, sums = _joined(found, np.flatnonzero(np.append(True, np.diff(part) > 0.0)))
     groups, table = merged(cells, min_cell), None
     if groups is not None:
         cells, sums = _joined(OutcomeSums(cells, sums), [start for start, _ in groups])
-        table = _table(cells.sum(axis=0), sums, rounded=min_cell > 1)
+        table = _table(cells.sum(axis=0), sums, min_cell)
     return Figures(
         examples=found.examples,
         min_cell=min_cell,
@@ -184,12 +186,11 @@ def _joined(found: OutcomeSums, starts: Sequence[int] | NDArray[np.intp]) -> tup
     return cells, sums
 
 
-def _table(rows: Array, sums: Array, *, rounded: bool) -> tuple[CalibrationBin, ...]:
+def _table(rows: Array, sums: Array, min_cell: int) -> tuple[CalibrationBin, ...]:
     means, largest = sums / rows, float(np.abs(sums / rows).max())
-    if rounded:
-        digits = math.floor(math.log10(rows.sum() / largest)) if largest > 0.0 else 0
-        means = means.round(digits)
     return tuple(
-        CalibrationBin(None, None, int(count), expected, observed)
-        for count, (expected, observed) in zip(rows, means.T.tolist(), strict=True)
+        CalibrationBin(
+            None, None, int(count), *(rounded(mean, int(count), min_cell, largest) for mean in pair)
+        )
+        for count, pair in zip(rows, means.T.tolist(), strict=True)
     )

@@ -19,12 +19,14 @@ difference of two such sums of which one holds the other: subtraction gives no s
 
 An area under a ROC curve has the sizes of two classes in its denominator: without them it is
 withheld, and so are log loss, Brier score and calibration error. Where a model has few different
-scores, counts could be solved for from a mean with all its digits: means are rounded, to a grain of
-at least what one patient adds to a share, and areas to two decimals.
+scores, counts could be solved for from a mean with all its digits. Means over all patients are
+rounded to a grain of at least what one patient adds to a share, means of a bin to one of at least
+what ``min_cell`` of its patients add, and areas to two decimals.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -96,7 +98,7 @@ class Figures:
         each that is there against the others.
     log_loss, brier_score, calibration_error
         Means over all patients; see `fl_he.learning.regression.evaluation`. The Brier score of more
-        than two classes adds up the squares of all of them. Rounded, as areas and mean forecasts
+        than two classes adds up the squares of all of them. Rounded, as areas and means of bins
         are, unless ``min_cell`` is 1; ``None`` where withheld.
     confusion
         Rows: labels.
@@ -198,7 +200,9 @@ def figures(counts: Counts, min_cell: int = 1) -> Figures:
             for size, share, area, square in zip(sizes, found, areas, squares, strict=True)
         ),
         calibration=(
-            _table(counts.calibration, groups, digits) if groups and given["calibration"] else None
+            _table(counts.calibration, groups, min_cell)
+            if groups and given["calibration"]
+            else None
         ),
         withheld={name: reason for name, fits in given.items() if not fits},
     )
@@ -214,6 +218,39 @@ def small_cells(min_cell: int) -> str:
     """Say why a figure is withheld."""
     small = f"1 to {min_cell - 1} patients (min_cell={min_cell})"
     return f"such a figure, or a difference, would count {small}"
+
+
+def rounded(mean: float, rows: int, min_cell: int, span: float) -> float:
+    """Round the mean of a bin so that few of its rows do not show.
+
+    The grain is 1, 2 or 5 times a power of ten, and more than the part that ``min_cell`` rows have
+    in the mean. So if rows have two values, of which one is rare, at least ``min_cell`` consecutive
+    counts of it fit the rounded mean: never only such as are small and not 0.
+
+    Parameters
+    ----------
+    mean
+        Over the bin.
+    rows
+        Of the bin, not of all bins.
+    min_cell
+        1 rounds nothing.
+    span
+        How far the values of two rows are apart, at most.
+
+    Examples
+    --------
+    >>> [rounded(0.4037, rows, 5, 1.0) for rows in (9, 100, 400, 5000)]
+    [0.0, 0.4, 0.4, 0.404]
+    >>> rounded(0.4037, 100, 5, 0.09), rounded(0.4037, 100, 20, 2.0), rounded(0.4037, 100, 1, 2.0)
+    (0.405, 0.5, 0.4037)
+    """
+    part = min_cell * span / rows
+    if min_cell == 1 or part == 0.0:
+        return mean
+    power = math.floor(math.log10(part))
+    grain = next(grain for step in (1, 2, 5, 10) if (grain := step * 10.0**power) > part)
+    return round(round(mean / grain) * grain, -power)
 
 
 def merged(
@@ -300,21 +337,17 @@ def _fits(cells: Array | list[float], min_cell: int) -> bool:
 
 
 def _table(
-    calibration: Array, groups: list[tuple[int, int]], digits: int | None
+    calibration: Array, groups: list[tuple[int, int]], min_cell: int
 ) -> tuple[CalibrationBin, ...]:
     borders = [0.0, *(1 / (1 + np.exp(-EDGES))), 1.0]
     bins = []
     for start, stop in groups:
         against, right, predicted = calibration[:, start:stop].sum(axis=1)
         if examples := against + right:
-            predicted_mean = float(predicted / examples)
+            lower, upper = float(borders[start]), float(borders[stop])
+            mean = rounded(float(predicted / examples), int(examples), min_cell, upper - lower)
+            within = min(max(mean, lower), upper)  # tells no more, as the borders are given out
             bins.append(
-                CalibrationBin(
-                    float(borders[start]),
-                    float(borders[stop]),
-                    int(examples),
-                    predicted_mean if digits is None else round(predicted_mean, digits),
-                    float(right / examples),
-                )
+                CalibrationBin(lower, upper, int(examples), within, float(right / examples))
             )
     return tuple(bins)

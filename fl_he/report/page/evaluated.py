@@ -11,7 +11,7 @@ from fl_he.report.figures import UNKNOWN, count, decimal, family, of_number, sen
 from fl_he.report.page.charts import COLOURS, INK, new_axes, svg_of
 from fl_he.report.tables.comparison import calibration_rows, counted_text, scores, withheld_note
 from fl_he.report.thresholds import Threshold, at_risks, net_benefit, thresholds, wilson
-from fl_he.run_files.convergence import decimals_given, weighted_classes
+from fl_he.run_files.convergence import weighted_classes
 from fl_he.run_files.metrics import Metrics
 
 if TYPE_CHECKING:
@@ -78,14 +78,13 @@ def _names(metrics: Metrics) -> Sequence[str]:
 
 
 def _bins(evaluation: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> Sheet:
-    digits = decimals_given(evaluation, "predicted")
     borders = _told_apart([one["lower"] for one in bins] + [bins[-1]["upper"]])
     rows = [
         Row(
             (
                 f"{decimal(one['lower'], borders)} to {decimal(one['upper'], borders)}",
                 str(one["examples"]),
-                decimal(one["predicted"], digits),
+                short(one["predicted"]),
                 decimal(one["observed"]),
             )
         )
@@ -115,9 +114,9 @@ def _of_numbers(metrics: Metrics) -> Iterator[Block]:
     if rows := calibration_rows(evaluation):
         yield Charts([_outcomes(evaluation["calibration"])])
         caption = (
-            "Calibration on held-out examples, by tenths of the expected outcome; neighbouring "
-            f"tenths are merged until 0 or at least {evaluation['min_cell']} examples in each have "
-            "an outcome of 0, and likewise another outcome"
+            "Calibration on held-out examples, in bins of a tenth or more, by expected outcome; "
+            f"neighbouring bins are merged until 0 or at least {evaluation['min_cell']} examples "
+            "in each have an outcome of 0, and likewise another outcome"
         )
         yield Sheet(caption, ("bin", "examples", "mean expected", "mean observed"), rows)
 

@@ -193,7 +193,7 @@ def _evaluated(metrics: Metrics) -> str:
         return (
             "once, to company X alone: held-out patients with an outcome of 0 and others, and sums "
             "of their expected and observed outcomes, in fine bins of the expected outcome. "
-            "Company X gives the coordinator the means in bins of about a tenth of the patients, "
+            "Company X gives the coordinator the means in bins of a tenth of the patients or more, "
             f"merged until no count in them is of {fewer}. Hospitals get none of it"
         )
     return (

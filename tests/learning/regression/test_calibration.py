@@ -15,6 +15,7 @@ from fl_he.learning.regression.calibration import (
     fine_bins,
     outcome_sums,
 )
+from fl_he.learning.regression.disclosure import rounded
 from fl_he.learning.regression.evaluation import BINS, Counts
 from fl_he.learning.regression.registry import FAMILIES
 from fl_he.learning.tables.arrays import Array
@@ -63,27 +64,71 @@ def test_tenths_of_the_pooled_rows_have_their_means(family: str, min_cell: int) 
         zeros = int((pooled.labels[rows] == 0.0).sum())
         assert not 0 < zeros < min_cell
         assert not 0 < one.examples - zeros < min_cell
-        grain = 0.0 if min_cell == 1 else 0.01 * 1.001 / 2
+        part = (
+            min_cell
+            * max(labels.mean() for labels in np.array_split(pooled.labels[order], 5))
+            / len(rows)
+        )
+        grain = 0.0 if min_cell == 1 else 4 * part / 2
         assert one.predicted == pytest.approx(expected[rows].mean(), rel=1e-9, abs=grain)
         assert one.observed == pytest.approx(pooled.labels[rows].mean(), rel=1e-9, abs=grain)
         start += one.examples
     assert start == pooled.examples == found.examples
     if family in ("gaussian", "gamma") or min_cell == 1:
-        assert len(bins) == 10
-        assert all(50 <= one.examples <= 90 for one in bins)
+        parts = {1: 10, 5: 10, 20: 3}[min_cell]
+        assert len(bins) == parts
+        assert all(0.7 < one.examples * parts / 700 < 1.3 for one in bins)
 
 
-@pytest.mark.parametrize("min_cell", [2, 5])
-def test_means_are_rounded_to_the_share_of_one_row(min_cell: int) -> None:
-    pooled = patients("gamma", 250)
-    table = calibration_figures(of_hospitals(pooled), min_cell).calibration or ()
-    means = [value for one in table for value in (one.predicted, one.observed)]
-    digits = int(np.floor(np.log10(250 / max(means) / 1.02)))
-    assert digits == 1
-    assert means == [round(value, digits) for value in means]
+@pytest.mark.parametrize(("min_cell", "unit"), [(2, 0.05), (5, 0.1)])
+def test_means_are_rounded_to_the_share_of_few_rows_of_the_bin(min_cell: int, unit: float) -> None:
+    pooled = patients("gamma", 1000)
+    largest = max(
+        value
+        for one in calibration_figures(of_hospitals(pooled)).calibration or ()
+        for value in (one.predicted, one.observed)
+    )
+    for one in calibration_figures(of_hospitals(pooled), min_cell).calibration or ():
+        assert unit <= min_cell * largest / one.examples < 5 * unit
+        for mean in (one.predicted, one.observed):
+            assert mean == pytest.approx(unit * round(mean / unit), abs=1e-12)
     larger = Dataset(pooled.features, 1e6 * pooled.labels, ("a", "b"), family="gamma")
     table = calibration_figures(of_hospitals(larger), 5).calibration or ()
-    assert all(one.observed == round(one.observed, -4) for one in table)
+    assert all(one.observed % 1e5 == 0.0 for one in table)
+
+
+@pytest.mark.parametrize("bin_rows", [100, 104, 400])
+def test_the_mean_of_a_bin_does_not_tell_how_many_rows_expect_the_most(bin_rows: int) -> None:
+    """Of 1,000 rows, of whom few expect 1.0 in a bin whose others expect 0.5."""
+
+    def mean_of(rare: int) -> float:
+        sizes = (1000 - bin_rows, bin_rows - rare, rare)
+        features = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], sizes, axis=0)
+        labels = np.repeat(np.resize([0.0, 1.0], 500), 2)
+        data = Dataset(features, labels, ("II", "III"), family="poisson")
+        theta = np.log([2.5, 5.0, 0.2])
+        table = calibration_figures(outcome_sums(data, theta), 5).calibration or ()
+        assert table[-1].examples == bin_rows
+        return table[-1].predicted
+
+    told = [mean_of(rare) for rare in range(7)]
+    for rare in range(1, 5):
+        assert told[rare] in (told[0], *told[5:])
+
+
+def test_bins_of_outcomes_without_zeros_do_not_tell_how_many_have_a_second_event() -> None:
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        labels = 1.0 + (rng.random(1000) < 0.03).astype(float)
+        data = Dataset(rng.normal(size=(1000, 1)), labels, ("x",), family="poisson")
+        sums = outcome_sums(data, np.array([0.02, np.log(1.03)]))
+        whole = calibration_figures(sums).calibration or ()
+        largest = max(max(one.predicted, one.observed) for one in whole)
+        for one in calibration_figures(sums, 5).calibration or ():
+            means = [1.0 + number / one.examples for number in range(50)]
+            told = [rounded(mean, one.examples, 5, largest) for mean in means]
+            fit = [number for number, mean in enumerate(told) if mean == one.observed]
+            assert fit[0] == 0 or fit[-1] > 4
 
 
 def test_few_zeros_are_joined_with_others_or_withhold_the_table() -> None:

@@ -14,8 +14,9 @@ from hypothesis.extra.numpy import arrays
 
 from fl_he.config.groups import RISKS
 from fl_he.learning.errors import DataError
-from fl_he.learning.regression.disclosure import Figures, figures, merged
-from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, SCORE_BINS, Counts
+from fl_he.learning.regression.disclosure import Figures, figures, merged, rounded
+from fl_he.learning.regression.evaluation import BINS, EDGES, HALF, SCORE_BINS, Counts, count
+from fl_he.learning.tables.data import Dataset
 
 CELLS = arrays(np.int64, st.tuples(st.just(2), st.integers(1, 30)), elements=st.integers(0, 8))
 
@@ -249,6 +250,60 @@ def test_means_have_too_few_digits_to_solve_for_counts() -> None:
         fit = (abs(means - told) <= 0.500001 / 10**digits).all(axis=0)
         assert set(possible[0, fit].tolist()) >= rare
         assert min_cell > 1 or fit.sum() == 1, "every digit tells all counts"
+
+
+@given(
+    rows=st.integers(20, 300),
+    rare=st.integers(0, 20),
+    common=st.floats(-2.0, 2.0),
+    apart=st.floats(0.01, 1.0),
+    least=st.integers(2, 20),
+)
+def test_a_rounded_mean_never_tells_a_small_count(
+    rows: int, rare: int, common: float, apart: float, least: int
+) -> None:
+    """Of rows with two values, whose difference is at most the span."""
+    means = (common + apart * np.arange(rows + 1) / rows).tolist()
+    told = [rounded(one, rows, least, 1.0) for one in means]
+    fit = [number for number, one in enumerate(told) if one == told[rare]]
+    assert not all(small(number, least) for number in fit)
+
+
+@pytest.mark.parametrize("bin_rows", [100, 104, 400])
+def test_the_mean_forecast_of_a_bin_is_rounded_by_its_own_rows(bin_rows: int) -> None:
+    """Of 2,000 rows, of whom three have a forecast of 0.9 in a bin of forecasts of 0.4."""
+
+    def mean_of(rare: int) -> float:
+        sizes = (2000 - bin_rows, bin_rows - rare, rare)
+        features = np.repeat([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]], sizes, axis=0)
+        log_odds = np.log(np.array([0.1, 0.4, 0.9]) / [0.9, 0.6, 0.1])
+        theta = np.array([*(log_odds[1:] - log_odds[0]), log_odds[0]])
+        labels = np.resize([1.0, *[0.0] * 9], 2000)
+        labels[2000 - rare :] = 0.0
+        labels[2000 - min(rare, 3) :] = 1.0
+        table = figures(count(Dataset(features, labels, ("II", "III")), theta), 5).calibration
+        assert table
+        assert table[-1].examples == bin_rows
+        return table[-1].predicted
+
+    told = [mean_of(rare) for rare in range(7)]
+    for rare in range(1, 5):
+        assert told[rare] in (told[0], *told[5:])
+
+
+def test_a_mean_forecast_is_within_its_bin() -> None:
+    counts = counts_of([one for place in range(BINS) for one in many_at(place)], 2)
+    borders = np.array([0.0, *(1 / (1 + np.exp(-EDGES))), 1.0])
+    forecasts = borders[:-1] + 0.9 * np.diff(borders)
+    counts.calibration[2] = 6 * forecasts
+    for one in figures(counts, 5).calibration or ():
+        assert one.lower is not None
+        assert one.upper is not None
+        assert one.lower <= one.predicted <= one.upper
+        own = forecasts[(forecasts > one.lower) & (forecasts < one.upper)]
+        assert one.predicted == pytest.approx(
+            own.mean(), abs=1.25 * 5 * (one.upper - one.lower) / one.examples
+        )
 
 
 def test_a_class_that_is_all_right_but_for_few_others_withholds_the_accuracy() -> None:
