@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.signal import correlate2d
 
 Numbers = NDArray[np.float64]
-RNG = np.random.default_rng(24)
 
 
 class Tensor:
@@ -37,31 +36,36 @@ def module(kind: str, **members: Any) -> Any:
     return type(kind, (SimpleNamespace,), {})(**members)
 
 
+def _random(which: int, *shape: int) -> Tensor:
+    """Return random numbers, the same in whatever order tests run."""
+    return Tensor(np.random.default_rng((24, which, *shape)).normal(size=shape))
+
+
 def conv2d(
     outputs: int, inputs: int, size: int = 3, *, stride: int = 1, padding: int = 0, **changes: Any
 ) -> Any:
     """Return a Conv2d with random weights."""
     per_group = inputs // int(changes.get("groups", 1))
-    weight = Tensor(RNG.normal(size=(outputs, per_group, size, size)))
+    weight = _random(0, outputs, per_group, size, size)
     plain = {"groups": 1, "dilation": (1, 1), "padding_mode": "zeros", "weight": weight}
     sizes = {"stride": (stride, stride), "padding": (padding, padding)}
-    bias = {"bias": Tensor(RNG.normal(size=outputs))}
+    bias = {"bias": _random(1, outputs)}
     return module("Conv2d", **{**plain, **sizes, **bias, **changes})
 
 
 def linear(outputs: int, inputs: int, *, bias: bool = True) -> Any:
     """Return a Linear with random weights."""
-    offsets = Tensor(RNG.normal(size=outputs)) if bias else None
-    return module("Linear", weight=Tensor(RNG.normal(size=(outputs, inputs))), bias=offsets)
+    offsets = _random(1, outputs) if bias else None
+    return module("Linear", weight=_random(0, outputs, inputs), bias=offsets)
 
 
 def batch_norm(kind: str, channels: int, *, affine: bool = True) -> Any:
     """Return a BatchNorm1d or BatchNorm2d with random statistics."""
-    weight, bias = (Tensor(RNG.normal(size=channels)) if affine else None for _ in range(2))
+    weight, bias = (_random(which, channels) if affine else None for which in range(2))
     return module(
         kind,
-        running_mean=Tensor(RNG.normal(size=channels)),
-        running_var=Tensor(RNG.uniform(0.5, 2.0, size=channels)),
+        running_mean=_random(2, channels),
+        running_var=Tensor(np.exp(_random(3, channels).values / 4)),
         eps=1e-5,
         weight=weight,
         bias=bias,
