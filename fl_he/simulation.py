@@ -24,8 +24,12 @@ from fl_he.experiment.terms import chosen_optimizer, declared_ranges, privacy_fi
 from fl_he.experiment.tracking import require_packages
 from fl_he.learning.describing.cells import Bounded
 from fl_he.learning.describing.noisy import noisy_sum
+from fl_he.learning.errors import DataError
 from fl_he.learning.regression.disclosure import MIN_CELL
+from fl_he.learning.regression.family import Family
+from fl_he.learning.regression.glm import GlmFamily, OutcomeMoments
 from fl_he.learning.regression.registry import family_of
+from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.events import Listener, Starting, unheard
 
@@ -75,6 +79,18 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
         return run_here(train, app, nodes)
 
 
+def _require_start(config: Config, train: Dataset, family: Family) -> None:
+    """Refuse outcomes of which the best model of an intercept alone has no finite intercept."""
+    if config.privacy.name != "none" or not isinstance(family, GlmFamily):
+        return
+    sums = family.outcome_sums(train.labels, train.exposed)
+    moments = OutcomeMoments(*(sums / train.examples).tolist())
+    try:
+        family.start(len(train.feature_names), moments)
+    except DataError as error:
+        raise ConfigError(f"outcome {train.positive!r}: {error}") from None
+
+
 def _check(config: Config) -> None:
     """Refuse now what the run would refuse after Ray has started; warn of data that are too few."""
     if config.sealed:
@@ -108,5 +124,6 @@ def _check(config: Config) -> None:
     if pooled and config.scaling is not Scaling.local and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
         require_moments(data.hospitals, data.train, limbs)
+    _require_start(config, data.train, family)
     warn_of_few(data, config)
     warn_of_units(config)

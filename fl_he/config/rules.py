@@ -27,7 +27,7 @@ from fl_he.config.groups import (
 )
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
-from fl_he.run_files.metrics_contract import EXPOSED
+from fl_he.run_files.metrics_contract import BOUNDED, EXPOSED
 
 #: Bits of one number in a plaintext: sign, integer, fraction and room for the contributors.
 SLOT_LIMIT = 64
@@ -418,6 +418,12 @@ def _privacy(config: Config) -> Iterator[str]:
         for key, value in given.items():
             yield f"{key} must come with privacy={PRIVACY}, got {written(value)} without it"
         return
+    family = config.data.family
+    if family and family not in BOUNDED and not config.describe.enabled:
+        yield (
+            f"data.family must be {' or '.join(BOUNDED)} with privacy={PRIVACY}, got {family}: no "
+            "other model of a number can be trained with differential privacy"
+        )
     for key, value in amounts.items():
         if value is None:
             yield f"privacy.{key} must be set with privacy={PRIVACY}, got null"

@@ -42,6 +42,8 @@ COX, BRESLOW = "cox", "cox-breslow"
 SURVIVAL = (COX, BRESLOW)
 #: Families with a logarithmic link: the mean of an outcome is a multiple of the row's exposure.
 EXPOSED = (*COUNTS, "gamma")
+#: Families of numbers that can be trained with differential privacy: with declared bounds.
+BOUNDED = ("gaussian", "poisson")
 #: The ratio of a coefficient of classes.
 ODDS_RATIO = "odds_ratio"
 #: What is known of one coefficient; in addition its ratio, by the name that `ratio` says.

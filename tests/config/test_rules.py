@@ -240,6 +240,13 @@ def test_values_out_of_range_are_refused(settings: dict[str, Any], message: str)
             "optimizer.name must be auto or gd or nesterov with privacy=",
         ),
         ({**PRIVATE, "optimizer.name": "lbfgs"}, "got lbfgs: .* not accounted for"),
+        (
+            {
+                **{"privacy.name": "gaussian", "optimizer.name": "newton", "data.name": "csv"},
+                **{"data.path": "a.csv", "data.target": "stay", "data.family": "gamma"},
+            },
+            "data.family must be gaussian or poisson with privacy=gaussian, got gamma",
+        ),
         ({"privacy.name": "laplace"}, "privacy.name must be one of none, gaussian, got 'laplace'"),
     ],
 )

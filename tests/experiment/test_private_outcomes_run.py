@@ -23,10 +23,10 @@ from fl_he import client_app, server_app, simulation
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import Config
 from fl_he.experiment.terms import chosen_optimizer
-from fl_he.learning.regression.outcome_bounds import BOUNDED
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC, load_model
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.run_files.metrics import read_metrics
+from fl_he.run_files.metrics_contract import BOUNDED
 from fl_he.wire.encrypted_sum import DECRYPT, FINISH, MOMENTS, DecryptReply
 from fl_he.wire.records import ProtocolError
 

@@ -26,6 +26,7 @@ from fl_he.learning.regression.trained import (
     read_optional_text,
 )
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import column_sums
 from fl_he.learning.tables.table_file import RowNumbers
@@ -63,6 +64,7 @@ class GlmModel(RowModel):
     PREDICTED: ClassVar[str] = "expected"
     RATE: ClassVar[str] = "rate"
     LOG_LINK: ClassVar[bool] = True
+    MOST_MARGIN: ClassVar[float] = math.log(np.finfo(np.float64).max)
     outcome: str | None = None
     exposure: str | None = None
 
@@ -81,6 +83,8 @@ class GlmModel(RowModel):
         if exposure is not None:
             with np.errstate(over="ignore"):
                 means = means * exposure
+            if (infinite := np.isinf(means)).any():
+                raise too_large([str(self.exposure)], infinite[:, None], rows)
         elif self.exposure is not None:
             heading = self.RATE
         return [heading], [[repr(mean)] for mean in means.tolist()]

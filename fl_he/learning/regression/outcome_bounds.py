@@ -35,9 +35,8 @@ from fl_he.learning.regression.family import Family
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.likelihood import Examples, example_gradients
 from fl_he.learning.tables.arrays import Array
+from fl_he.run_files.metrics_contract import BOUNDED
 
-#: Names of the families whose gradients are accounted for with bounds. Others are refused by name.
-BOUNDED = ("gaussian", "poisson")
 #: Width of the bounds, as a share of their size, below which float64 has too few digits.
 _LEAST_WIDTH = 1e-9
 _SMALLEST, _LARGEST = 1e-100, 1e100

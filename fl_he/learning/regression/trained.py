@@ -88,6 +88,8 @@ class TrainedModel(ABC):
     FORMAT: ClassVar[str]
     VERSION: ClassVar[int]
     HOW_TO_USE: ClassVar[str]
+    #: Largest margin that has a prediction.
+    MOST_MARGIN: ClassVar[float] = math.inf
     MEMBERS: ClassVar[Mapping[str, Callable[[object, str], Any]]]
 
     feature_names: tuple[str, ...]
@@ -148,7 +150,8 @@ class TrainedModel(ABC):
             margins = parameters.margins(self.theta, scaled)
             coefficients, _ = parameters.split(self.theta, len(self.feature_names))
             terms = np.nan_to_num(np.abs(scaled) * np.abs(coefficients).max(axis=0), nan=np.inf)
-        overflows = np.array(~np.isfinite(margins).all(axis=1))
+        predicted = np.isfinite(margins) & (margins <= self.MOST_MARGIN)
+        overflows = np.array(~predicted.all(axis=1))
         if overflows.any():
             # The largest terms of a row are why its margin overflows.
             largest = overflows[:, None] & (terms == terms.max(axis=1, keepdims=True))

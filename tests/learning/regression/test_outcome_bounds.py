@@ -16,13 +16,13 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.gradients import clipped_sum, lattice_clip
 from fl_he.learning.regression.likelihood import Examples, examples_of
 from fl_he.learning.regression.outcome_bounds import (
-    BOUNDED,
     OutcomeBounds,
     bounded_gradients,
     require_bounds,
 )
 from fl_he.learning.regression.registry import FAMILIES, NUMERIC
 from fl_he.learning.tables.data import Dataset
+from fl_he.run_files.metrics_contract import BOUNDED
 
 Floats = NDArray[np.float64]
 FEATURES, BITS, CLIP = 2, 20, 0.7

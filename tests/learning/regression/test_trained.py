@@ -13,6 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.regression.cox import CoxModel
+from fl_he.learning.regression.gamma import GammaModel
+from fl_he.learning.regression.gaussian import GaussianModel
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.regression.trained import ENDS, METHODS, WEIGHTINGS
 
@@ -225,6 +228,25 @@ def test_a_model_is_checked_when_it_is_made() -> None:
 def test_features_that_do_not_fit_the_model_are_refused(features: np.ndarray, message: str) -> None:
     with pytest.raises(DataError, match=message):
         model().expected(features)
+
+
+def test_means_that_are_no_numbers_are_refused_by_column_and_row() -> None:
+    known: dict[str, Any] = {
+        "feature_names": ("age", "bmi"),
+        "mean": np.zeros(2),
+        "scale": np.ones(2),
+        "coefficients": np.array([0.5, 0.1]),
+        "intercept": 0.0,
+    }
+    rows = np.array([[40.0, 25.0], [1400.0, 97.0], [1e9, 25.0]])
+    for kind in (GammaModel, CoxModel):
+        assert np.isfinite(kind(**known).expected(rows[:2])).all()
+        with pytest.raises(DataError, match=r"'age'.* 1 cell too large in row 3"):
+            kind(**known).predictions(rows)
+    assert GaussianModel(**known).expected(rows)[2] == pytest.approx(5e8)
+    exposed = GammaModel(**known, exposure="years")
+    with pytest.raises(DataError, match=r"'years'.* 1 cell too large in row 2"):
+        exposed.predictions(rows[:2], None, np.array([1.0, 1e9]))
 
 
 @pytest.mark.parametrize("weighting", [*WEIGHTINGS, None])
