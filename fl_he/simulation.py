@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from fl_he.config.capc import Backend
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import Engine
 from fl_he.config.run import Config, Scaling
+from fl_he.errors import FlHeWarning
 from fl_he.experiment.data import simulated_data, warn_of_few, with_sites
 from fl_he.experiment.flower_log import quiet
 from fl_he.experiment.inference import check_columns, reference_number
@@ -57,8 +59,12 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
-    config = with_private_settings(with_sites(config))
-    _check(config)
+    with warnings.catch_warnings(record=True) as caught:  # none precedes a refusal
+        warnings.simplefilter("always", FlHeWarning)
+        config = with_private_settings(with_sites(config))
+        _check(config)
+    for warning in caught:
+        warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     on_event(Starting(config.simulation.engine.value))
     config = replace(config, output_dir=str(output_dir.resolve()))
     if config.capc.enabled and config.capc.backend is Backend.plain:
@@ -123,7 +129,9 @@ def _check(config: Config) -> None:
     pooled = config.scaling is Scaling.federated or second_order
     if pooled and config.scaling is not Scaling.local and config.privacy.name == "none":
         limbs = Limbs(config.crypto.fraction_bits, config.crypto.integer_bits)
-        require_moments(data.hospitals, data.train, limbs)
+        of_files = len(config.data.files) == len(data.names) > 1
+        sources = config.data.files if of_files else data.names if config.names_sites else ()
+        require_moments(data.hospitals, data.train, limbs, sources)
     _require_start(config, data.train, family)
     warn_of_few(data, config)
     warn_of_units(config)

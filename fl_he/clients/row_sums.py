@@ -6,7 +6,7 @@ Sums are of the features, of squares about a mean, of classes, and of a model's 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +104,9 @@ def _cell_sums(dataset: Dataset, limbs: Limbs) -> ArrayRecord:
     )
 
 
-def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) -> None:
+def require_moments(
+    hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs, sources: Sequence[str] = ()
+) -> None:
     """Refuse all columns of which `moment_sums` of some hospital would refuse one after the other.
 
     Parameters
@@ -114,6 +116,8 @@ def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) 
     train : Dataset
         All of their rows.
     limbs : Limbs
+    sources : sequence of str
+        The name of each hospital's table; empty where all rows are of one.
 
     Raises
     ------
@@ -128,13 +132,28 @@ def require_moments(hospitals: Sequence[Dataset], train: Dataset, limbs: Limbs) 
             large.update(_too_large(own, limbs), _too_large(squares, limbs))
             small.update(_too_small(squares, hospital.features - mean, mean, limbs))
     refusals = []
-    if large:
-        where = _largest(sorted(large), train, limbs, of_all=False)
-        refusals.append(_large_words(where, train, limbs))
+    tables = dict(zip(sources, hospitals, strict=True)) if sources else {"": train}
+    for source, columns in _columns_of(tables, sorted(large), limbs).items():
+        where = _largest(columns, tables[source], limbs, of_all=False)
+        words = _large_words(where, tables[source], limbs)
+        refusals.append(f"{source}: {words}" if source else words)
     if small := small - large:
         refusals.append(_small_words(sorted(small), train, limbs))
     if refusals:
         raise PrivateReasonError("; ".join(refusals))
+
+
+def _columns_of(
+    tables: Mapping[str, Dataset], columns: Sequence[int], limbs: Limbs
+) -> Mapping[str, Sequence[int]]:
+    """Return whose cells make the sums of columns too large, by the table's name."""
+    sizes = np.array([np.abs(table.features).max(axis=0) for table in tables.values()])
+    behind = (sizes >= math.sqrt(limbs.limit)) | (sizes == sizes.max(axis=0))
+    found = {
+        source: [column for column in columns if own[column]]
+        for source, own in zip(tables, behind, strict=True)
+    }
+    return {source: own for source, own in found.items() if own}
 
 
 def derivative_arrays(

@@ -134,7 +134,8 @@ class InferenceConfig:
     ----------
     groups : list of lists of str
         Columns whose coefficients are tested together, such as the levels of a factor:
-        ``"inference.groups=[[stage_2,stage_3],[site_b,site_c]]"``.
+        ``"inference.groups=[[stage_2,stage_3],[site_b,site_c]]"``. With a schema a category's name
+        stands for its levels.
     profile : list of str
         Columns whose coefficients get profile likelihood intervals in addition to Wald's:
         ``"inference.profile=[age,stage_2]"``. All of them take one sum an iteration together

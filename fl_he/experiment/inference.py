@@ -173,8 +173,8 @@ class Inference:
             "fit": fit,
             "proportional": self._trends(training, limits) if reason is None else None,
             "groups": [
-                {"columns": list(columns), **found.wald_test(columns)}
-                for columns in config.inference.groups
+                {"columns": columns, **found.wald_test(columns)}
+                for columns in feature_groups(config.inference.groups, self._features)
                 if reason is None
             ],
         }
@@ -336,13 +336,14 @@ def check_columns(config: Config, features: Sequence[str]) -> None:
         feature twice.
     """
     groups, profile = config.inference.groups, config.inference.profile
-    for columns in groups:
+    expanded = feature_groups(groups, features)
+    for columns in expanded:
         if not columns or len(set(columns)) < len(columns):
             raise ConfigError(
                 f"inference.groups must be lists of different features, got {list(columns)}"
             )
     settings: list[tuple[str, Texts, Sequence[str]]] = [
-        ("inference.groups", groups, list(chain.from_iterable(groups))),
+        ("inference.groups", groups, list(chain.from_iterable(expanded))),
         ("inference.profile", profile, profile),
     ]
     refusals, listed = [], ""
@@ -354,6 +355,29 @@ def check_columns(config: Config, features: Sequence[str]) -> None:
             refusals.append(f"{words}{meant}")
     if refusals:
         raise ConfigError(f"{'; '.join(refusals)}{listed}")
+
+
+def feature_groups(groups: Sequence[Sequence[str]], features: Sequence[str]) -> Sequence[list[str]]:
+    """Return groups of features, where a category's name stands for the features of its levels.
+
+    Examples
+    --------
+    >>> feature_groups([["kind", "age"]], ["age", "kind[b]", "kind[c]", "kind[b]:sex[m]"])
+    [['kind[b]', 'kind[c]', 'age']]
+    """
+    levels = dict[str, list[str]]()
+    for name in features:
+        column, bracket, level = name.partition("[")
+        if bracket and level.endswith("]") and "]:" not in level:  # of no product
+            levels.setdefault(column, []).append(name)
+    return [
+        list(
+            chain.from_iterable(
+                [name] if name in features else levels.get(name, [name]) for name in names
+            )
+        )
+        for names in groups
+    ]
 
 
 def reference_number(name: str | None, classes: Sequence[str]) -> int:

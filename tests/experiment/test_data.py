@@ -10,12 +10,14 @@ from experiments import experiment
 from numpy.typing import NDArray
 from quick import slow, slow_but
 
+from fl_he import simulation
 from fl_he.config.constraints import ConfigError
 from fl_he.experiment.data import SimulatedData, simulated_data, warn_of_few
 from fl_he.learning.errors import DataError, DataWarning
 from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.partition import partition
+from fl_he.wire.records import PrivateReasonError
 
 
 def data_of(folder: Path, *overrides: str) -> SimulatedData:
@@ -368,6 +370,53 @@ def test_the_path_of_a_table_is_the_configurations(tmp_path: Path) -> None:
         DataError, match=r"which was not found: give the place .* data.path=\.\.\.$"
     ):
         data_of(tmp_path, *csv, f"data.path={tmp_path}/no.csv")
+
+
+def test_a_cell_too_large_for_sums_is_named_by_its_file_and_row(tmp_path: Path) -> None:
+    files = [tmp_path / f"{name}.csv" for name in "abc"]
+    for file in files:
+        file.write_text("age,y\n1,0\n2,1\n3,0\n")
+    files[1].write_text("age,y\n1,0\n1e20,1\n3,0\n")
+    path = f"data.path=[{','.join(map(str, files))}]"
+    config = experiment(
+        *("experiment=inference", "data=csv", path, "data.target=y"),
+        folder=tmp_path / "run",
+    )
+    with pytest.raises(PrivateReasonError) as caught:
+        simulation.run(config, tmp_path / "run")
+    assert str(caught.value).startswith(f"{files[1]}: sums over a hospital's numbers")
+    assert "column 'age' (1 cell above 1e+14 in row 3)" in str(caught.value)
+    assert "a.csv" not in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_category_stands_for_its_levels_and_no_warning_precedes_a_refusal(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "schema.yaml").write_text(
+        "columns:\n  age: {type: number, bounds: [0, 99]}\n"
+        "  kind: {type: category, levels: [a, b, 'c:d']}\n"
+        "outcome: {column: y}\nterms: age + kind\n"
+    )
+    rows = [f"{20 + row * row % 37},{'abc'[row % 3]},{row * 7 % 11 % 2},0" for row in range(120)]
+    text = "\n".join(["age,kind,y,extra", *rows]).replace(",c,", ",c:d,")
+    (tmp_path / "table.csv").write_text(f"{text}\n")
+
+    def run(group: str, name: str, seed: int) -> list[str]:
+        config = experiment(
+            *("experiment=inference", "data=csv", f"data.path={tmp_path}/table.csv"),
+            *(f"data.schema={tmp_path}/schema.yaml", f"inference.groups=[[{group}]]"),
+            *("simulation.engine=local", "crypto.key_bits=1024", f"seed={seed}"),
+            folder=tmp_path / name,
+        )
+        found = simulation.run(config, tmp_path / name)["inference"]["groups"]
+        return list(found[0]["columns"])
+
+    with warnings.catch_warnings(record=True) as told, pytest.raises(ConfigError, match="'kinds'"):
+        run("kinds", "refused", 1)
+    assert not told
+    with pytest.warns(DataWarning, match="not read, as the schema does not name it"):
+        assert run("kind", "run", 2) == ["kind[b]", "kind[c:d]"]
 
 
 def test_a_row_of_totals_is_named_instead_of_columns(tmp_path: Path) -> None:
