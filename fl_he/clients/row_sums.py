@@ -23,7 +23,7 @@ from fl_he.learning.tables import moments
 from fl_he.learning.tables.columns import cells, described
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import Limbs
-from fl_he.learning.tables.table_file import RowNumbers, some
+from fl_he.learning.tables.table_file import RowNumbers, shown, some
 from fl_he.wire.learning_terms import LearningTerms, MomentsRequest
 from fl_he.wire.model import COEFFICIENTS, DERIVATIVES, named_arrays
 from fl_he.wire.records import PrivateReasonError, ProtocolError
@@ -81,12 +81,23 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
             raise ProtocolError("sums of an outcome must be asked for where it is a number")
         sums = family.outcome_sums(dataset.labels, dataset.exposed)
         if _too_large(sums, limbs):
-            raise PrivateReasonError(
-                f"sums of the outcome, and of its squares, must be below {limbs.limit:.0e}, got "
-                "larger ones: save the outcome in a larger unit"
-            )
+            raise PrivateReasonError(_outcome_words(dataset, limbs))
         arrays["outcome"] = limbs.split(sums) / examples
     return named_arrays(**arrays)
+
+
+def _outcome_words(dataset: Dataset, limbs: Limbs) -> str:
+    """Refuse sums of an outcome that are too large, with the row that adds most."""
+    rows = dataset.rows or RowNumbers(np.arange(1, dataset.examples + 1))
+    with np.errstate(over="ignore"):
+        row = rows.numbers[np.argmax(np.square(dataset.labels) / dataset.exposed)]
+    named = f" {shown(dataset.positive)}" if dataset.positive else ""
+    by = f", divided by the exposure {shown(dataset.exposure_name)}" * bool(dataset.exposure_name)
+    return (
+        f"sums of the outcome{named}, and of its squares{by}, must be below {limbs.limit:.0e}, got "
+        f"larger ones, most by row {row}: correct such cells, or leave their rows out"
+        f"{rows.note}"
+    )
 
 
 def _cell_sums(dataset: Dataset, limbs: Limbs) -> ArrayRecord:

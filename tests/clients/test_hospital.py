@@ -87,6 +87,26 @@ def test_columns_whose_sums_are_too_large_are_named() -> None:
             )
 
 
+def test_an_outcome_whose_sums_are_too_large_is_named_with_its_row() -> None:
+    dataset = Dataset(
+        np.array([[1.0], [2.0]]),
+        np.array([3.0, 2.0]),
+        ("a",),
+        positive="visits",
+        family="poisson",
+        rows=RowNumbers(np.array([7, 5]), header=1),
+        exposure=np.array([1.0, 1e-30]),
+        exposure_name="years",
+    )
+    with pytest.raises(PrivateReasonError) as caught:
+        answer("train.moments", MomentsRequest(outcome=True).add_to(RecordDict()), dataset)
+    assert str(caught.value) == (
+        "sums of the outcome 'visits', and of its squares, divided by the exposure 'years', must "
+        "be below 2e+28, got larger ones, most by row 5: correct such cells, or leave "
+        "their rows out (the header is row 1)"
+    )
+
+
 def test_a_hospital_is_not_blamed_for_numbers_of_another() -> None:
     usual = replace(BIG, features=np.array([[1.0, 5.0, 2.0], [0.0, 7.0, 3.0]]))
     sums = MomentsRequest(sums=True).add_to(RecordDict())
