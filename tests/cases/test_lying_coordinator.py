@@ -33,6 +33,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.tickets.opening import TicketError
 from fl_he.crypto.tickets.ticketed_sum import TicketedSum
+from fl_he.learning.regression.evaluation import BINS
 from fl_he.wire.encrypted_sum import (
     DECRYPT,
     DESCRIBE,
@@ -737,7 +738,7 @@ class TestSets:
         self, tmp_path: Path, given_out: bool
     ) -> None:
         """Else figures of two sets over one model are had by a sum whose tags do not fit."""
-        plan = replace(self.PLAN, bins=168)
+        plan = replace(self.PLAN, bins=BINS)
         nodes = clinics(tmp_path, plan)
         nodes[2]["alone"] = "allow"
         for node in nodes[:3]:
