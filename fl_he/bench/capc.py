@@ -63,6 +63,7 @@ def _row(queries: int) -> dict[str, Any]:
         "config",
         [
             "experiment=capc_digits",
+            "simulation.engine=ray",
             f"crypto.key_bits={_KEY_BITS}",
             f"hospitals={_ANSWERING + 1}",
             f"capc.queries={queries}",

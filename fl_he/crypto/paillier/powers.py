@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gmpy2
 import numpy as np
@@ -79,6 +79,8 @@ class Costs:
 #: Of `FixedBaseTable`, measured at 2048 and 3072 bits (docs/performance.md).
 FIXED_BASE = Costs(entry=2.2, powmod=1.9, integers=2, most_bytes=64 * 2**20)
 _POWERS = Costs(entry=1.0, powmod=math.inf, integers=1, most_bytes=32 * 2**20)
+#: Modulo one prime a product is so short that waiting for a larger table takes longer.
+_POWERS_OF_OWNER = replace(_POWERS, most_bytes=7 * 2**20)
 
 
 def best_window(
@@ -284,7 +286,8 @@ class PowerTable:
     def _prepare(self, count: int) -> None:
         bits, modulus = self._exponent_bits, self._modulus
         length = modulus.bit_length()
-        window = best_window(bits, length, 2 * count, self.window, costs=_POWERS)
+        costs = _POWERS if self._order is None else _POWERS_OF_OWNER
+        window = best_window(bits, length, 2 * count, self.window, costs=costs)
         if window == self.window:
             return
         rows, power = [], self._base

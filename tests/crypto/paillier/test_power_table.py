@@ -68,6 +68,10 @@ def test_a_table_stays_below_its_largest_size() -> None:
     table._prepare(10**9)
     assert sum(map(len, table._rows)) * (2048 // 8) < 32 * 2**20
     assert table.window > 10
+    own = PowerTable(3, (1 << 1024) + 1, 36, order=1 << 224)
+    own._prepare(10**9)
+    assert sum(map(len, own._rows)) * (1024 // 8) < 7 * 2**20
+    assert own.window == 10
 
 
 def test_nothing_asked_for_is_nothing() -> None:
