@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 
 from fl_he import client_app, server_app
 from fl_he.config.run import Config
-from fl_he.experiment import open_run
+from fl_he.experiment import run as run_loop
 from fl_he.experiment.data import simulated_data
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.learning.tables.built_in import load_built_in
@@ -231,7 +231,7 @@ def test_the_strategy_gets_every_setting(tmp_path: Path, monkeypatch: pytest.Mon
         del seen["on_summed"]
         raise StoppedError
 
-    monkeypatch.setattr(open_run, "EncryptedSum", spy)
+    monkeypatch.setattr(run_loop, "EncryptedSum", spy)
     config = experiment(
         *("hospitals=6", "topology=chain", "segments=2", "min_contributors=4", "hop_timeout=9"),
         *("key_holder_timeout=8", "on_dropout=stop", "dropout_timeout=7"),

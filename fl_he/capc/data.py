@@ -200,7 +200,7 @@ def _class_names(table: Dataset, known: tuple[str, ...]) -> tuple[str, ...]:
     names = tuple(others) if table.positive is None else (*others, table.positive)
     if len(names) != table.class_count:
         second = "" if table.positive is None else f", one of them {table.positive!r}"
-        raise DataError(f"a network must have {table.class_count} classes here{second}, got others")
+        raise DataError(f"the network's classes must be the table's {table.class_count}{second}")
     return names
 
 

@@ -222,7 +222,7 @@ def load_network(path: Path) -> Network:
             structure = _DOCUMENT.loads((opened.metadata() or {}).get(_KEY, ""), _Structure)
             wanted = {name for number in range(len(structure.layers)) for name in _tensors(number)}
             if set(opened.keys()) != wanted:
-                raise DataError(f"a network must have the tensors {sorted(wanted)}, got others")
+                raise DataError(f"a network file must hold exactly the tensors {sorted(wanted)}")
             tensors = {name: _tensor(opened, name) for name in sorted(wanted)}
     except safetensors.SafetensorError as error:
         raise DataError(f"a network's file must be of the format safetensors: {error}") from None

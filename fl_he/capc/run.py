@@ -161,8 +161,8 @@ class EncryptedBatches(Batches):
         agreement = self._roster.agreement
         if agreement is not None and not self._results:
             raise ProtocolError(
-                "CaPC must have a party with open cases, and with all who answer budget and "
-                "capc-queries left, got none"
+                "no party has open cases, or an answering party has no budget or no capc-queries "
+                "left: give cases (capc-cases) or raise that party's limit"
             )
         return self._write(
             steps=[asdict(cost) for cost in self._roster.costs.values()],

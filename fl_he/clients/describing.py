@@ -46,7 +46,7 @@ class Describing:
         self._policy, self._mod = policy, mod
 
     def __call__(self, message: Message, node: Node, answer: Answer) -> Message:
-        """Answer a message; one of something else goes on."""
+        """Answer a message about a table, and pass any other on."""
         action, content = message.metadata.message_type, message.content
         if not TableRequest.is_in(content):
             return answer(message, node)

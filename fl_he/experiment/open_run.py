@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Scaling
@@ -27,6 +26,7 @@ from fl_he.experiment.private_settings import (
     with_private_settings,
 )
 from fl_he.experiment.profile import ProfileIntervals
+from fl_he.experiment.run import encrypted_sum
 from fl_he.experiment.sites import site_figures
 from fl_he.experiment.terms import chosen_optimizer, privacy_figures, train_config
 from fl_he.experiment.training_run import TrainingRun
@@ -45,7 +45,6 @@ from fl_he.learning.tables.scaling import Scaling as ModelScaling
 from fl_he.run_files.checkpoint import CheckpointError
 from fl_he.run_files.convergence import converged, divergence
 from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import NotPermittedError, OpenedSum, UnopenedSum
 from fl_he.strategies.total_chain import OpenedTotal, TotalChain
 from fl_he.wire.encrypted_sum import ACCURACY, Purpose, printable
@@ -79,20 +78,7 @@ class OpenRun(TrainingRun):
 
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         super().__init__(config, folder)
-        self._strategy = strategy = EncryptedSum(
-            # The training asks and steps by itself: only the number of hospitals is taken of it.
-            FedAvg(min_available_nodes=config.min_contributors),
-            scheme=config.crypto.scheme,
-            topology=config.topology,
-            segments=config.segments,
-            min_contributors=config.min_contributors,
-            hop_timeout=config.hop_timeout,
-            key_holder_timeout=config.key_holder_timeout,
-            hospitals=config.hospitals,
-            on_dropout=config.on_dropout,
-            dropout_timeout=config.dropout_timeout,
-            on_summed=self._keep_sum,
-        )
+        self._strategy = strategy = encrypted_sum(config, self._keep_sum)
         if (earlier := self._earlier) is not None:
             kept = (earlier.first_sum, earlier.unopened)
             sums = [UnopenedSum.from_members(one) for one in kept if one is not None]

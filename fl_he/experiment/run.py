@@ -8,13 +8,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from flwr.serverapp.strategy import FedAvg
+
 from fl_he.config.run import Config
 from fl_he.errors import FlHeError
 from fl_he.experiment.run_folder import alone_in, is_there
 from fl_he.experiment.tracking import Tracker
 from fl_he.run_files import checkpoint, metrics_contract
 from fl_he.strategies.dropouts import ResumableError
-from fl_he.strategies.opened_sum import MisfitError, NotPermittedError
+from fl_he.strategies.encrypted_sum import EncryptedSum
+from fl_he.strategies.opened_sum import MisfitError, NotPermittedError, UnopenedSum
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
 
@@ -33,6 +36,26 @@ class Run(Protocol):
 
     def finish(self) -> dict[str, Any]:
         """Write the run's files; return what metrics.json holds."""
+
+
+def encrypted_sum(
+    config: Config, on_summed: Callable[[UnopenedSum], None] = lambda _: None
+) -> EncryptedSum:
+    """Return the strategy of a run's sums; ``on_summed``: see EncryptedSum."""
+    return EncryptedSum(
+        # The run asks and steps by itself: only the number of hospitals is taken of it.
+        FedAvg(min_available_nodes=config.min_contributors),
+        scheme=config.crypto.scheme,
+        topology=config.topology,
+        segments=config.segments,
+        min_contributors=config.min_contributors,
+        hop_timeout=config.hop_timeout,
+        key_holder_timeout=config.key_holder_timeout,
+        hospitals=config.hospitals,
+        on_dropout=config.on_dropout,
+        dropout_timeout=config.dropout_timeout,
+        on_summed=on_summed,
+    )
 
 
 def execute(

@@ -9,7 +9,6 @@ from time import perf_counter
 from typing import Any
 
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import FedAvg
 
 from fl_he.config.constraints import ConfigError
 from fl_he.config.groups import DataConfig
@@ -17,7 +16,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.plan import described_form, study_plan
 from fl_he.experiment.private_settings import with_private_settings
-from fl_he.experiment.run import origin_figures
+from fl_he.experiment.run import encrypted_sum, origin_figures
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.describing.cells import Bounded
 from fl_he.learning.describing.form import TableForm
@@ -25,7 +24,6 @@ from fl_he.learning.describing.noisy import noisy_sum
 from fl_he.learning.describing.statistics import Table
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
-from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.grid import HopWatch
 from fl_he.strategies.pairing import require_masks
 from fl_he.wire.events import Listener, StepEnded
@@ -54,19 +52,7 @@ class TableRun:
     def __init__(self, grid: Grid, config: Config, folder: Path, tell: Listener) -> None:
         self._start = perf_counter()
         self._config, self._folder = config, folder
-        self._strategy = strategy = EncryptedSum(
-            # The run asks by itself: only the number of hospitals is taken of it.
-            FedAvg(min_available_nodes=config.min_contributors),
-            scheme=config.crypto.scheme,
-            topology=config.topology,
-            segments=config.segments,
-            min_contributors=config.min_contributors,
-            hop_timeout=config.hop_timeout,
-            key_holder_timeout=config.key_holder_timeout,
-            hospitals=config.hospitals,
-            on_dropout=config.on_dropout,
-            dropout_timeout=config.dropout_timeout,
-        )
+        self._strategy = strategy = encrypted_sum(config)
         self._roster = roster = strategy.call_roll(grid)
         if roster.simulated:
             config = self._config = with_private_settings(config)

@@ -83,8 +83,8 @@ def test_a_querying_party_with_a_network_keeps_it(path: Path, tmp_path: Path) ->
             "hospital-1 must have a network .* got .*none.safetensors: No such file",
         ),
         ("some", NAMES, 29, "must have 30 inputs here, got 29"),
-        ("some", ("a", "b"), 30, "must have 2 classes here, one of them 'benign', got others"),
-        ("some", (*NAMES, "c"), 30, "must have 2 classes here, one of them 'benign', got others"),
+        ("some", ("a", "b"), 30, "classes must be the table's 2, one of them 'benign'"),
+        ("some", (*NAMES, "c"), 30, "classes must be the table's 2, one of them 'benign'"),
     ],
 )
 def test_a_file_that_does_not_fit_is_refused_before_ray_starts(
