@@ -659,7 +659,7 @@ def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
     assert spent == {ANSWERING[0]: [3], ANSWERING[1]: [3, 1], ANSWERING[2]: [3, 1]}
     deployed.own(QUERYING).pop("capc-cases")
     deployed.own(QUERYING).pop("capc-labels")
-    with pytest.raises(ProtocolError, match="a party with open cases"):
+    with pytest.raises(ProtocolError, match="no party has open cases"):
         server_app.train(deployed.grid, compose("config", list(overrides)), tmp_path / "again")
 
 
