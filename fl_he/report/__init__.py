@@ -4,6 +4,7 @@ Everything here is made from metrics.json alone, so that a finished run can be s
 with ``tables``: ``comparison`` declares the columns of the final table, which the terminal and the
 page both show. ``page`` turns a run into a page, and ``files`` writes the page.
 
+csv_text  CSV whose cells are no formulas
 figures  figures and settings as text
 blocks   parts of a page: rows, tables, facts, notes, plots
 tables   rows and columns, and the terminal's tables

@@ -39,6 +39,7 @@ class CoxModel(GlmModel):
         "means of the training data"
     )
     PREDICTED: ClassVar[str] = "relative_risk"
+    HAS_EXPOSURE = False
 
 
 class _Cox(GlmFamily):

@@ -28,6 +28,7 @@ class GaussianModel(GlmModel):
         "/ scale[i], x in the order of feature_names"
     )
     LOG_LINK = False
+    HAS_EXPOSURE = False
     MOST_MARGIN = math.inf
 
 

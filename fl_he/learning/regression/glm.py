@@ -29,7 +29,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import too_large
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.moments import column_sums
-from fl_he.learning.tables.table_file import RowNumbers
+from fl_he.learning.tables.table_file import RowNumbers, shown
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -63,10 +63,19 @@ class GlmModel(RowModel):
     #: Heading of the predictions, and of those for an exposure of 1.
     PREDICTED: ClassVar[str] = "expected"
     RATE: ClassVar[str] = "rate"
+    #: Whether the mean outcome can be a multiple of an exposure.
+    HAS_EXPOSURE: ClassVar[bool] = True
     LOG_LINK: ClassVar[bool] = True
     MOST_MARGIN: ClassVar[float] = math.log(np.finfo(np.float64).max)
     outcome: str | None = None
     exposure: str | None = None
+
+    def __post_init__(self) -> None:
+        RowModel.__post_init__(self)  # not super(), which a class with slots has not
+        if self.exposure is not None and not self.HAS_EXPOSURE:
+            raise DataError(
+                f"{self.FORMAT} must have no exposure, got exposure {shown(self.exposure)}"
+            )
 
     def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """See TrainedModel; shape (m,), for an exposure of 1."""

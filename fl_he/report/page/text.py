@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 
 from fl_he.errors import visible
 from fl_he.report.blocks import Block, Charts, Facts, Note, Page, Points, Sheet
+from fl_he.report.csv_text import csv_text
 from fl_he.report.tables.table1 import escaped
 from fl_he.version import __version__
 
@@ -69,16 +68,14 @@ def as_csv(pages: Mapping[str, Page]) -> str:
     pages : mapping of str to Page
         By the run's name.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    rows: list[Sequence[str]] = [COLUMNS]
     for run, page in pages.items():
         cells = [("", "", "", name, value) for name, value in page.tiles.items()]
         for section in page.sections:
             for block in section.blocks:
                 cells += [(section.title, *cell) for cell in _cells(block)]
-        writer.writerows([visible(part) for part in (run, *cell)] for cell in cells)
-    return text.getvalue()
+        rows += [(run, *cell) for cell in cells]
+    return csv_text(rows)
 
 
 def _cells(block: Block) -> Iterator[tuple[str, str, str, str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.report.csv_text import csv_text
 from fl_he.report.figures import UNKNOWN, count, decimal, fixed, p_value, places
 from fl_he.report.tables.privacy import with_less_noise
 from fl_he.run_files.metrics import Metrics
@@ -161,10 +160,7 @@ def table1(metrics: Metrics) -> Table:
 
 def as_csv(metrics: Metrics) -> str:
     """Return the table as CSV; its notes are in the last rows."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([headings(metrics), *rows(metrics), *([note] for note in notes(metrics))])
-    return text.getvalue()
+    return csv_text([headings(metrics), *rows(metrics), *([note] for note in notes(metrics))])
 
 
 def as_markdown(metrics: Metrics) -> str:

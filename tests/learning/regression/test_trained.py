@@ -249,6 +249,24 @@ def test_means_that_are_no_numbers_are_refused_by_column_and_row() -> None:
         exposed.predictions(rows[:2], None, np.array([1.0, 1e9]))
 
 
+@pytest.mark.parametrize("kind", [GaussianModel, CoxModel])
+def test_a_file_that_names_an_exposure_its_family_cannot_have_is_refused(
+    kind: type[GaussianModel] | type[CoxModel],
+) -> None:
+    known: dict[str, Any] = {
+        "feature_names": ("age",),
+        "mean": np.zeros(1),
+        "scale": np.ones(1),
+        "coefficients": np.array([0.5]),
+        "intercept": 0.0,
+    }
+    edited = json.loads(kind(**known).to_json()) | {"exposure": "years"}
+    with pytest.raises(DataError, match=f"^{kind.FORMAT} must have no exposure, got .*'years'$"):
+        kind.from_json(json.dumps(edited))
+    edited["format"] = GammaModel.FORMAT
+    assert GammaModel.from_json(json.dumps(edited)).exposure == "years"
+
+
 @pytest.mark.parametrize("weighting", [*WEIGHTINGS, None])
 def test_how_the_classes_weighed_survives(weighting: str | None) -> None:
     read = LogisticModel.from_json(model(class_weight=weighting).to_json())

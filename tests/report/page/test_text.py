@@ -109,3 +109,13 @@ def test_html_stays_the_form_if_none_is_named(run: Path) -> None:
     assert code == 0
     assert "report: run/report.html" in printed
     assert (run / "run" / "report.html").is_file()
+
+
+def test_names_that_a_spreadsheet_would_run_are_no_formulas() -> None:
+    sheet = Sheet("=A1", ("", "@b"), [Row(("-2+3", "-0.5")), Row(("x", "+4"))])
+    page = Page("t", "s", {}, [], [Section("S", [sheet])])
+    _, *lines = csv.reader(io.StringIO(as_csv({"": page})))
+    assert lines == [
+        ["", "S", "'=A1", "'-2+3", "'@b", "-0.5"],
+        ["", "S", "'=A1", "x", "'@b", "+4"],
+    ]
