@@ -1,4 +1,4 @@
-"""What every test needs."""
+"""Fixtures and options of every test."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def _empty_image(_: object, file: IO[Any], *, format: str, **__: object) -> None
 
 @pytest.fixture(autouse=True, scope="session")
 def _flower_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Keep what nodes without any file of their own write out of the home of who tests."""
+    """Keep the files of nodes that have no other place out of the tester's home folder."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FLWR_HOME", str(tmp_path_factory.mktemp("flower")))
         yield
@@ -115,11 +115,11 @@ def _flower_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(autouse=True, scope="session")
 def _task_identity_of_fixtures() -> None:
-    """Be a process that Flower has started: without an identity no message can be made."""
+    """Pose as a process that Flower has started: without an identity no message can be made."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1
 
 
 @pytest.fixture(autouse=True)
 def _task_identity(_task_identity_of_fixtures: None) -> None:
-    """Be that process again, whatever the last test has done."""
+    """Restore the identity that the last test may have changed."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1

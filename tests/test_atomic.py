@@ -75,7 +75,7 @@ def test_a_file_is_replaced_with_its_permissions(tmp_path: Path) -> None:
     path.chmod(0o644)
     with path.open() as reader:
         replace_file(path, b"new", 0o600)
-        assert reader.read() == "old", "who reads goes on reading the old file"
+        assert reader.read() == "old", "a reader still reads the old file"
     assert path.read_text() == "new"
     assert path.stat().st_mode & 0o777 == 0o600
     assert list(tmp_path.iterdir()) == [path]

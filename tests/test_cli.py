@@ -258,18 +258,18 @@ def test_a_signal_ends_the_run_and_says_how_to_go_on(
 
 
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:
-    hang_up = "__import__('signal').raise_signal(1); raise DataError('it went on')"
+    hang_up = "__import__('signal').raise_signal(1); raise DataError('continued')"
     program = ENDING.format(end=hang_up).replace("SIG_DFL", "SIG_IGN")
-    assert run_python(tmp_path, "-c", program, "run")[::2] == (1, "fl-he: it went on\n")
+    assert run_python(tmp_path, "-c", program, "run")[::2] == (1, "fl-he: continued\n")
 
 
 @pytest.mark.parametrize(
     "error", ["OSError(28, 'No space left on device', '/x/y')", "DataError(7)"]
 )
 def test_an_error_is_one_line_with_its_notes(tmp_path: Path, error: str) -> None:
-    code, _, err = end_with(tmp_path, f"error = {error}; error.add_note('go on so'); raise error")
+    code, _, err = end_with(tmp_path, f"error = {error}; error.add_note('a note'); raise error")
     words = "/x/y: No space left on device" if "28" in error else "7"
-    assert (code, err) == (1, f"fl-he: {words}; go on so\n")
+    assert (code, err) == (1, f"fl-he: {words}; a note\n")
 
 
 def test_a_closed_pipe_is_quiet(tmp_path: Path) -> None:

@@ -145,7 +145,7 @@ def describe(grid: LocalGrid) -> Description:
 
 
 def decrypt(grid: LocalGrid, contributors: int) -> str:
-    """Return why the key holder does not open a sum of so many."""
+    """Return the reason why company X does not open a sum of this number of contributors."""
     request = DecryptRequest(describe(grid).session, "train", 1, contributors, b"")
     (reply,) = grid.send_and_receive([Message(request.to_content(), max(grid.contexts), DECRYPT)])
     return str(reply.error.reason)

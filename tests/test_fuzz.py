@@ -31,7 +31,7 @@ def test_hostile_input_is_refused_by_the_documented_errors_alone(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     seeds = target.seeds()
-    target.read(seeds[0])  # else nothing but refusals would be tried
+    target.read(seeds[0])  # else only refusals would be tried
     choose = random.Random(target.name)
     most = round(_SEEDS * min(1.0, target.weight + 0.3))
     refused = sum(map(target.refuses, choose.sample(seeds[1:], min(len(seeds) - 1, most))))

@@ -122,7 +122,7 @@ def test_many_steps_reach_scikit_learns_optimum(tmp_path: Path) -> None:
 
 def test_grad_school(tmp_path: Path) -> None:
     if not GRAD_SCHOOL.exists():
-        pytest.skip("the graduate-admission table is not beside the checkout: see the README")
+        pytest.skip("the graduate-admission table is not next to the checkout: see the README")
     config = experiment(
         "data=grad_school",
         f"data.path={GRAD_SCHOOL}",

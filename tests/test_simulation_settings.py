@@ -1,4 +1,4 @@
-"""What one run leaves behind in this process; in place of Ray a grid that has none."""
+"""Settings that one run leaves behind in this process; a local grid replaces Ray."""
 
 from __future__ import annotations
 

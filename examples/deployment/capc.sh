@@ -2,7 +2,7 @@
 # CaPC over deployed nodes on this machine, with keys of 2048 bits: st-anne has 20 cases without
 # labels, three hospitals with models of three kinds label them, one of them a network in a file
 # without pickle, company X is the guardian.
-# docs/capc.md explains each step; run.sh beside this file shows TLS and node authentication, which
+# docs/capc.md explains each step; run.sh in this folder shows TLS and node authentication, which
 # are left out here.
 set -euo pipefail
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

@@ -35,7 +35,7 @@ def record(database: Path, out: BinaryIO, seen: set[bytes]) -> None:
 
 
 def main() -> None:
-    """Record until SIGTERM, then once more."""
+    """Record until SIGTERM, and a last time after it."""
     ended = Event()
     signal.signal(signal.SIGTERM, lambda *_: ended.set())
     database, seen = Path(sys.argv[1]).resolve(), set[bytes]()

@@ -1,14 +1,14 @@
-"""Print what a message costs: ``flwr ls --format json | python overhead.py TOPOLOGY:MESSAGES...``.
+"""Print a message's cost: ``flwr ls --format json | python overhead.py TOPOLOGY:MESSAGES...``.
 
-For each topology, in the order of the arguments, fl-he has sent so many messages to nodes of
-``fl-he node``, and then the empty app as many in the same steps to Flower's SuperNodes. Flower
-measures a ClientApp from when its process asks for the message until it hands over the reply. For
-``fl-he node`` that is all that a message costs beside the fork of a process, which waits for it
-already, and may include a wait for the rest of the message. For Flower's SuperNode it is loading
-the app and running it, in a process that has started meanwhile.
+For each topology, in the order of the arguments, fl-he has sent MESSAGES messages to nodes of
+``fl-he node``; then the empty app has sent the same number, in the same steps, to Flower's
+SuperNodes. Flower measures a ClientApp from its process's request for the message to the reply. For
+``fl-he node`` this time is the whole cost of a message, except the fork of a process, which was
+made before. It may include a wait for the rest of the message. For Flower's SuperNode it is the
+time to load the app and run it, in a process that has started meanwhile.
 
-The last line is by the nodes' own logs, ``*.log`` in this folder: our own code, from when a message
-is complete until its reply is handed over, and the CPU time of its process since it has the task.
+The last line is from the nodes' own logs, ``*.log`` in this folder: the time of fl-he's code, from
+a complete message to its reply, and the CPU time of its process since it got the task.
 """
 
 from __future__ import annotations

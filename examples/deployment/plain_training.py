@@ -1,4 +1,4 @@
-"""What a federation computes, without encryption: its models and totals, to the last bit."""
+"""A federation's computation without encryption: its models and totals, to the last bit."""
 
 from __future__ import annotations
 

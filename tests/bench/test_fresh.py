@@ -83,7 +83,7 @@ def test_a_long_vector_is_followed_and_measured() -> None:
     assert texts == [about + step for step in steps]
 
 
-#: Allocates so many MiB, gives them back, and waits; so do as many descendants as it is told.
+#: Allocates that number of MiB, gives them back, and waits; so does each of its descendants.
 HUNGRY = """
 import subprocess, sys
 child, (code, mebibytes, descendants) = None, sys.argv[1:]
@@ -117,8 +117,8 @@ def test_peak_of_a_process_and_all_that_descend_from_it(descendants: int) -> Non
             pass
         process.communicate()
     expected = mebibytes * MIB * (1 + descendants)
-    beside = 30 * MIB * (1 + descendants)
-    assert expected <= peak.bytes < expected + beside, "no more than interpreters beside it"
+    interpreters = 30 * MIB * (1 + descendants)
+    assert expected <= peak.bytes < expected + interpreters
 
 
 def test_the_peak_of_a_process_that_has_ended_stays() -> None:

@@ -59,7 +59,7 @@ def test_so_is_every_key_and_whose_it_is(kind: str) -> None:
         assert replace(agreed, keys=keys).fingerprint != agreed.fingerprint
     assert replace(agreed, keys=dict(reversed(agreed.keys.items()))).fingerprint == (
         agreed.fingerprint
-    ), "in whatever order they were given"
+    ), "the order does not matter"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""What each role sees in whole runs of CaPC tells it nothing; leaks that are planted are found."""
+"""Each role's view of whole CaPC runs: nothing leaks, and planted leaks are found."""
 
 from __future__ import annotations
 

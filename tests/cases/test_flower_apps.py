@@ -247,7 +247,7 @@ def test_a_value_in_plain_that_is_not_finite_spoils_no_model() -> None:
 
 
 class Both(FedAvg):
-    """Keeps control variates beside the model, as SCAFFOLD's server does."""
+    """Keeps control variates in addition to the model, as SCAFFOLD's server does."""
 
     controls: ArrayRecord
 

@@ -217,14 +217,14 @@ class TestModels:
         assert pair.refusal(lie, CLINICS[1]) == words
 
     def test_a_bisection_ends_where_it_began(self, pair: Pair) -> None:
-        """Where models were the coordinator's, four rounds were enough for all of a record."""
+        """With models of the coordinator's choice, four rounds revealed a whole record."""
         low, high, first = -5.0, 50.0, ""
         for _ in range(6):
             border = (low + high) / 2
             model = model_message_content(model_arrays(np.array([1e4, 0.0]), -1e4 * border))
             config = ConfigRecord({**pair.one.config, **WEIGHTS})
-            beside = RecordDict({**model, "config": config})
-            told = pair.refusal(lambda liar, new: liar.ask(CLINICS[0], 2, beside=new), beside)
+            extra = RecordDict({**model, "config": config})
+            told = pair.refusal(lambda liar, new: liar.ask(CLINICS[0], 2, extra=new), extra)
             first = first or told
             low, high = (low, high) if told == first else (border, high)
         assert (low, high) == (-5.0, 50.0)
@@ -307,7 +307,7 @@ class TestCounts:
         assert len(files(tmp_path, "training-*")) == 2 * len(CLINICS)
 
     def test_a_hospital_that_lost_its_training_still_counts_rounds(self, tmp_path: Path) -> None:
-        """Whatever the coordinator calls the round in which the first model is asked about."""
+        """Count for any number that the coordinator gives to the first round."""
         liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
         answers = []
         for number in range(1, 9):
@@ -334,7 +334,7 @@ class TestCounts:
 
 class TestScans:
     def test_a_linear_scan_has_no_refusal_at_its_end(self, pair: Pair) -> None:
-        """Each step is refused in the same words, whatever the patients are."""
+        """Refuse each step in the same words, for any patients."""
         words = set()
         for exponent in range(100, 130, 3):
             mean = MomentsRequest(mean=(10.0 ** (exponent / 8), 0.0)).to_content()
@@ -548,11 +548,11 @@ class TestFreshEyes:
         """Flower's state has arrays that take the place of a message's: none comes by message."""
         own = {f"fl-he.local-arrays.{key}": record for key, record in HALF_SPACE.items()}
         assert "no other records" in pair.refusal(
-            lambda liar: liar.ask(CLINICS[0], 2, beside=RecordDict(own))
+            lambda liar: liar.ask(CLINICS[0], 2, extra=RecordDict(own))
         )
 
     def test_final_models_are_saved_without_an_answer(self, pair: Pair) -> None:
-        """Also before the first step, in a session that is made up, and once more."""
+        """Also before the first step, in an invented session, and a second time."""
         replies = {}
         for session, many in ((None, 2), (None, 3), ("made-up-too", 0), (None, 0)):
             one, other = (
@@ -633,7 +633,7 @@ class TestTickets:
     def test_all_hospitals_are_asked_the_same(
         self, tmp_path: Path, changed: dict[str, Any]
     ) -> None:
-        """What company X computes that they must have been asked, down to the run config."""
+        """Company X computes the request that all must have received, down to the run config."""
         liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
         liar.grid.contexts[CLINICS[1]].run_config = {str(key): 1.0 for key in changed}
         assert reason(liar.open(liar.summed())) == UNFIT
@@ -695,7 +695,7 @@ class TestSets:
         assert "would expose clinic-3" in reason(answer)
 
     def test_after_a_misfit_no_other_set_is_opened(self, tmp_path: Path) -> None:
-        """Which hospital's values did not fit could be told from sums without one each."""
+        """Sums without one hospital each would reveal whose values did not fit."""
         nodes = clinics(tmp_path, self.PLAN, patient="1e300,2,sick")
         liar = LyingCoordinator(nodes, self.PLAN)
         assert MisfitReply.is_in(liar.open(liar.summed()).content)
@@ -707,7 +707,7 @@ class TestSets:
     def test_a_set_is_noted_before_its_round(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, full: str
     ) -> None:
-        """Who ends the process between the two, or fills the disk, has nothing opened unnoted."""
+        """A process killed between the two, or a full disk, leaves no opened set unrecorded."""
         liar = LyingCoordinator(clinics(tmp_path, self.PLAN), self.PLAN)
         summed = liar.summed()
         (tmp_path / full).touch(0o600)
@@ -914,8 +914,8 @@ def test_a_key_beside_the_end_of_a_session_is_checked_like_any(tmp_path: Path) -
         (replace(honest, expires=2**40), "the key of a run must be as company-x signed it"),
         (honest, "must hold the train config and no other records, got ['fl-he', "),
     ):
-        beside = liar.request(2, run_key=key.to_bytes()).add_to(liar.news())
-        assert words in reason(liar.send(CLINICS[0], FINISH, beside))
+        content = liar.request(2, run_key=key.to_bytes()).add_to(liar.news())
+        assert words in reason(liar.send(CLINICS[0], FINISH, content))
     assert not files(tmp_path, "model-1.json")
     assert finished(liar).has_content()
     assert files(tmp_path, "model-1.json")

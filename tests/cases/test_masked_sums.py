@@ -1,7 +1,7 @@
-"""A coordinator that alters masked sums of hospitals with a manifest and a plan: all is refused.
+"""Refuse all changes that a coordinator makes to masked sums with a manifest and a plan.
 
-Hospitals have a value key, so every sum has a tag. A refusal is the constant text whatever was
-wrong, and uses the round up.
+Hospitals have a value key, so every sum has a tag. Each refusal has the same constant text, and
+uses the round up.
 """
 
 from __future__ import annotations

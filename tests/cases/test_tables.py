@@ -138,7 +138,7 @@ def test_a_column_that_does_not_fit_is_named(
     )
     with pytest.raises(ProtocolError, match=r"column 'big'.* save .* in a larger unit") as caught:
         simulation.run(config, tmp_path / "run")
-    if scaling == "federated":  # else a gradient's slot may be too small, whatever the row
+    if scaling == "federated":  # else a gradient's slot may be too small for any row
         assert re.search(r"'big' \(.* in row \d+\): ", str(caught.value))
 
 

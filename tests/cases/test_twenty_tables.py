@@ -1,4 +1,4 @@
-"""Publishable figures on twenty tables, beside statsmodels on the pooled rows.
+"""Publishable figures on twenty tables, compared with statsmodels on the pooled rows.
 
 ``experiment=inference`` gives statsmodels' figures on columns of unit deviation, carried back to
 the tables' units, or names the column that has none and says why. statsmodels itself is held
@@ -37,7 +37,7 @@ FIGURES = (
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pooled:
-    """What statsmodels says of the columns that have estimates, the intercept last."""
+    """Results of statsmodels for the columns that have estimates, the intercept last."""
 
     names: list[str]
     estimates: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""What a hospital with privacy sums up: the lattice's integers, of what is asked and no more."""
+"""Sums of a hospital with privacy: integers of the lattice, for the request and no more."""
 
 from __future__ import annotations
 

@@ -378,7 +378,7 @@ def test_the_key_holder_does_not_train() -> None:
 def test_an_app_that_fails_before_it_has_a_form_is_asked_no_more(
     node_config: UserConfig, kind: Callable[[str], Exception], action: str
 ) -> None:
-    """Who chooses the model could ask again and again, and learn a bit of the data each time."""
+    """Otherwise a coordinator that chooses the model could learn one bit of data per request."""
     node, content = context(node_config), request().add_to(RecordDict())
     failing = raising(kind("a value is too large"))
     refused(encryption_mod(Message(content, 5, action), node, failing))

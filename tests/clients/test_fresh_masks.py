@@ -1,4 +1,4 @@
-"""A hospital's key stream masks one vector only, whatever is asked and whatever is lost.
+"""A hospital's key stream masks only one vector, for any requests and any losses.
 
 Hospitals answer real messages; company X's key opens their tickets. No two answers may have a seed
 or a stream in common, and the same check finds a seed that was planted.
@@ -206,7 +206,7 @@ def transcript(nodes: LocalGrid, key: PrivateKey) -> list[Made]:
 
 
 def test_a_sealed_chain_answers_again_with_the_same_vector(tmp_path: Path) -> None:
-    """What was lost is sent again as it was; another attempt at the round is masked anew."""
+    """Send a lost reply again unchanged; mask another attempt at the round anew."""
     federation = Federation(tmp_path, {"north": 40, "south": 25, "east": 60})
     steps = Steps(federation, MASKS)
     steps.start()

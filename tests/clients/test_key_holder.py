@@ -325,7 +325,7 @@ def multiplied(holder: Holder, factor: int) -> bytes:
 
 
 def misfit_sum(misfits: int, sign: float = 1.0, values: Sequence[float] = UPDATE[1:]) -> MadeSum:
-    """Return the sum of three hospitals of which so many had values that did not fit."""
+    """Return the sum of three hospitals, `misfits` of which had values that did not fit."""
     first = sum(first_value(Packing(), fits=number >= misfits) for number in range(3))
     return sum_of([sign * first, *(3 * np.array(values))])
 
@@ -616,7 +616,7 @@ def test_a_ledger_that_others_may_touch_stops_the_key_holder(
 def counts_sum(
     key: PublicKey, patients: int = 10, *, restricted: bool = True, more: int = 0
 ) -> MadeSum:
-    """Return three hospitals' encrypted counts, each of so many patients of each class."""
+    """Return three hospitals' encrypted counts, each of `patients` patients in two classes."""
     half = patients // 2
     features = np.linspace(-3, 3, patients)
     data = Dataset(features[:, None], (np.arange(patients) >= half).astype(float), ("a",))

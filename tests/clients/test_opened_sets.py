@@ -27,7 +27,7 @@ class Sets:
     def require(
         self, names: str, alone: str = "", session: int = 1, sessions: int = 0, least: int = 3
     ) -> None:
-        """Open a total of a session; it is the last of so many sessions if no number is given."""
+        """Open a total of a session, by default of the last session."""
         self.asked(names, alone, Place(0, session, max(session, sessions), noted=False), least)
 
     def asked(

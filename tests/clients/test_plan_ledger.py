@@ -27,7 +27,7 @@ def ledger(file: Path) -> PlanLedger:
 
 
 def test_a_process_that_is_killed_after_a_note_has_counted(file: Path) -> None:
-    """What is noted is on the disk before the answer: see `require_planned`."""
+    """Each note is on the disk before the answer: see `require_planned`."""
     for session in ("a", "b"):
         child = os.fork()
         if not child:

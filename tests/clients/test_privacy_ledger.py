@@ -1,4 +1,4 @@
-"""The budget of a hospital's patients: spent once, whatever is asked and however often."""
+"""The budget of a hospital's patients: spent once, for any requests and any number of them."""
 
 from __future__ import annotations
 

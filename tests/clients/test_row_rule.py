@@ -75,7 +75,7 @@ def test_a_table_is_refused_exactly_if_a_class_would_be_too_small(
 def test_no_combination_of_totals_is_of_a_few_rows(
     tables: list[list[tuple[int, int]]], min_cell: int
 ) -> None:
-    """Whatever the weights of totals are, all their rows of one weight are none or enough."""
+    """For any weights of the totals, the rows of equal weight are none or at least `min_cell`."""
     history, accepted = RowHistory(), list[Table]()
     for table in tables:
         after = history.after(hashes(table))

@@ -105,7 +105,7 @@ def test_keys_of_sessions_without_an_opened_sum_are_few_in_a_day(keys: Keys) -> 
     with pytest.raises(ProtocolError, match="at most 3 keys in 24 hours for runs in which it open"):
         few.begin(5, keys.make)
     assert keys.made == 4
-    assert few.begin(1, keys.make) == used, "a run that has its key goes on"
+    assert few.begin(1, keys.make) == used, "a run that has its key continues"
     assert keys.kept(most_unused=4).begin(5, keys.make)
     keys.time += DAY - 61
     with pytest.raises(ProtocolError, match="and has made 4: begin a run tomorrow, or let its op"):

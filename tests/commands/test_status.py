@@ -125,7 +125,7 @@ def test_a_hospital_sees_trainings_and_budget(tmp_path: Path) -> None:
         "privacy-clip": 2.0,
         "privacy-rounds": 4,
     }
-    plan = replace(PRIVATE, lr=(0.001,))  # a step by so much noise stays within the plan's bounds
+    plan = replace(PRIVATE, lr=(0.001,))  # small: a step of noise stays within the plan's bounds
     nodes = clinics(tmp_path, plan)
     for node in nodes[:-1]:
         node |= {**terms, "privacy-ledger": f"{node['data']}.ledger", "alone": "allow"}

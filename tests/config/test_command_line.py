@@ -1,4 +1,4 @@
-"""What an error shows as a command line is what a shell and Hydra read as the value."""
+"""Command lines shown in errors: a shell and Hydra read the intended value from them."""
 
 from __future__ import annotations
 

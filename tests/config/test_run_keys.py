@@ -1,4 +1,4 @@
-"""Flower's run configuration: common settings as keys of their own, beside ``overrides``."""
+"""Flower's run configuration: common settings as separate keys, in addition to ``overrides``."""
 
 from __future__ import annotations
 

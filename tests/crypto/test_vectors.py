@@ -1,6 +1,6 @@
-"""Fixed vectors: what was written once, by plain arithmetic or by an earlier version, stays right.
+"""Fixed vectors, from plain arithmetic or from an earlier version, stay right.
 
-They stand in tests/vectors/crypto.json, and make_vectors.py beside it made them.
+The vectors are in tests/vectors/crypto.json; make_vectors.py in that folder made them.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_a_hospital_that_is_started_again_is_waited_for(
     federation.kill("st-john")
     words = "waiting for st-john, "
     wait_for(lambda: words in federation.log("run"), "nobody waits for st-john")
-    assert rounds_of(folder) <= 2, "the round goes on without"
+    assert rounds_of(folder) <= 2, "the round continues without st-john"
     federation.start_node("st-john")
     metrics: Any = federation.finish(folder, process)
     check_models(federation, metrics, [HOSPITALS] * 3)

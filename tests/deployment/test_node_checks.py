@@ -102,7 +102,7 @@ def test_files_that_a_node_will_write_are_tried_before(tmp_path: Path) -> None:
     refused = describe(node | {"privacy-ledger": "/dev/null/ledger.jsonl"})
     words = "privacy-ledger in the node configuration must name a file that this node can write"
     assert words in refused
-    # Beside the table, where the node keeps its sessions, a file of that name cannot be made.
+    # A folder has the name of the file in which the node keeps its sessions, next to the table.
     (tmp_path / "1.csv.sessions.jsonl").unlink()
     (tmp_path / "1.csv.sessions.jsonl").mkdir()
     assert "state in the node configuration must name a file that this node can" in describe(node)

@@ -1,6 +1,6 @@
 """Company X's identity and whole disk, stolen after a run, with every message of the run.
 
-The same thief, with the same code, opens everything while the run goes on.
+The same thief, with the same code, opens everything while the run is in progress.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def refusal(reply: Message) -> str:
 
 
 class Coordinator:
-    """A coordinator that asks nodes for whatever it likes.
+    """A coordinator that sends nodes arbitrary requests.
 
     Parameters
     ----------
@@ -96,14 +96,14 @@ class Coordinator:
         session: str | None = None,
         node: int = HOSPITALS[0],
         config: ConfigRecord | None = None,
-        beside: RecordDict | None = None,
+        extra: RecordDict | None = None,
         **choice: Any,
     ) -> str:
         """Return a hospital's refusal, and "" if there is an answer."""
         own = self.company.session if session is None else session
         content = self._told(own, config, choice)
         content = self.request(own, round_).add_to(content)
-        content.update(beside or {})
+        content.update(extra or {})
         return refusal(self.send(node, action, content))
 
     def request(self, session: str | None = None, round_: int = 1) -> EncryptionRequest:
@@ -445,9 +445,9 @@ _SUMS = (SEPARATION, SITES, FIGURES, PROFILE, FIRTH, MOMENTS)
 
 
 def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
-    """Neither beside the totals nor in the place of them, for training or to be saved."""
+    """Refuse models in addition to totals or in place of them, for training or for saving."""
     assert "must hold the train config and no other records, got ['arrays']" in coordinator.ask(
-        beside=MODEL
+        extra=MODEL
     )
     request = EncryptionRequest(
         coordinator.company.public_key, coordinator.company.packing, coordinator.company.session, 1

@@ -1,4 +1,4 @@
-"""Calibration of models of numbers on held-out rows, beside the predictions of the saved model."""
+"""Calibration of numeric models on held-out rows, against the predictions of the saved model."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class Ran:
         return {load_model(file).training for file in files}
 
     def asked(self) -> list[str]:
-        """Return the purposes of the sums that company X opened beside the rounds."""
+        """Return the purposes of the sums that company X opened in addition to the rounds."""
         sent = [m for m in self.grid.sent if m.metadata.message_type == DECRYPT]
         purposes = [DecryptRequest.from_content(message.content).purpose for message in sent]
         return [purpose for purpose in purposes if purpose not in ("train", "prepare")]
@@ -219,7 +219,7 @@ def lacking(ran: Ran) -> dict[str, list[str]]:
 def test_the_intercept_is_infinite_where_finite_ones_separate_no_classes(
     tmp_path: Path, border: float, *, finite: bool
 ) -> None:
-    """A linear program says whether classes at so many units from an origin need the intercept."""
+    """Compare with a linear program: do classes around `border` need the intercept?"""
     ages = border + np.concatenate([-np.arange(1, 31), np.arange(1, 31)]).astype(float)
     died = ages > border
     signed = np.where(died, 1.0, -1.0)
@@ -413,7 +413,7 @@ def test_contrasts_that_no_separation_touches_have_their_estimates(tmp_path: Pat
 def test_a_code_of_one_class_only_is_infinite_against_it_and_not_unique_between_others(
     tmp_path: Path, reference: str
 ) -> None:
-    """All with the code are c: whatever a has against b among them, the likelihood is the same."""
+    """All with the code are c: the likelihood is the same for any coefficient of a against b."""
     rng = np.random.default_rng(8)
     kind = np.array(["a", "b", "c"])[rng.integers(0, 3, 120)]
     code = np.zeros(120, dtype=int)

@@ -1,4 +1,4 @@
-"""Members of metrics.json of every kind of run, beside those that the docs name."""
+"""Members of metrics.json of every kind of run, against those that the docs name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whole runs in which a hospital drops out in round 2: each way to go on."""
+"""Whole runs in which a hospital drops out in round 2: each way to continue."""
 
 from __future__ import annotations
 

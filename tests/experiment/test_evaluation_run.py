@@ -1,4 +1,4 @@
-"""Test figures from encrypted counts, beside those of the test set in one place."""
+"""Test figures from encrypted counts, against those of the pooled test set."""
 
 from __future__ import annotations
 

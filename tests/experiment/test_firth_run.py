@@ -1,4 +1,4 @@
-"""Whole encrypted runs with Firth's penalty and profile likelihoods, beside firthmodels."""
+"""Whole encrypted runs with Firth's penalty and profile likelihoods, against firthmodels."""
 
 from __future__ import annotations
 
@@ -243,7 +243,7 @@ def test_a_run_goes_on_in_the_middle_of_an_iteration(
 
 
 def failing_once(grid: LocalGrid, action: str, number: int) -> None:
-    """Let one hospital's answer to an action fail once, the first time after so many."""
+    """Replace the given answer of one hospital to an action by a failure, once."""
     seen = list[str]()
 
     def fail(reply: Message) -> Message:

@@ -1,4 +1,4 @@
-"""Inference of whole encrypted runs, beside statsmodels on the pooled rows."""
+"""Inference of whole encrypted runs, against statsmodels on the pooled rows."""
 
 from __future__ import annotations
 

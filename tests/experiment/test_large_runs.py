@@ -23,7 +23,7 @@ LOCAL = "simulation.engine=local"
 
 
 def patients(folder: Path, hospitals: int, *overrides: str) -> Config:
-    """Return the configuration of so many hospitals with six patients each."""
+    """Return the configuration of hospitals with six patients each."""
     rng = np.random.default_rng(4)
     X = rng.standard_normal((6 * hospitals, 2)).round(3)
     y = X @ [1.0, -0.5] + rng.standard_normal(len(X)) > 0.0

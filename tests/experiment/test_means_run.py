@@ -125,7 +125,7 @@ def test_means_are_of_the_training_rows(tmp_path: Path) -> None:
 
 
 def few(frames: list[pd.DataFrame], present: int, missing: int) -> list[pd.DataFrame]:
-    """Have so many cells of bmi present or missing in all tables, if the number is not -1."""
+    """Set the number of present or of missing cells of bmi in all tables (-1: the other is set)."""
     pooled = pd.concat(frames, ignore_index=True)
     cells = pd.concat([pd.DataFrame(frame)["bmi"] for frame in frames], ignore_index=True)
     cells = cells.fillna(27.0)

@@ -1,4 +1,4 @@
-"""A hospital with a cell that does not fit, or that drops out: the run stops and goes on."""
+"""A hospital with a cell that does not fit, or that drops out: the run stops and resumes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_run_stops_is_mended_and_goes_on(
 
     if rounds == 0:
         spoil()
-    for _ in range(2):  # one that is not mended is resumed in vain
+    for _ in range(2):  # resuming is in vain until the cell is fixed
         resume = [f"resume={folder}"] if (folder / "checkpoint.json").exists() else []
         config = compose("config", [*overrides, *resume])
         with pytest.raises(MisfitError) as caught:
@@ -88,7 +88,7 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str, scheme:
 
     Else it would have two sums of round 2, whose difference is south's update.
 
-    With on_dropout=wait the run stops before: waiting does not mend a refusal.
+    With on_dropout=wait the run stops before: waiting does not cure a refusal.
     """
     hospitals = {**HOSPITALS, "west": 30}
     federation = DeployedFederation(tmp_path, hospitals, sealed=kind == "sealed", alone=False)

@@ -1,4 +1,4 @@
-"""Optimizers and scaling in whole encrypted runs, beside scikit-learn on the pooled data."""
+"""Optimizers and scaling in whole encrypted runs, against scikit-learn on the pooled data."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ def pooled(family: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def test_nothing_leaves_but_noisy_sums_and_the_number_of_patients(
     tmp_path: Path, family: str
 ) -> None:
-    """All that a hospital is asked is the gradient; the steps are computed once more by numpy."""
+    """Ask hospitals only for gradients, and repeat the steps with numpy."""
     settings = ("rounds=10", "privacy.clip=0.3", "optimizer.lr=0.5", "C=3", "scaling=ranges")
     run = Run(config_of(tmp_path, family, *settings))
     metrics = run.train()
@@ -122,7 +122,7 @@ def test_nothing_leaves_but_noisy_sums_and_the_number_of_patients(
     np.testing.assert_allclose(found, theta, atol=1e-9)
     assert stats.kstest(np.concatenate(noise), stats.norm.cdf).pvalue > 1e-6
     assert 0.5 < np.std(np.concatenate(noise)) < 2
-    # The accounting once more, from the figures of the report alone.
+    # The accounting again, from the figures of the report alone.
     sigma = privacy["noise_per_round"] / (2 * 0.3 * math.sqrt(10))
     assert privacy["epsilon"] == pytest.approx(get_epsilon_gaussian(sigma, 1e-5), rel=1e-6)
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)

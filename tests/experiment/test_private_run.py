@@ -134,7 +134,7 @@ def test_the_report_states_what_is_promised(tmp_path: Path) -> None:
     metrics = Run(config).train()
     assert read_metrics(tmp_path / "run") == metrics
     privacy = metrics["privacy"]
-    # The accounting once more, from the figures of the report alone.
+    # The accounting again, from the figures of the report alone.
     sigma = privacy["noise_per_round"] / (2 * privacy["clip"] * math.sqrt(4))
     assert privacy["epsilon"] == pytest.approx(get_epsilon_gaussian(sigma, 1e-5), rel=1e-6)
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
@@ -197,7 +197,7 @@ def test_the_scaling_is_a_release_of_the_same_budget(tmp_path: Path) -> None:
     metrics = run.train()
     assert read_metrics(tmp_path / "run") == metrics
     privacy, train = metrics["privacy"], simulated_data(config).train
-    # The accounting once more, from the figures of the report alone.
+    # The accounting again, from the figures of the report alone.
     squared_mu = (2 * np.sqrt(3) / privacy["noise_of_scaling"]) ** 2
     squared_mu += 6 * (2 * 0.5 / privacy["noise_per_round"]) ** 2
     together = get_epsilon_gaussian(1 / math.sqrt(squared_mu), 1e-5)

@@ -245,7 +245,7 @@ def test_the_coordinators_disk_holds_no_model(federation: Federation) -> None:
 
 
 class Killed(BaseException):
-    """What ends a process."""
+    """Stand-in for a killed process."""
 
 
 @pytest.mark.parametrize("action", [MessageType.TRAIN, "query.open"])

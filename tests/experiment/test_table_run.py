@@ -330,12 +330,12 @@ def test_company_x_answers_for_the_form_that_hospitals_were_asked(
         strategy.table(1, table_question(form))
     request = sums[0].request.to_content()
     finer = TableRequest(replace(form, bins=9)).to_content()
-    for beside, words in (
+    for form_content, words in (
         (RecordDict(), "the cells of a table must come with its form"),
         (finer, "the sum must hold the"),
         (TableRequest(replace(form, columns=form.columns[::-1])).to_content(), "made for this"),
     ):
-        reply = roster.ask_company_x(DECRYPT, RecordDict({**request, **beside}))
+        reply = roster.ask_company_x(DECRYPT, RecordDict({**request, **form_content}))
         assert reply.has_error()
         assert words in str(reply.error.reason)
     right = RecordDict({**request, **TableRequest(form).to_content()})

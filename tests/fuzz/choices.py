@@ -34,7 +34,7 @@ class Choices:
 
     @property
     def left(self) -> int:
-        """How many bytes are not read yet."""
+        """The number of bytes that are not read yet."""
         return len(self._data) - self._at
 
     def below(self, limit: int) -> int:

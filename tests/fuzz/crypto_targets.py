@@ -83,7 +83,7 @@ def _public_keys() -> list[Any]:
 
 
 def _public_key(data: bytes) -> object:
-    text = text_of(data, _public_keys(), documents.mend_paillier)
+    text = text_of(data, _public_keys(), documents.repair_paillier)
     key = PublicKey.from_json(text, minimum_bits=SMALL_BITS)
     return key.encrypt([1])
 
@@ -94,7 +94,7 @@ def _private_keys() -> list[Any]:
 
 
 def _private_key(data: bytes) -> object:
-    text = text_of(data, _private_keys(), documents.mend_private)
+    text = text_of(data, _private_keys(), documents.repair_private)
     return PrivateKey.from_json(text, minimum_bits=SMALL_BITS)
 
 
@@ -104,7 +104,7 @@ def _dgk_keys() -> list[Any]:
 
 
 def _dgk_public(data: bytes) -> object:
-    text = text_of(data, _dgk_keys(), documents.mend_dgk)
+    text = text_of(data, _dgk_keys(), documents.repair_dgk)
     return DgkPublicKey.from_json(text, minimum_bits=SMALL_BITS).masks(1)
 
 
@@ -115,7 +115,7 @@ def _dgk_privates() -> list[Any]:
 
 
 def _dgk_private(data: bytes) -> object:
-    text = text_of(data, _dgk_privates(), documents.mend_private_dgk)
+    text = text_of(data, _dgk_privates(), documents.repair_private_dgk)
     return DgkPrivateKey.from_json(text, minimum_bits=SMALL_BITS)
 
 
@@ -302,7 +302,7 @@ def _public_identities() -> list[Any]:
 
 
 def _public_identity(data: bytes) -> object:
-    text = text_of(data, _public_identities(), documents.mend_identity)
+    text = text_of(data, _public_identities(), documents.repair_identity)
     return encrypt_to(PublicIdentity.from_json(text).sealing_key, b"x", b"y")
 
 
@@ -322,7 +322,7 @@ def _manifests() -> list[Any]:
 
 
 def _manifest(data: bytes) -> object:
-    return Manifest.from_json(text_of(data, _manifests(), documents.mend_manifest)).fingerprint
+    return Manifest.from_json(text_of(data, _manifests(), documents.repair_manifest)).fingerprint
 
 
 @cache

@@ -1,4 +1,4 @@
-"""JSON documents under fuzzing: raw text, or a valid one with changes and a mended checksum."""
+"""JSON documents under fuzzing: raw text, or a valid one with changes and a correct checksum."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from fuzz.choices import Choices, edited
 from fl_he.crypto.encoding.canonical import encode_fields
 
 _RAW = 0xFF
-#: Small programs from which fuzzing starts, beside the valid documents.
+#: Small programs from which fuzzing starts, in addition to the valid documents.
 _PROGRAMS = (b"", b"\1\1\1\1\1\1\1\1", bytes(range(1, 40)), bytes(range(40, 1, -1)))
 
 
 def text_of(
-    data: bytes, documents: Sequence[Any], mend: Callable[[Any], Any] = lambda document: document
+    data: bytes, documents: Sequence[Any], repair: Callable[[Any], Any] = lambda document: document
 ) -> str:
     """Return the text that an input stands for.
 
-    The first byte chooses a valid document, and the others say how it is changed; or it says that
-    they are the text itself.
+    The first byte chooses a valid document, and the others say how it is changed. The value 255
+    means that the others are the text itself.
     """
     choices = Choices(data)
     first = choices.below(256)
     if first == _RAW:
         return choices.rest().decode("utf-8", "replace")
     document = edited(documents[first % len(documents)], choices)
-    with suppress(Exception):  # a checksum of what is none stays as it is
-        document = mend(document)
+    with suppress(Exception):  # an invalid checksum field stays as it is
+        document = repair(document)
     try:
         return json.dumps(document, separators=(",", ":"))
     except (RecursionError, ValueError):  # a number of thousands of digits
@@ -45,40 +45,40 @@ def seeds(documents: Sequence[Any]) -> list[bytes]:
     return [*programs, *(bytes([_RAW]) + json.dumps(one).encode() for one in documents)]
 
 
-def mend_paillier(document: Any) -> Any:
+def repair_paillier(document: Any) -> Any:
     """Give a Paillier key the fingerprint of the numbers that it has now."""
     label = b"fl-he short Paillier" if document.get("key_kind") == "short" else b"fl-he Paillier"
     return {**document, "kid": _fingerprint(label + b" public key 1\0", document, "n", "h_s")}
 
 
-def mend_dgk(document: Any) -> Any:
+def repair_dgk(document: Any) -> Any:
     """Give a DGK key the fingerprint of the numbers that it has now."""
     label = b"fl-he DGK public key 1\0"
     return {**document, "kid": _fingerprint(label, document, "n", "g", "h", "u")}
 
 
-def mend_private(document: Any) -> Any:
+def repair_private(document: Any) -> Any:
     """Give both halves of a Paillier private key their fingerprint."""
-    public = mend_paillier(document["pub"])
+    public = repair_paillier(document["pub"])
     return {**document, "pub": public, "kid": public["kid"]}
 
 
-def mend_private_dgk(document: Any) -> Any:
+def repair_private_dgk(document: Any) -> Any:
     """Give both halves of a DGK private key their fingerprint."""
-    public = mend_dgk(document["pub"])
+    public = repair_dgk(document["pub"])
     return {**document, "pub": json.dumps(public), "kid": public["kid"]}
 
 
-def mend_identity(document: Any) -> Any:
+def repair_identity(document: Any) -> Any:
     """Give a public identity the fingerprint of its entry."""
     keys = (_bytes(document[name]) for name in ("signing", "sealing"))
     names = (document[name].encode() for name in ("format", "name", "role"))
     return {**document, "fingerprint": hashlib.sha256(encode_fields(*names, *keys)).hexdigest()}
 
 
-def mend_manifest(document: Any) -> Any:
+def repair_manifest(document: Any) -> Any:
     """Give all nodes of a manifest their fingerprints."""
-    return {**document, "nodes": [mend_identity(node) for node in document["nodes"]]}
+    return {**document, "nodes": [repair_identity(node) for node in document["nodes"]]}
 
 
 def _fingerprint(label: bytes, document: Any, *names: str) -> str:

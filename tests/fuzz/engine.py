@@ -31,7 +31,7 @@ _COUNTERS = struct.Struct("4d")  # inputs, refused, slowest in CPU seconds, grow
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What a target's run came to.
+    """Result of fuzzing one target.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Whole nodes as targets: what they refuse must be a refusal of ours, whatever they are sent."""
+"""Whole nodes as targets: they must answer any message, or refuse it by an error of fl-he."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is fuzzed: one function that reads what others wrote, and the errors that it documents."""
+"""A fuzz target: one function that reads hostile input, and the errors that it documents."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What cannot work under encryption is refused, and each refusal says what to do instead.
+"""Refuse strategies and mods that cannot work under encryption, and say what to do instead.
 
 Strategies that need single updates: tests/strategies/test_mean_only.py. Mods in the wrong order:
 test_flower_mods.py.
@@ -204,7 +204,7 @@ def test_an_app_without_the_mod_sends_nothing() -> None:
 
 
 def test_a_client_that_answers_in_plain_all_the_same_is_named() -> None:
-    """A node runs whatever code it likes."""
+    """A node can run any code."""
     app = grid(encrypted_app(replying()))
 
     def tamper(answer: Message) -> Message:

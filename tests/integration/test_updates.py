@@ -1,4 +1,4 @@
-"""What an app may reply, and what a strategy makes of the mean."""
+"""Replies that an app may give, and a strategy's use of their mean."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ def test_extra_metrics_and_lists_of_them() -> None:
             "num-examples": EXAMPLES[client],
             "accuracy": 0.5 + 0.1 * client,
         }
-        content = RecordDict({"whatever": MetricRecord(metrics)})
+        content = RecordDict({"a name": MetricRecord(metrics)})
         if message.metadata.message_type == "train":
             content["weights"] = record({"w": np.ones(3) * client})
         return content

@@ -1,4 +1,4 @@
-"""Runs that are cut off and go on from checkpoint.json, without Ray and with it."""
+"""Runs that are cut off and resumed from checkpoint.json, without Ray and with it."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def resumed(folder: Path, *overrides: str) -> Config:
 
 
 def cut_off(folder: Path, *overrides: str, after: int = 2) -> Config:
-    """Begin a run that ends after so many rounds; of equal ones only the first is trained."""
+    """Begin a run that ends after the given round; of equal runs only the first is trained."""
     config = experiment("rounds=5", *overrides, folder=folder)
     kept = _cut_off(overrides, after)
     shutil.copytree(kept.name, folder, dirs_exist_ok=True)
@@ -455,7 +455,7 @@ def _unbroken_deployed(scaling: str) -> dict[str, Any]:
 def test_a_deployed_run_goes_on_in_its_session(
     tmp_path: Path, lost: str, scaling: str, before: int
 ) -> None:
-    """The coordinator dies while company X has the sum after so many others, opened or not."""
+    """The coordinator dies while company X has the sum that follows `before` others."""
     folder, nodes = tmp_path / "run", deployed_nodes(tmp_path)
     preparation = 2 if scaling == "federated" else 0
     config = deployed_experiment(folder, scaling, key_holder_timeout=0.1)

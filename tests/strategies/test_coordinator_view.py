@@ -1,4 +1,4 @@
-"""What reaches the coordinator, recorded in simulations: no update and no private key."""
+"""The coordinator's view, recorded in simulations: no update and no private key."""
 
 from __future__ import annotations
 

@@ -61,7 +61,7 @@ def refusal(reply: Message) -> Message:
 def second_round(
     grid: LocalGrid, how: Callable[[Message], Message | None], times: int, node: int = SOUTH
 ) -> None:
-    """Have a hospital drop out so many times in the second round."""
+    """Have a hospital drop out the given number of times in the second round."""
     replies: list[Message] = []
 
     def tamper(reply: Message) -> Message | None:

@@ -14,7 +14,7 @@ from fl_he.wire.records import ProtocolError
 
 
 def replies(*examples: int, features: int = 2) -> list[Message]:
-    """Return hospital k's reply: a gradient of ones times k, from so many examples."""
+    """Return each hospital's reply: hospital k's is a gradient of ones times k."""
     return [
         Message(
             update_content(

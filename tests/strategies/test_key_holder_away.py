@@ -200,7 +200,7 @@ def test_a_resumed_run_asks_for_the_very_sum_that_may_be_open(
 def test_another_sum_for_a_round_that_may_be_open_is_refused(
     clock: list[float], deployed: UserConfig
 ) -> None:
-    """What a resumed run without the sum would do: the difference of two sums would show much."""
+    """A resumed run without the sum would ask for this; two sums' difference would show much."""
     grid = grid_with(deployed)
     encrypted = strategy(FedAvg(fraction_evaluate=0.0))
     encrypted.start(grid, MODEL, num_rounds=1)

@@ -37,7 +37,7 @@ def trained(folder: Path, *overrides: str) -> dict[str, Any]:
 
 
 def lose(grid: LocalGrid, action: str, node: int = 1001, times: int = 1) -> None:
-    """Have a hospital crash so many times when it is asked for something."""
+    """Have a hospital crash the given number of times when it gets a request."""
     lost: list[Message] = []
 
     def tamper(reply: Message) -> Message | None:

@@ -1,4 +1,4 @@
-"""Who takes part, with nodes that come late and a clock that tests move."""
+"""Participants of a run, with late nodes and a clock that tests move."""
 
 from __future__ import annotations
 

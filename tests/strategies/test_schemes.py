@@ -1,4 +1,4 @@
-"""Masks and Paillier: the same totals bit for bit, in each topology and whatever hospitals send."""
+"""Masks and Paillier: the same totals bit for bit, in each topology, for any updates."""
 
 from __future__ import annotations
 

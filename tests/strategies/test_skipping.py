@@ -1,4 +1,4 @@
-"""Hospitals that fail, leave, come back and join, while the rounds go on."""
+"""Hospitals that fail, leave, come back and join between rounds."""
 
 from __future__ import annotations
 

@@ -149,7 +149,7 @@ def test_processes_have_no_secret_and_no_connection_that_is_not_theirs(node: Run
 
 
 def descriptors(pid: int) -> list[str]:
-    """Return what a process has open beside its standard streams."""
+    """Return the open files of a process, except its standard streams."""
     open_files = (Path("/proc") / str(pid) / "fd").iterdir()
     return [str(link.readlink()) for link in open_files if int(link.name) > 2]
 

@@ -26,7 +26,7 @@ from fl_he.crypto.comparison.argmax import pairs, tie_bits, winner
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
-#: Whatever is below it happens once in a million tests of an honest run.
+#: A p-value below it happens once in a million tests of an honest run.
 RARE = 1e-6
 _WHOLE = ("<f8", ">f8", "<i8", ">i8")
 #: Under whose key the parts of a step's replies are, and in which scheme; in the querying party's
@@ -222,7 +222,7 @@ def _masked(
     exact = np.isin(((z - offset) >> shift).astype(np.int64), [d, d - 1]) & (d != 0)
     if exact.mean() > 0.01:
         yield f"{role}: plain numbers"
-    # masks are uniform over so many numbers that no two come near each other
+    # masks are uniform over a large range, in which no two come near each other
     gaps = np.diff(np.sort(z))
     if (gaps < 2 * offset).any():
         yield f"{role}: masks used twice"

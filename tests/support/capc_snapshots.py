@@ -15,18 +15,18 @@ from fl_he.capc.protocol import CapcStep
 
 
 class Snapshots:
-    """What each node was asked, and what it remembered when it was asked."""
+    """Requests to each node, and the node's state before each of them."""
 
     def __init__(self, grid: LocalGrid) -> None:
         self.grid = grid
         self._before: dict[tuple[CapcStep, int], tuple[CapcRequest, RecordDict]] = {}
 
     def nodes(self, step: CapcStep) -> list[int]:
-        """Return who took a step."""
+        """Return the nodes that took a step."""
         return [node for taken, node in self._before if taken is step]
 
     def request(self, step: CapcStep, node: int) -> CapcRequest:
-        """Return what a node was asked."""
+        """Return the request to a node."""
         return self._before[step, node][0]
 
     def refusal(

@@ -29,7 +29,7 @@ _LOW_BYTES = 120
 
 @dataclass
 class Files:
-    """What a hospital keeps of a session's masks, as it stands in its file."""
+    """A hospital's file about a session's masks."""
 
     secret: bytes = b""
     set_digest: bytes = b""
@@ -48,7 +48,7 @@ class Files:
         return found
 
     def stream(self, own: str, other: str, info: bytes, use: bytes) -> tuple[int, KeyStream]:
-        """Return what the other hospital of a pair adds, with its sign, computed from here."""
+        """Return the sign and key stream that the other hospital of a pair adds, computed here."""
         mine = derive(self.secret, encode_fields(b"fl-he pair half 1", other.encode()))
         halves = (mine, self.halves[other]) if own < other else (self.halves[other], mine)
         seed = derive(b"".join(halves), b"fl-he pair seed 1")
@@ -61,7 +61,7 @@ def _decoded(text: str) -> bytes:
 
 @dataclass
 class Left:
-    """What is left of one hospital's update once the coalition has taken off all that it can.
+    """Rest of one hospital's update after the coalition has subtracted all that it can.
 
     Attributes
     ----------

@@ -91,9 +91,9 @@ class Processes:
     settings : mapping of str to str
         Node configurations by the nodes' names.
     programs : mapping of str to sequence of str
-        What starts a node, with options; ``fl-he node`` for those who are not in it.
+        Commands that start nodes, with options; ``fl-he node`` for the nodes that are not in it.
     environments : mapping of str to mapping
-        Variables of the environment beside the usual ones, by the nodes' names.
+        Additional variables of the environment, by the nodes' names.
     """
 
     def __init__(
@@ -258,7 +258,7 @@ class Federation(Processes):
         )
 
     def lose_state(self, hospital: str) -> None:
-        """Delete all that a hospital has kept beside its table."""
+        """Delete all files that a hospital has written next to its table."""
         kept = list(self.folder.glob(f"{hospital}.csv.*"))
         assert kept, f"{hospital} has kept nothing"
         for path in kept:

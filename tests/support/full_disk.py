@@ -14,7 +14,7 @@ import pytest
 
 @contextmanager
 def full_disk(room: int) -> Iterator[None]:
-    """Let no file of this process grow beyond so many bytes: as on a full disk, a part is written.
+    """Let no file of this process grow beyond `room` bytes: as on a full disk, a part is written.
 
     The error's number is EFBIG and not ENOSPC; nothing must be printed meanwhile.
     """

@@ -58,7 +58,7 @@ def clinics(folder: Path, *plans: StudyPlan, patient: str = "1,2,sick") -> list[
 
 
 class LyingCoordinator:
-    """Sends deployed nodes whatever it likes; what it is not told to change is honest.
+    """Sends deployed nodes arbitrary messages; only the named changes differ from honest ones.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class LyingCoordinator:
         round_: int = 1,
         purpose: Purpose = "train",
         *,
-        beside: RecordDict | None = None,
+        extra: RecordDict | None = None,
         session: str | None = None,
         more: dict[str, Any] | None = None,
         **news: Any,
@@ -155,7 +155,7 @@ class LyingCoordinator:
         content = self.request(round_, session, **more or {}).add_to(
             self.news(**news, session=session)
         )
-        content.update(beside or {})
+        content.update(extra or {})
         return self.send(node, ACTIONS.get(purpose, MessageType.EVALUATE), content)
 
     def open(

@@ -1,4 +1,4 @@
-"""Which mutants `make mutation SAMPLE=5` judges: 5 percent of each module, at random.
+"""The mutants that `make mutation SAMPLE=5` judges: 5 percent of each module, at random.
 
     python tests/support/mutation_sample.py PERCENT PATTERN ...
 

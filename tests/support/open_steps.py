@@ -25,7 +25,7 @@ from fl_he.wire.sealed_messages import OpenNews
 
 
 class OpenSteps:
-    """Takes the steps of a fold; whatever is not said otherwise is as it should be.
+    """Takes the steps of a fold, honestly except for the named changes.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class OpenSteps:
     def hospital(
         self, name: str, round_: int, action: str = MessageType.TRAIN, **news: Any
     ) -> Message:
-        """Ask a hospital for its update and return whatever it replies."""
+        """Ask a hospital for its update and return its reply."""
         return self.ask(name, action, self.request(round_, name=name).add_to(self.news(**news)))
 
     def finish(self, name: str, **news: Any) -> Message:

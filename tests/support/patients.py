@@ -13,7 +13,7 @@ def patients(rows: int, prevalence: float, seed: int) -> dict[str, np.ndarray]:
 
 
 def raw_patients(rows: int, prevalence: float, seed: int) -> dict[str, np.ndarray]:
-    """Return the same patients, with columns of text and of dates beside those of numbers."""
+    """Return the same patients, with additional columns of text and of dates."""
     rng = np.random.default_rng(seed)
     columns, risk = _drawn(rows, prevalence, rng)
     rng.exponential(24 / np.exp(risk))  # months of survival, which no table here has

@@ -17,7 +17,7 @@ from fl_he.wire.training_messages import ACTIONS, question_of, take_total
 
 
 def trained(hospitals: Sequence[Dataset], task: Task, rounds: int = 50) -> Training:
-    """Train until the training is over, or so many rounds were taken."""
+    """Train until the training is over, for at most `rounds` rounds."""
     training = Training(task)
     while not training.is_over and training.steps < rounds:
         purpose = next(one for one in ACTIONS if one == training.due)

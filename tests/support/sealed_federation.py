@@ -227,7 +227,7 @@ class Federation:
         hop_timeout: float = 10.0,
         on_dropout: str = CONTINUE,
     ) -> list[SealedSum]:
-        """Train for so many rounds, have every hospital save its model, and return the rounds."""
+        """Train, have every hospital save its model, and return the rounds."""
         chain, done = self.chain(C, hop_timeout, on_dropout=on_dropout), []
         chain.begin()
         for _ in range(rounds):

@@ -37,7 +37,7 @@ class LiarsHop(Hop):
 
 
 class Steps:
-    """Takes the steps of a sealed chain; whatever is not said otherwise is as it should be."""
+    """Takes the steps of a sealed chain, honestly except for the named changes."""
 
     def __init__(self, federation: Federation, scheme: Scheme = PAILLIER) -> None:
         self.federation, self.scheme = federation, scheme
@@ -89,7 +89,7 @@ class Steps:
         envelope: bytes | None = None,
         totals: Sequence[SealedTotal] = (),
     ) -> Message:
-        """Ask a hospital for its contribution and return whatever it replies."""
+        """Ask a hospital for its contribution and return its reply."""
         content = self.news(name, totals)
         own = self.value_keys.get(name)
         key = self.public_key, envelope, own, self.run_key, self.scheme

@@ -91,6 +91,6 @@ def added(data: Sequence[bytes], key: PublicKey) -> bytes:
 
 
 def unchecked(data: bytes, key: PrivateKey) -> NDArray[np.float64]:
-    """Return the total of a sum, whatever its tickets say."""
+    """Return the total of a sum, without a check of its tickets."""
     vector = TicketedSum.from_bytes(data, key.public_key).vector
     return vector.packing.decode(key.decrypt_tagged(vector)[0])

@@ -37,7 +37,7 @@ def module(kind: str, **members: Any) -> Any:
 
 
 def _random(which: int, *shape: int) -> Tensor:
-    """Return random numbers, the same in whatever order tests run."""
+    """Return random numbers, the same for any order of tests."""
     return Tensor(np.random.default_rng((24, which, *shape)).normal(size=shape))
 
 
@@ -91,8 +91,8 @@ def forward(modules: Iterable[Any], x: Numbers) -> Numbers:
 
 def _conv2d(one: Any, x: Numbers) -> Numbers:
     kernels, (down, across) = one.weight.values, one.stride
-    above, beside = one.padding
-    padded = np.pad(x, ((0, 0), (above, above), (beside, beside)))
+    above, left = one.padding
+    padded = np.pad(x, ((0, 0), (above, above), (left, left)))
     each = len(kernels) // one.groups
     planes = []
     for number, kernel in enumerate(kernels):

@@ -1,4 +1,4 @@
-"""What a training asks and is told, as records; and what is refused of a total."""
+"""Requests and totals of a training as records, and totals that are refused."""
 
 from __future__ import annotations
 

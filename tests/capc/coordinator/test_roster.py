@@ -1,4 +1,4 @@
-"""Who takes part in CaPC, by what nodes say of themselves."""
+"""Participants of CaPC, found from the nodes' descriptions of themselves."""
 
 from __future__ import annotations
 

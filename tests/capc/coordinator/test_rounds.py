@@ -189,8 +189,8 @@ def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> 
 
     # Fails once in a hundred thousand runs.
     assert chance(variance, test) > 1e-5
-    # So many answers would tell if one of the sigmas, or both, were half or double, or there were
-    # no noise: with the mechanism's own answers all of these fail less than once in 10,000 runs.
+    # These answers suffice to detect one or both sigmas halved, doubled or left out: the answers
+    # of the mechanism itself fail one of these checks less than once in 10,000 runs.
     for factor in (Fraction(1, 4), Fraction(4), Fraction(0)):
         assert chance(factor * variance, factor * test) < 1e-5
         assert chance(factor * variance, test) < 1e-5
@@ -274,7 +274,7 @@ def test_counts_below_zero_and_a_threshold_out_of_reach() -> None:
         np.zeros((60, 4)),
         [constant_model(0, 3, 4)] * 2,
     )
-    # So much noise draws each class alike: one is missing in less than one run of a billion.
+    # With this noise all classes are equally likely: one is missing in under one run of a billion.
     assert set(parties.ask()) == {0, 1, 2}
 
 

@@ -89,7 +89,7 @@ def changed(message: Message, **changes: Any) -> RecordDict:
     ],
 )
 def test_a_step_that_comes_twice_or_too_early_is_refused(parties: Parties, step: CapcStep) -> None:
-    """What a step keeps serves once: no mask and no permutation is used for a second answer."""
+    """Use a step's stored state once: no mask and no permutation serves a second answer."""
     message = recorded(parties, step)
     for content in (message.content, changed(message)):
         reason = refusal(parties, message.metadata.dst_node_id, step, content)
@@ -168,7 +168,7 @@ def test_a_step_before_the_first_of_its_role_is_refused(batch: Snapshots, step: 
 
 
 def test_the_guardian_makes_noise_once_for_a_batch(parties: Parties, on_its_way: Any) -> None:
-    """Who could choose among several would have less of it."""
+    """Several draws to choose from would make the noise smaller."""
 
     def twice(app: ClientApp, message: Message, context: Context) -> Message:
         assert not app(message, context).has_error()

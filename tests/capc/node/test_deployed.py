@@ -699,7 +699,7 @@ def test_a_batch_is_begun_in_one_run(deployed: Deployed) -> None:
 
 
 def test_sets_that_differ_by_one_party_are_counted_in_full(tmp_path: Path) -> None:
-    """Noise covers a vote whatever the others say, so each batch costs each of its parties."""
+    """Noise must cover a vote for any votes of the others: each batch costs each of its parties."""
     deployed = Deployed(tmp_path, min_contributors=2, threshold=1)
 
     def keep_from_its_labels(step: CapcStep, name: str, request: CapcRequest) -> CapcRequest:

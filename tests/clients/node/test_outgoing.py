@@ -22,7 +22,7 @@ SIMULATED: UserConfig = {"partition-id": 0, "num-partitions": 4}
 
 
 class PanicException(BaseException):
-    """What libraries written in Rust raise."""
+    """The exception that libraries written in Rust raise."""
 
 
 def answer(error: BaseException, node_config: UserConfig) -> str:

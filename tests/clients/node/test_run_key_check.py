@@ -156,7 +156,7 @@ def test_an_older_statement_for_a_hospital_that_is_late(federation: Federation) 
 
 
 def test_both_files_of_company_x_put_back_while_the_key_is_there(federation: Federation) -> None:
-    """Company X may open another sum of a round; neither company X nor a hospital goes on."""
+    """Company X may open another sum of a round, but neither it nor a hospital continues."""
     endings = ("opened.jsonl", "sets.jsonl")
     files = [federation.folder / f"{COMPANY}.json.{ending}" for ending in endings]
     steps = OpenSteps(federation)
@@ -224,6 +224,6 @@ def test_ever_new_runs_have_company_x_make_few_keys(federation: Federation) -> N
         "its operator raise max-unused-keys"
     )
     assert {reason(reply) for reply in answers[3:]} == {words, f"{COMPANY}: {words}"}
-    assert asked(opened_in).has_content(), "a run that has its key goes on"
+    assert asked(opened_in).has_content(), "a run that has its key continues"
     company.node_config["max-unused-keys"] = 4
     assert asked(119).has_content()

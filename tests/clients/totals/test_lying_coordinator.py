@@ -614,7 +614,7 @@ def resigned(steps: Steps, total: SealedTotal, **changes: Any) -> SealedTotal:
 
 
 class TestSteps:
-    """Every hospital computes each step, and goes on with company X's numbers if they agree."""
+    """Every hospital computes each step, and adopts company X's numbers if the two agree."""
 
     def test_company_xs_step_must_be_the_one_that_follows(
         self, steps: Steps, caplog: pytest.LogCaptureFixture

@@ -1,4 +1,4 @@
-"""What a node of a sealed chain must not forget: on its own disk, not in Flower's context."""
+"""Lasting state of a node in a sealed chain: on its disk, not in Flower's context."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What passes the coordinator of a sealed chain: nothing that it, or anybody else, can read."""
+"""Messages through the coordinator of a sealed chain: nobody on the way can read them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the owner of a key is handed to open."""
+"""Blinded ciphertexts that the key's owner decrypts."""
 
 from __future__ import annotations
 

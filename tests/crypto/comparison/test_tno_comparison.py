@@ -1,4 +1,4 @@
-"""Our comparison beside TNO's, whose step functions follow the same paper, with the same keys."""
+"""Our comparison against TNO's, whose step functions follow the same paper, with the same keys."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all JSON texts of this folder have in common: a refusal says what is wrong, and where."""
+"""All JSON formats of this folder: each refusal names the fault and its place."""
 
 from __future__ import annotations
 

@@ -169,7 +169,7 @@ def test_progress_of_a_long_vector(small_key: PrivateKey) -> None:
 def test_slots_that_fill_a_plaintext_to_its_sign(other_small_key: PrivateKey) -> None:
     packing = Packing(fraction_bits=0, integer_bits=6, max_contributors=1)
     slots = packing.slots_per_ciphertext(512)
-    assert slots * packing.slot_bits == 511  # nothing is left, whatever the modulus
+    assert slots * packing.slot_bits == 511  # no bit is left over, for any modulus
     values = np.repeat([63.0, -63.0], slots)
     vector = EncryptedVector.encrypt(other_small_key.public_key, packing, values)
     assert other_small_key.decrypt_integers(vector).tolist() == values.tolist()

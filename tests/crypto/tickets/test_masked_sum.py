@@ -248,7 +248,7 @@ class TestOneTicketForOneVector:
 
 
 class TestWithoutAValueKey:
-    """What company X answers is the total of the tickets' vectors plus numbers known beforehand."""
+    """Company X's answer: the total of the tickets' vectors plus numbers known beforehand."""
 
     @pytest.mark.parametrize("known", [1, -5, 2**40])
     def test_numbers_that_the_coordinator_adds(self, known: int) -> None:

@@ -1,4 +1,4 @@
-"""Profile likelihood bounds beside the package firthmodels and a search by scipy."""
+"""Profile likelihood bounds against the package firthmodels and a search by scipy."""
 
 from __future__ import annotations
 

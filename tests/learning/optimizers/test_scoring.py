@@ -1,4 +1,4 @@
-"""Firth's penalty beside the package firthmodels and numerical derivatives."""
+"""Firth's penalty against the package firthmodels and numerical derivatives."""
 
 from __future__ import annotations
 

@@ -157,7 +157,7 @@ def trained(
         if training.is_over:
             break
         answer(training, X, y, chosen.classes)
-        # As a node does that remembers nothing but this text.
+        # As on a node that remembers only this text.
         training = Training.restored(chosen, training.to_json())
     return training
 

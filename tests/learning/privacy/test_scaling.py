@@ -76,7 +76,7 @@ def test_one_budget_pays_for_scaling_and_training(share: float, contributors: in
     terms = GaussianPrivacy(1.0, 1e-5, 0.2, 30, contributors, share)
     sums, gradients = Lattice(24, 60), Lattice(24, 31)
     variance, noise = noise_variance(terms, gradients), scaling_variance(terms, sums)
-    # Nothing but the two together, as one Gaussian, by Google's own formula and by quadrature.
+    # The two together, as one Gaussian, by Google's own formula and by quadrature.
     squares = [
         (scaling_sum(sums).distance ** 2 / (contributors * noise), 1),
         ((2 * math.floor(0.2 * 2**24)) ** 2 / (contributors * variance), 30),

@@ -109,7 +109,7 @@ def test_another_solver_is_tried_where_the_first_one_is_not_exact() -> None:
 
 
 def test_a_solver_that_ends_far_out_on_separated_data_is_not_at_an_optimum() -> None:
-    """All patients with the code are of one class, whatever the other, heavy-tailed column is."""
+    """All patients with the code are of one class; the other column has heavy tails."""
     rng = np.random.default_rng(48)
     heavy, code = rng.standard_t(0.6, size=60), (rng.random(60) < 0.2).astype(float)
     labels = np.maximum(code, rng.random(60) < 0.4)

@@ -1,4 +1,4 @@
-"""Constant and aliased columns, beside the rule of R's glm on the pooled columns."""
+"""Constant and aliased columns, against the rule of R's glm on the pooled columns."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Estimates, tests and fit from derivatives, beside statsmodels."""
+"""Estimates, tests and fit from derivatives, against statsmodels."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_units_do_not_make_an_information_singular() -> None:
 
 @pytest.mark.parametrize("noise", [1e-3, 3.3e-5])
 def test_the_rest_of_the_information_keeps_the_digits_of_nearly_equal_columns(noise: float) -> None:
-    """Beside a QR decomposition of the rows, which never squares their condition."""
+    """Compare with a QR decomposition of the rows, which does not square their condition."""
     rng = np.random.default_rng(5)
     first = rng.standard_normal(400)
     design = np.column_stack([first, first + noise * rng.standard_normal(400), np.ones(400)])

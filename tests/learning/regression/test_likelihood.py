@@ -1,4 +1,4 @@
-"""Loss, gradient and Hessian of any number of classes, beside numerical derivatives."""
+"""Loss, gradient and Hessian of any number of classes, against numerical derivatives."""
 
 from __future__ import annotations
 

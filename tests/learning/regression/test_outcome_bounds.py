@@ -52,7 +52,7 @@ def integers(family: str, rows: Floats, theta: Floats, ends: tuple[float, float]
 def test_replacing_a_patient_moves_the_sum_by_at_most_twice_the_clip(
     family: str, data: st.DataObject
 ) -> None:
-    """Whatever the rows, the model and the bounds are: neighbouring tables differ in one row."""
+    """For any rows, model and bounds: neighbouring tables differ in one row."""
     outcomes = COUNTS if family == "poisson" else WILD
     row = st.builds(np.append, arrays(np.float64, FEATURES, elements=WILD), outcomes)
     table = np.array(data.draw(st.lists(row, min_size=1, max_size=5)))
@@ -69,7 +69,7 @@ def test_replacing_a_patient_moves_the_sum_by_at_most_twice_the_clip(
 
 @pytest.mark.parametrize("family", BOUNDED)
 def test_gradients_are_those_of_a_loss_in_the_units_of_the_bounds(family: str) -> None:
-    """By differences of the loss, written down once more; counts beyond the bound are straight."""
+    """Differences of a loss written out here; beyond the bound a count's loss is linear."""
     low, high = BOUNDS[family]
     rng = np.random.default_rng(4)
     X = np.c_[rng.normal(size=(40, FEATURES)), np.ones(40)]

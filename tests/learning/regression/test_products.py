@@ -1,4 +1,4 @@
-"""Products of matrices beside exact fractions."""
+"""Products of matrices against exact fractions."""
 
 from __future__ import annotations
 

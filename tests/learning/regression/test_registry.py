@@ -1,4 +1,4 @@
-"""What every family of models promises, and which family is taken."""
+"""The interface that every family of models fulfils, and the choice of a family."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Separation found by Newton's method and proved by two counts, beside a linear program."""
+"""Separation found by Newton's method and proved by two counts, against a linear program."""
 
 from __future__ import annotations
 

@@ -16,8 +16,8 @@ RNG = np.random.default_rng(0)
 
 def correlated(image: NDArray[np.float64], convolution: Convolution) -> NDArray[np.float64]:
     """Apply a convolution to an image of shape (channels, height, width) with scipy."""
-    (down, across), (above, beside) = convolution.stride, convolution.padding
-    padded = np.pad(image, ((0, 0), (above, above), (beside, beside)))
+    (down, across), (above, left) = convolution.stride, convolution.padding
+    padded = np.pad(image, ((0, 0), (above, above), (left, left)))
     return np.array(
         [
             sum(correlate2d(p, k, mode="valid") for p, k in zip(padded, kernels, strict=True))[

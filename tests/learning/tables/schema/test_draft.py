@@ -145,7 +145,7 @@ def test_an_outcome_of_two_columns_is_drafted(tmp_path: Path) -> None:
     path, draft = tmp_path / "table.csv", tmp_path / "draft.yaml"
     rows = "".join(f"{30 + n},{n % 9},{n % 2},{n / 4 + 0.25}\n" for n in range(20))
     path.write_text(f"age,months,died,years seen\n{rows}")
-    for beside, line in (
+    for others, line in (
         ({"event": "died"}, "outcome: {column: months, family: cox, event: died}"),
         (
             {"exposure": "years seen"},
@@ -153,11 +153,11 @@ def test_an_outcome_of_two_columns_is_drafted(tmp_path: Path) -> None:
             "# or negative_binomial or gamma",
         ),
     ):
-        text = draft_schema(path, "months", MIN_CELL, **beside)
+        text = draft_schema(path, "months", MIN_CELL, **others)
         assert line in text.splitlines()
         draft.write_text(text)
         schema = read_schema(draft)
-        assert not {*schema.columns} & {"months", *beside.values()}
+        assert not {*schema.columns} & {"months", *others.values()}
         assert check_table(path, schema).faults == ()
     path.write_text(path.read_text().replace(",1,", ",yes,"))
     text = draft_schema(path, "months", MIN_CELL, event="died")
@@ -175,7 +175,7 @@ def test_the_command_drafts_an_outcome_of_two_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("target", "beside", "words"),
+    ("target", "others", "words"),
     [
         (None, {"event": "died"}, "event or exposure, one of them, must come with target"),
         ("age", {"event": "died", "exposure": "died"}, "one of them, must come with target"),
@@ -184,12 +184,12 @@ def test_the_command_drafts_an_outcome_of_two_columns(tmp_path: Path) -> None:
     ],
 )
 def test_columns_that_are_no_outcome_together_are_refused(
-    tmp_path: Path, target: str | None, beside: dict[str, str], words: str
+    tmp_path: Path, target: str | None, others: dict[str, str], words: str
 ) -> None:
     path = tmp_path / "table.csv"
     path.write_text("age,died\n1,0\n2,1\n")
     with pytest.raises(DataError, match=words):
-        draft_schema(path, target, MIN_CELL, **beside)
+        draft_schema(path, target, MIN_CELL, **others)
 
 
 def test_a_column_that_is_not_read_has_the_reason(tmp_path: Path) -> None:
