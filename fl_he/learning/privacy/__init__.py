@@ -7,5 +7,6 @@ accounting         noise as epsilon and delta, and back
 descent            clip, learning rate and rounds that suit patients, features and noise
 discrete_gaussian  exact samples of noise
 gradients          clipped gradients, noise shares and what they are worth
+integer_releases   exact privacy of counts with discrete Gaussian noise
 scaling            mean and variance from noisy sums within declared ranges
 """

@@ -20,7 +20,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from fl_he.learning.privacy.accounting import (
     gaussian_cost,
     largest_rho,
 )
+from fl_he.learning.privacy.integer_releases import IntegerReleases, fit_in_memory
 from fl_he.learning.tables.arrays import Array
 
 
@@ -94,22 +95,56 @@ class ConfidentGNMax:
             return answer
         return answer + gaussian_cost(1.0, self.sigma_threshold**2)
 
+    def counts(self, queries: int) -> IntegerReleases | None:
+        """Return the counts that differ between neighbours; None if the noise is too wide.
+
+        Those are two counts of each answer, and the largest one of each test.
+        """
+        groups = [(2 * queries, self.sigma_gnmax**2)]
+        if self.sigma_threshold is not None:
+            groups.append((queries, self.sigma_threshold**2))
+        return IntegerReleases(groups) if fit_in_memory(groups) else None
+
     def epsilon(self, queries: int, delta: float) -> float:
         """Return the epsilon of so many queries for any votes: this one may be released.
 
-        The smaller of the Gaussian bound and the concentrated one, which is better for noise as
-        narrow as a few votes.
+        The smallest of three bounds. The exact one is not there for very wide noise, for which the
+        Gaussian one is as good. The concentrated one is for noise of less than one vote.
         """
         concentrated = epsilon_of_rho(self.rho(queries), delta)
-        return min(concentrated, self.gaussian().times(queries).epsilon(delta))
+        gaussian = self.gaussian().times(queries).epsilon(delta)
+        return min(concentrated, gaussian, _exact_epsilon(self, queries, delta))
 
     def affordable(self, epsilon: float, delta: float) -> int:
         """Return how many queries a budget pays for."""
-        one, budget = self.gaussian(), gaussian_budget(epsilon, delta)
-        return max(
-            math.floor(largest_rho(epsilon, delta) / self.rho(1)),
-            math.floor(min(budget.squared_mu / one.squared_mu, budget.gap / one.gap)),
-        )
+        return _affordable(self, epsilon, delta)
+
+
+@lru_cache(maxsize=64)
+def _exact_epsilon(noise: ConfidentGNMax, queries: int, delta: float) -> float:
+    counts = noise.counts(queries)
+    return math.inf if counts is None else counts.epsilon(delta)
+
+
+@lru_cache(maxsize=64)
+def _affordable(noise: ConfidentGNMax, epsilon: float, delta: float) -> int:
+    one, budget = noise.gaussian(), gaussian_budget(epsilon, delta)
+    most = max(
+        math.floor(largest_rho(epsilon, delta) / noise.rho(1)),
+        math.floor(min(budget.squared_mu / one.squared_mu, budget.gap / one.gap)),
+    )
+
+    def fits(queries: int) -> bool:
+        counts = noise.counts(queries)  # the margin is for the rounding of `epsilon`
+        return counts is not None and counts.delta((1.0 - 1e-8) * epsilon) <= delta
+
+    step = 1
+    while fits(most + step):
+        most, step = most + step, 2 * step
+    while step > 1:
+        step //= 2
+        most += step * fits(most + step)
+    return most
 
 
 class VotingBudget:
@@ -160,7 +195,7 @@ def epsilon_by_votes(votes: Sequence[Array], noise: ConfidentGNMax, delta: float
     votes : sequence of ndarray, shape (classes,)
         The counts of each query, in their order: whole numbers.
     noise : ConfidentGNMax
-        Of integers, as a run draws it, or continuous: the bound holds for both.
+        Of integers, as a run draws it.
     delta : float
         Above 0, below 1.
 
