@@ -84,6 +84,13 @@ def test_figures_of_the_comparison_with_other_tools_are_measured_ones() -> None:
         assert (values, scheme.removeprefix("fl-he, "), seconds, size) in measured, scheme
 
 
+def test_every_test_named_in_security_exists() -> None:
+    page = (DOCS / "security.md").read_text()
+    named = set(re.findall(r"`((?:tests|examples)/[^`]+)`", page))
+    assert len(named) > 20
+    assert [path for path in sorted(named) if not (ROOT / path).exists()] == []
+
+
 class Fetched(HTMLParser):
     """Collects what a browser would fetch to show a page."""
 

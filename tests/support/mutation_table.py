@@ -1,11 +1,11 @@
-"""The figures of `make mutation`, module by module, as the table of docs/security.md.
+"""The figures of `make mutation`, module by module, as the table of docs/security-appendix.md.
 
     python tests/support/mutation_table.py [PATTERN ...]
 
-counts the mutants whose names match, as in ``fl_he.crypto.paillier.packing.*``. Killed is what a
-test found by itself. A mutant that ran out of time is counted apart, as no kill: it may be a loop
-that does not end, a process that waits for ever, or a machine that was busy. Where a module has
-been judged in part, its share is an estimate with Wilson's 95% interval.
+counts the mutants whose names match, as in ``fl_he.crypto.paillier.packing.*``. Killed mutants are
+those that a test found. A mutant that ran out of time is counted apart, not as killed: it may be an
+endless loop, a process that waits forever, or a busy machine. If only a part of a module has been
+judged, its share is an estimate with Wilson's 95% interval.
 """
 
 from __future__ import annotations
