@@ -124,7 +124,7 @@ class KernelRow:
 
     @property
     def name(self) -> str:
-        """What is at work, for people."""
+        """Key length, number of values, scheme, state and cores, for people."""
         cores = "core" if self.cores == 1 else "cores"
         return (
             f"{self.key_bits} bits, {self.length:,} values: {self.scheme}, {self.state}, "

@@ -38,7 +38,7 @@ def spread(seconds: Sequence[float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True)
 class Effort:
-    """How often a call is measured.
+    """Fewest and most runs of a call, and their seconds.
 
     Attributes
     ----------

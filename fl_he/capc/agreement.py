@@ -1,4 +1,4 @@
-"""What the parties of a deployed CaPC have agreed on: one file, the same on every node.
+"""Agreement of the parties of a deployed CaPC: one file, the same on every node.
 
 It says what a query is, what noise the guardian adds, what an answering party's patients are
 promised, and whose keys are used. Like the federation manifest it reaches every node by another
@@ -112,7 +112,7 @@ class Agreement(Documented):
 
     @property
     def terms(self) -> Terms:
-        """What the protocol itself has to know."""
+        """Terms of the protocol, from the agreement."""
         return Terms(
             classes=len(self.classes),
             features=len(self.features),

@@ -51,7 +51,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CapcData:
-    """Who has what.
+    """Data of each party.
 
     Attributes
     ----------

@@ -50,7 +50,7 @@ class CapcRole(StrEnum):
 
 
 class End(Enum):
-    """Which answering party stands at the end of a part."""
+    """Answering party at one end of a part."""
 
     #: Each one has its own part, which the querying party names after that answering party.
     EACH = "each"
@@ -62,7 +62,7 @@ class End(Enum):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Part:
-    """What one node sends another.
+    """Message part that one node sends another.
 
     Attributes
     ----------

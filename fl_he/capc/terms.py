@@ -1,4 +1,4 @@
-"""What all parties of a CaPC run have agreed on beforehand: each has it from its own configuration.
+"""Terms of a CaPC run, agreed beforehand: each party reads them from its own configuration.
 
 Nothing here comes from another node.
 """
@@ -89,12 +89,12 @@ class Terms:
 
     @property
     def logit_layout(self) -> SlotLayout:
-        """How features and logits lie under the querying party's key."""
+        """Layout of features and logits under the querying party's key."""
         return SlotLayout(self.value_bits, self.key_bits)
 
     @property
     def vote_layout(self) -> SlotLayout:
-        """How counts lie under the guardian's key."""
+        """Layout of counts under the guardian's key."""
         return SlotLayout(VOTE_BITS, self.key_bits)
 
     def in_integers(self, model: AnsweringModel, integer_bits: int | Sequence[int]) -> IntegerModel:

@@ -1,4 +1,4 @@
-"""What a hospital sums up under differential privacy: only what one row moves little.
+"""Clipped sums of bounded sensitivity for differential privacy.
 
 Noise comes later, in the gate before encryption: see :mod:`fl_he.clients.private_release`.
 """
@@ -25,7 +25,7 @@ from fl_he.wire.records import ProtocolError, refused_as
 
 @dataclass(frozen=True, slots=True)
 class Clipping:
-    """How each patient's part of a sum is bounded.
+    """Bounds of each patient's part of a sum.
 
     Attributes
     ----------

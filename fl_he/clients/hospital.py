@@ -69,7 +69,7 @@ from fl_he.wire.records import PrivateReasonError, ProtocolError, refused_as
 
 @dataclass(frozen=True, slots=True)
 class HospitalData:
-    """What a hospital trains on and where its model goes.
+    """Training data of a hospital, and the folder of its model.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What company X remembers: its sessions, and which rounds and sums it has opened in them.
+"""Company X's ledger: its sessions, and the rounds and sums that it has opened in them.
 
 A round is noted before its sum is decrypted, and the set of its hospitals before the round, also if
 the round is refused: company X has its sum. The same request may come again, since the answer

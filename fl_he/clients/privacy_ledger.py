@@ -1,4 +1,4 @@
-"""What a hospital has released under differential privacy, so that its budget is spent once.
+"""A hospital's releases under differential privacy, so that its budget is spent once.
 
 A release is noted, with its noise, before it leaves. Asked the same question again, for the same
 model in the same round of the same session, a hospital gives the same integers again, which tells
@@ -33,7 +33,7 @@ _OTHER_BUDGET = (
 
 
 class Kind(StrEnum):
-    """What is released."""
+    """Kind of a release."""
 
     gradient = "gradient"
     scaling = "scaling"

@@ -32,7 +32,7 @@ class Lines(Protocol):
 
 
 class Store(Protocol):
-    """Where a ledger is kept."""
+    """Storage of a ledger."""
 
     def is_new(self) -> bool:
         """Tell whether nothing was ever noted."""

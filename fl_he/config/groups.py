@@ -59,7 +59,7 @@ _FILES = Constraint(
 
 @dataclass
 class DataConfig:
-    """Which table to learn from.
+    """Table to learn from.
 
     Attributes
     ----------
@@ -181,7 +181,7 @@ class DescribeConfig:
 
 
 class Engine(StrEnum):
-    """Where the nodes of a simulation run: see :attr:`SimulationConfig.engine`."""
+    """Engine that runs the nodes of a simulation: see :attr:`SimulationConfig.engine`."""
 
     ray = "ray"
     local = "local"
@@ -196,7 +196,7 @@ _CLUSTER = Constraint(
 
 @dataclass
 class SimulationConfig:
-    """Where the nodes of a simulation run; no figure depends on it.
+    """Engine and workers of a simulation; no figure depends on them.
 
     Attributes
     ----------
@@ -213,7 +213,7 @@ class SimulationConfig:
 
 
 class PartitionScheme(StrEnum):
-    """How the patients fall to the hospitals of a simulation."""
+    """Ways to divide patients among the hospitals of a simulation."""
 
     even = "even"
     uneven = "uneven"
@@ -223,7 +223,7 @@ class PartitionScheme(StrEnum):
 
 @dataclass
 class PartitionConfig:
-    """How a simulation divides the patients among the hospitals.
+    """Division of the patients among the hospitals of a simulation.
 
     Attributes
     ----------

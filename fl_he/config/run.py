@@ -27,7 +27,7 @@ from fl_he.config.groups import (
 
 
 class Topology(StrEnum):
-    """Who adds the ciphertexts: the coordinator (fold) or each hospital in turn (chain)."""
+    """Node that adds the ciphertexts: the coordinator (fold) or each hospital in turn (chain)."""
 
     fold = "fold"
     chain = "chain"
@@ -43,21 +43,21 @@ class Scaling(StrEnum):
 
 
 class ClassWeight(StrEnum):
-    """How much an example weighs in the loss, by its class."""
+    """Weight of an example in the loss, by its class."""
 
     equal = "equal"
     balanced = "balanced"
 
 
 class Penalty(StrEnum):
-    """What is added to the log likelihood: see :attr:`Config.penalty`."""
+    """Term added to the log likelihood: see :attr:`Config.penalty`."""
 
     l2 = "l2"
     firth = "firth"
 
 
 class Tracking(StrEnum):
-    """Where a run is logged beside its own files."""
+    """Tracker that logs a run in addition to its own files."""
 
     none = "none"
     mlflow = "mlflow"

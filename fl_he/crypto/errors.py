@@ -1,4 +1,4 @@
-"""What the crypto layer raises and warns of."""
+"""Errors and warnings of the crypto layer."""
 
 from fl_he.errors import FlHeError, FlHeWarning
 

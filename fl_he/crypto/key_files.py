@@ -33,7 +33,7 @@ _MAXIMUM_WORK = 2**27  # bytes that scrypt writes: what the default needs, in a 
 
 @dataclass(frozen=True, slots=True)
 class ScryptCost:
-    """What a guess of the passphrase costs (scrypt's parameters, RFC 7914, section 2).
+    """Cost of one guess of the passphrase (scrypt's parameters, RFC 7914, section 2).
 
     The default, 128 MiB and half a second to a second, is OWASP's recommendation (Password Storage
     Cheat Sheet).

@@ -44,7 +44,7 @@ _EVENTS = 5
 
 @dataclass(frozen=True, slots=True)
 class SimulatedData:
-    """What the hospitals train on and what their models are tested on, in the table's units.
+    """Training and test data of the hospitals, in the table's units.
 
     Attributes
     ----------
@@ -154,7 +154,7 @@ def with_sites(config: Config) -> Config:
 
 @dataclass(frozen=True, slots=True)
 class CacheKey:
-    """What data depend on, as text: the configuration itself has no hash."""
+    """Settings that data depend on, as text: the configuration itself has no hash."""
 
     text: str
     config: Config = field(compare=False)

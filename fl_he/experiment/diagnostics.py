@@ -35,7 +35,7 @@ _TIED = 0.01
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Limits:
-    """What separated classes leave of the inference.
+    """Inference that is left where classes are separated.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Limits:
 
 
 class Diagnostics:
-    """What a training has found out about its columns and classes, in the columns' names.
+    """Findings of a training about its columns and classes, by the columns' names.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ class Diagnostics:
 
     @property
     def separated(self) -> str | None:
-        """What separates the classes, as a clause; ``None`` if no separation is proved."""
+        """Clause that names the separating columns; ``None`` if no separation is proved."""
         if not self.is_separated:
             return None
         return f"{self._subject} are separated by {separating(self._separating, self._largest)}"

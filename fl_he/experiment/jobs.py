@@ -1,4 +1,4 @@
-"""How Hydra runs the jobs of a command line: one, or each of a sweep.
+"""Hydra jobs of a command line: one, or each of a sweep.
 
 With :mod:`fl_he.config` the only one that imports Hydra.
 """
@@ -47,7 +47,7 @@ _claims: list[FolderClaim] = []
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What became of one job.
+    """Result of one job.
 
     Attributes
     ----------

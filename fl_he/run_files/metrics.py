@@ -1,4 +1,4 @@
-"""How metrics.json is written and read, and in which folders it is."""
+"""Writing, reading and finding metrics.json."""
 
 from __future__ import annotations
 

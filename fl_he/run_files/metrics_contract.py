@@ -1,4 +1,4 @@
-"""What metrics.json must hold: the contract, version 1.
+"""Contract of metrics.json, version 1.
 
 Figures are finite numbers or null. Where nobody holds test data, as in a deployment, ``local`` is
 empty or null, ``pooled`` is null, and so is each figure on a test set.

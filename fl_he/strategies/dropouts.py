@@ -25,7 +25,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Waiting:
-    """How many hospitals a round needs, and how many seconds nodes are waited for.
+    """Hospitals that a round needs, and seconds that it waits for nodes.
 
     The attributes are parameters of :class:`~fl_he.strategies.SequentialPaillier`, which says more.
     """

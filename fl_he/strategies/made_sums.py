@@ -65,7 +65,7 @@ class AskedMessages:
 
     @property
     def beside(self) -> RecordDict | None:
-        """What company X is told beside the sum: the last total, or the form of a table."""
+        """Records that company X gets with the sum: the last total, or the form of a table."""
         if self.purpose == "table":
             return table_question_in(self.messages[0].content)
         return None if self.chain is None else self.chain.for_company_x(self.roster.session)

@@ -1,4 +1,4 @@
-"""Which of Flower's strategies can do with the weighted mean alone."""
+"""Flower's strategies that need only the weighted mean."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _LAYOUT = Kind(
 
 @dataclass(slots=True)
 class Cost:
-    """What a sum has cost so far.
+    """Cost of a sum so far.
 
     Attributes
     ----------
@@ -150,7 +150,7 @@ UnopenedSum.FORM = Form(
 
 @dataclass(frozen=True, slots=True)
 class OpenedSum:
-    """What one encrypted sum gave and cost.
+    """Result and cost of one encrypted sum.
 
     Attributes
     ----------

@@ -315,7 +315,7 @@ def _patiently(pull: Callable[[], _Response], done: Callable[[_Response], bool])
 
 @dataclass(frozen=True)
 class TaskInput:
-    """What came with a task.
+    """Input of a task.
 
     Attributes
     ----------

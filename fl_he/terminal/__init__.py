@@ -1,4 +1,4 @@
-"""What a command shows while it runs and when it is over; how it ends at Ctrl-C.
+"""Output of a command during and after its work, and its end at Ctrl-C.
 
 ``progress`` follows a run, ``show`` prints finished ones.
 

@@ -1,4 +1,4 @@
-"""What Ctrl-C does to a run: all of its processes end at once, and nothing half done is left.
+"""Ctrl-C in a run: all of its processes end at once, and nothing half done is left.
 
 The signals of a batch system and of a terminal that closes do the same.
 """

@@ -1,4 +1,4 @@
-"""How the terminal follows a run: a live view, or plain lines where nobody watches."""
+"""Progress of a run on the terminal: a live view, or plain lines without a terminal."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ _SHOWN_LENGTH = 500
 
 
 class Role(StrEnum):
-    """What a node does in the federation; the value of ``role`` in its node configuration."""
+    """Task of a node in the federation; the value of ``role`` in its node configuration."""
 
     HOSPITAL = "hospital"
     KEY_HOLDER = "key-holder"
@@ -188,7 +188,7 @@ class Description(records.Message):
 
 @dataclass(frozen=True, slots=True)
 class EncryptionRequest(records.Message):
-    """What a train or evaluate message asks of ``encryption_mod``.
+    """Request of a train or evaluate message to ``encryption_mod``.
 
     Attributes
     ----------
@@ -332,7 +332,7 @@ def _read_figures(text: object, at: Place) -> Figures:
 
 @dataclass(frozen=True, slots=True)
 class FiguresReply(records.Message):
-    """What company X gives out of opened counts, for the purpose ``figures``."""
+    """Figures that company X gives out of opened counts, for the purpose ``figures``."""
 
     figures: Annotated[Figures, Kind(_read_figures, _FIGURES.dumps)]
     decrypt_seconds: _SimulatedSeconds = 0.0

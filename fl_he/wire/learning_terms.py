@@ -36,7 +36,7 @@ _POSITIVE = Limit("be greater than 0", lambda value: value > 0)
 
 @dataclass(frozen=True, slots=True)
 class LearningTerms(Message):
-    """What hospitals compute with beside the model, in the config of every message about it.
+    """Terms that hospitals compute with, in the config of every message about the model.
 
     It is the same for all hospitals: numbers that the opened totals gave, and what is asked for.
 

@@ -51,7 +51,7 @@ class PermitRequest(Message):
 
     @property
     def contributors(self) -> int:
-        """How many hospitals are in the sum."""
+        """Number of hospitals in the sum."""
         return len(self.tickets)
 
 
@@ -78,5 +78,5 @@ class SealedPermitRequest(Message):
 
     @property
     def contributors(self) -> int:
-        """How many hospitals are in the sum."""
+        """Number of hospitals in the sum."""
         return len(self.names)

@@ -40,7 +40,7 @@ TO_COMPANY_X = (DECRYPT, OPEN, PERMIT, PERMIT_SEALED)
 
 @dataclass(frozen=True, slots=True)
 class Choice(Message):
-    """What a coordinator has picked from a plan's lists; it travels with every message.
+    """A coordinator's choice from a plan's lists; it travels with every message.
 
     Attributes
     ----------

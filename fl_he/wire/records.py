@@ -73,7 +73,7 @@ KEPT = Place("checkpoint", ProtocolError)
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """How a field travels in the records of a message.
+    """Record in which a field of a message travels.
 
     Attributes
     ----------

@@ -181,7 +181,7 @@ def _put_totals(content: RecordDict, totals: Sequence[SealedTotal]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class News(Message):
-    """What a hospital is told before it acts: the session and the totals that it lacks.
+    """News for a hospital before it acts: the session and the totals that it lacks.
 
     Attributes
     ----------

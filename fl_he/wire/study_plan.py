@@ -216,7 +216,7 @@ class StudyPlan(Documented):
 
     @property
     def class_count(self) -> int:
-        """How many classes the outcome has, 0 if it is a number."""
+        """Number of classes of the outcome, 0 if it is a number."""
         return 0 if self.is_glm else len(self.outcome.classes) or 2
 
     @property

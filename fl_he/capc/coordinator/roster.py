@@ -1,4 +1,4 @@
-"""Who takes part in CaPC, and one step at a time of them: messages out, replies in, the cost."""
+"""Participants of CaPC, and their steps one at a time: messages out, replies in, the cost."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _POLL_SECONDS = 0.2
 
 @dataclass(slots=True)
 class StepCost:
-    """What one step has cost.
+    """Cost of one step.
 
     Attributes
     ----------

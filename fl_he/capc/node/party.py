@@ -26,7 +26,7 @@ class Party(Protocol):
 
     @property
     def terms(self) -> Terms:
-        """What the parties have agreed on."""
+        """Terms that the parties have agreed on."""
 
     def queries(self, count: int) -> NDArray[np.int64]:
         """Return the features of so many queries, shape (queries, features), in fixed point."""
@@ -167,7 +167,7 @@ class Turn:
 
     @property
     def terms(self) -> Terms:
-        """What the parties have agreed on."""
+        """Terms that the parties have agreed on."""
         return self.party.terms
 
     @property

@@ -153,7 +153,7 @@ class Node(ABC):
     @property
     @abstractmethod
     def hospital_count(self) -> int | None:
-        """How many hospitals there are, by the node's own knowledge; ``None`` if it has none."""
+        """Number of hospitals by the node's own knowledge; ``None`` if it has none."""
 
     @property
     def printed_name(self) -> str:
@@ -201,7 +201,7 @@ class Node(ABC):
 
     @cached_property
     def hospital(self) -> HospitalData:
-        """What a hospital of fl-he's own app trains on, under the node's own terms."""
+        """Training data of a hospital of fl-he's own app, under the node's own terms."""
         dataset, model_path = self.table()
         self._require_same("data", dataset)
         packing, terms = self.packing, self.privacy
@@ -216,7 +216,7 @@ class Node(ABC):
 
     @cached_property
     def test_table(self) -> Dataset | None:
-        """What a hospital keeps for evaluation, once it is known to be the session's."""
+        """Rows that a hospital keeps for evaluation, once they are known to be the session's."""
         test = self.held_out()
         if test is not None:
             self._require_same("test-data", test)
@@ -290,7 +290,7 @@ class Node(ABC):
 
     @property
     def app_seconds(self) -> float | None:
-        """How long the app may take over a reply; ``None``: as long as it likes."""
+        """Most seconds that the app may take for a reply; ``None``: no limit."""
         return None
 
     @property

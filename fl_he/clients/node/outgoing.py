@@ -1,4 +1,4 @@
-"""What may leave a node: encrypted replies, and refusals in our own words.
+"""Messages that may leave a node: encrypted replies, and refusals in our own words.
 
 Flower sends the text of any exception in a ClientApp to the coordinator. The text of, say, a
 parser's error may quote a patient's record or name a path, and its type alone may depend on a

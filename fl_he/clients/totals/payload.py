@@ -41,7 +41,7 @@ def total_binding(session: str, round_: int, contributors: Sequence[str]) -> Bin
 
 @dataclass(frozen=True, slots=True)
 class RunningSum:
-    """What hospitals hand on, and what company X is handed at the end.
+    """Running sum that hospitals hand on, and that company X gets at the end.
 
     Attributes
     ----------

@@ -34,7 +34,7 @@ Classes = Sequence[Sequence[int]]
 
 @dataclass(frozen=True, slots=True)
 class PairSecrets:
-    """What Alice remembers between two hops. It is secret and serves once.
+    """Alice's secrets between two hops. They serve once.
 
     Attributes
     ----------

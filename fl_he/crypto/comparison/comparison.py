@@ -53,7 +53,7 @@ _shuffle = secrets.SystemRandom().shuffle
 
 @dataclass(frozen=True, slots=True)
 class Digits:
-    """How a number of l bits is compared.
+    """Digits of a number of l bits, as they are compared.
 
     Parameters
     ----------

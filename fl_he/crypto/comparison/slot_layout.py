@@ -31,7 +31,7 @@ STATISTICAL_BITS = 40
 
 @dataclass(frozen=True, slots=True)
 class SlotLayout:
-    """How numbers lie in the plaintexts of one key.
+    """Layout of numbers in the plaintexts of one key.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class SlotLayout:
 
     @property
     def slots(self) -> int:
-        """How many queries one plaintext holds: always below half of the modulus."""
+        """Number of queries in one plaintext: their slots stay below half of the modulus."""
         return (self.key_bits - 2) // self.bits
 
     def packs(self, queries: int) -> int:

@@ -63,7 +63,7 @@ MISSING: object = type("nothing", (), {})()
 
 
 class Place:
-    """Where a value stands in a message or file, for the text of a refusal.
+    """Place of a value in a message or file, for the text of a refusal.
 
     Parameters
     ----------
@@ -107,7 +107,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """How values of one type are read and written; by default anything as it is.
+    """Reading and writing of the values of one type; by default unchanged.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Kind:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """What a value must also be, and whether a refusal may show the value."""
+    """Condition on a value, and whether a refusal may show the value."""
 
     words: str
     holds: Callable[[Any], object]

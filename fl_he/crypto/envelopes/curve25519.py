@@ -1,4 +1,4 @@
-"""What can be checked of public keys on Curve25519.
+"""Checks of public keys on Curve25519.
 
 The library takes any 32 bytes. Two spellings of one key would pass for two keys, and a point of
 small order is a key under which everybody can read or sign; all zeros, say, are one of each kind.

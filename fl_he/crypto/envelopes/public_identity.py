@@ -1,4 +1,4 @@
-"""Who a node is to the others: its name, its role and its public keys."""
+"""Public identity of a node: its name, its role and its public keys."""
 
 from __future__ import annotations
 

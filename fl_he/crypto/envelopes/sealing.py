@@ -70,7 +70,7 @@ _LEADING_FIELDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Binding:
-    """Where in a run an envelope belongs; the sender signs it.
+    """Place of an envelope in a run; the sender signs it.
 
     Parameters
     ----------

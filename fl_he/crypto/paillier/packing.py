@@ -120,7 +120,7 @@ _MAXIMUM_SLOT_BITS = 64  # a slot's total must fit int64
 
 @dataclass(frozen=True, slots=True)
 class Packing(Documented):
-    """How a float64 vector is laid into plaintexts.
+    """Layout of a float64 vector in plaintexts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How the next model follows from what a round found out about the last one.
+"""Optimizers' interface: the next model from a round's total over the last one.
 
 Every optimizer sees one :class:`Point` a round: the penalised mean loss of the model that was sent,
 its gradient and, if it asks for it, its Hessian. What it remembers from round to round is
@@ -29,7 +29,7 @@ _FEW_DIGITS = 1e-8
 
 @dataclass(frozen=True, slots=True)
 class SiteCounts:
-    """How many sites have a finite intercept of their own, and rows of those that have none.
+    """Number of sites with a finite intercept, and rows of the sites without one.
 
     Attributes
     ----------

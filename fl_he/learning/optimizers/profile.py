@@ -234,7 +234,7 @@ class Search:
 
     @property
     def ended(self) -> int:
-        """How many bounds are searched for no more."""
+        """Number of bounds whose search has ended."""
         return sum(bound.state not in (OPEN, REACHED) for bound in self.bounds)
 
     @property

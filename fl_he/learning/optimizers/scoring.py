@@ -152,7 +152,7 @@ def fitted(dataset: Dataset) -> Array | None:
 
 
 class Curvature:
-    """What the information leaves out of the curvature, learnt from gradients of the penalty.
+    """Curvature that the information leaves out, learnt from gradients of the penalty.
 
     The symmetric rank-one update of the penalty's Hessian: Nocedal and Wright 2006, "Numerical
     Optimization", section 6.2, equations 6.24 and 6.26.

@@ -222,7 +222,7 @@ class State:
 
     @property
     def end(self) -> str:
-        """How the training has ended, if it takes no more steps; one of `ENDS`."""
+        """End of the training, if it takes no more steps; one of `ENDS`."""
         if self.watch.is_proof:
             return SEPARATED
         return CONVERGED if self.converged else NOT_CONVERGED

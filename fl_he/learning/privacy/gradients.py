@@ -32,7 +32,7 @@ _NORM_SLACK = 2.0**-30
 
 @dataclass(frozen=True, slots=True)
 class GaussianPrivacy:
-    """What patients are promised, and for which releases.
+    """Promise to patients, and the releases that it covers.
 
     Parameters
     ----------

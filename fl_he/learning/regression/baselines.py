@@ -1,4 +1,4 @@
-"""What a federated model is compared with: scikit-learn on the same data, same figures."""
+"""Baselines of a federated model: scikit-learn on the same data, with the same figures."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ class OutcomeSums:
 
     @property
     def examples(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return round(float(self.cells.sum()))
 
     def to_vector(self, limbs: Limbs) -> Array:

@@ -1,4 +1,4 @@
-"""How well a model predicts, from sums over examples alone: they can be added under encryption.
+"""Quality of predictions from sums over examples, which can be added under encryption.
 
 A hospital counts labels against predictions (confusion matrix), scores in bins by class (from which
 the ROC follows), and predicted against observed probabilities (calibration). Counts of hospitals
@@ -88,7 +88,7 @@ class Counts:
 
     @property
     def examples(self) -> int:
-        """How many there are."""
+        """Number of examples."""
         return round(float(self.confusion.sum()))
 
     def to_vector(self) -> Array:

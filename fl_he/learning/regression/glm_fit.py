@@ -1,4 +1,4 @@
-"""How well a model of a number fits the rows that it was trained on, and others."""
+"""Fit of a model of a number, on the rows that it was trained on and on others."""
 
 from __future__ import annotations
 

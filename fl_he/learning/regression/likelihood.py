@@ -27,7 +27,7 @@ from fl_he.learning.tables.moments import column_sums
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """What each of m examples contributes, before anything is added up.
+    """Contributions of m examples, before anything is added up.
 
     Attributes
     ----------

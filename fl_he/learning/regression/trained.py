@@ -137,7 +137,7 @@ class TrainedModel(ABC):
 
     @property
     def used(self) -> NDArray[np.bool_]:
-        """Which features have a coefficient that is not 0, shape (d,); all if none has."""
+        """Features with a coefficient other than 0, shape (d,); all if none has."""
         coefficients, _ = parameters.split(self.theta, len(self.feature_names))
         used = np.array(coefficients.any(axis=0))
         return used if used.any() else ~used

@@ -127,7 +127,7 @@ class Dataset:
 
     @property
     def class_count(self) -> int:
-        """How many classes there may be, at least 2; 0 where the outcome is a number."""
+        """Number of classes, at least 2; 0 where the outcome is a number."""
         return 0 if self.family else len(self.classes) or 2
 
     @property

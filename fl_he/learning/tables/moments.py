@@ -30,7 +30,7 @@ _ROOM = 60
 
 @dataclass(frozen=True, slots=True)
 class Limbs:
-    """How a sum is written as digits that fit fixed-point numbers.
+    """Digits of a sum, each of which fits a fixed-point number.
 
     Parameters
     ----------

@@ -65,7 +65,7 @@ class Block:
 
 @dataclass(frozen=True, slots=True)
 class RowNumbers:
-    """Where the rows of a table are in its file.
+    """Positions of a table's rows in its file.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What CaPC's parties compute: models that answer under encryption, votes, and their cost.
+"""Computations of CaPC's parties: models that answer under encryption, votes, their cost.
 
 Start with ``answering``, the form of a model that can be evaluated under encryption;
 ``estimators``, ``layers``, ``sequential`` and ``model_file`` bring models into that form, and

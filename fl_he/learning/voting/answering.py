@@ -1,4 +1,4 @@
-"""What an answering party can evaluate under encryption.
+"""Models that an answering party can evaluate under encryption.
 
 A linear classifier's class is the one with the largest ``weights @ features + offset``. A neural
 network's is that of its last layer, after layers of the same form with a ReLU behind each.

@@ -148,7 +148,7 @@ def _affordable(noise: ConfidentGNMax, epsilon: float, delta: float) -> int:
 
 
 class VotingBudget:
-    """How much of a budget has been spent, for the patients of one answering party.
+    """Spent and remaining budget for the patients of one answering party.
 
     All queries have the same noise, so the budget is a number of queries, whoever chooses them.
 

@@ -1,4 +1,4 @@
-"""Which unlabelled cases a querying party asks about.
+"""Selection of the unlabelled cases that a querying party asks about.
 
 Uncertainty: Settles 2009, "Active Learning Literature Survey", section 3.1 (entropy, margin).
 Coverage: greedy k-center, Sener and Savarese 2018, "Active Learning for Convolutional Neural

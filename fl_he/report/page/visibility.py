@@ -1,4 +1,4 @@
-"""Who could see what in a run: the promise of the README's table, for this run's topology."""
+"""Visibility of data, updates, total and model in a run, by its topology: README's table."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the encryption cost, and where the time of a run went."""
+"""Cost of the encryption, and the time of a run by its parts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the totals tell of columns and classes, in sentences for the terminal and the page."""
+"""Findings about columns and classes, in sentences for the terminal and the page."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a run promises its patients."""
+"""Privacy promise of a run to its patients."""
 
 from __future__ import annotations
 

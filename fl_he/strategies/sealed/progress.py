@@ -1,4 +1,4 @@
-"""Where a sealed chain stands, in a form that outlives the coordinator.
+"""Progress of a sealed chain, in a form that outlives the coordinator.
 
 It holds envelopes and names alone: what the coordinator cannot read, its disk cannot show.
 """

@@ -124,7 +124,7 @@ class Reading(_Described):
 
     @property
     def place(self) -> str:
-        """Where the owner of a file declares how it is written."""
+        """Setting or file that declares the file's format."""
         return self._place
 
     @property
