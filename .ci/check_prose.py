@@ -48,8 +48,9 @@ def _faults(path: Path, text: str) -> Iterator[tuple[int, str]]:
     if path.suffix == ".py":
         yield from _openers(ast.parse(text))
     for phrase, advice in PHRASES.items():
-        # A phrase may be broken between two lines, of comments and docstrings, too.
-        for match in re.finditer(phrase.replace(" ", r"\s+(?:[#>] )?"), text, re.IGNORECASE):
+        # A phrase may be broken between two lines, of comments and of strings, too.
+        gap = r"""(?:\s|[#>] |"\s+r?f?")+"""
+        for match in re.finditer(phrase.replace(" ", gap), text, re.IGNORECASE):
             line = text.count("\n", 0, match.start()) + 1
             yield line, f"{' '.join(match[0].split())!r}: {advice}"
 

@@ -17,7 +17,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-#: In so many bytes a mark must stand.
+#: In this many bytes a mark must stand.
 _BEGINNING = 1 << 16
 
 
@@ -30,7 +30,7 @@ def write_new(path: Path, content: bytes, mode: int | None = None) -> None:
         Where nothing is yet, not even a link.
     content : bytes
     mode : int or None
-        Permissions of the file, whatever the umask; None for those that the umask leaves.
+        Permissions of the file, independent of the umask; None for those that the umask leaves.
 
     Raises
     ------

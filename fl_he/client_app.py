@@ -70,7 +70,7 @@ class RunNode(SimulatedNode):
 
     @cached_property
     def config(self) -> Config:
-        """The run's configuration; ProtocolError if it is not for so many nodes."""
+        """The run's configuration; ProtocolError if it is not for this many nodes."""
         _, nodes = self.numbers
         config = with_sites(self._config(self.context))
         needed = config.hospitals + 1

@@ -42,7 +42,7 @@ def train(grid: Grid, config: Config, folder: Path, on_event: Listener = unheard
     config : Config
         Chooses open training, sealed training, a table or CaPC.
     folder : Path
-        Where the run's files go. With ``resume`` it holds the checkpoint to go on from.
+        Where the run's files go. With ``resume`` it holds the checkpoint to continue from.
     on_event : callable
         Is told each event of the run; see :mod:`fl_he.wire.events`.
 

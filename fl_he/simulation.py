@@ -55,7 +55,7 @@ def run(config: Config, output_dir: Path, on_event: Listener = unheard) -> dict[
     Raises
     ------
     FlHeError
-        Whatever the run refused.
+        If the run refused.
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """

@@ -254,7 +254,7 @@ def test_a_signal_ends_the_run_and_says_how_to_go_on(
     end = f"(folder / 'checkpoint.json').touch(); __import__('signal').raise_signal({number:d})"
     code, _, err = end_with(tmp_path, end, "output_dir=cut")
     assert code == 128 + number
-    assert err == f"fl-he: interrupted; `fl-he run resume={tmp_path}/cut` goes on with it\n"
+    assert err == f"fl-he: interrupted; `fl-he run resume={tmp_path}/cut` continues it\n"
 
 
 def test_a_run_under_nohup_outlives_its_terminal(tmp_path: Path) -> None:

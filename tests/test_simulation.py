@@ -141,7 +141,7 @@ def test_a_signal_leaves_no_process(tmp_path: Path, number: signal.Signals) -> N
         assert process.wait() == 128 + number, "".join(lines) + rest
     *rounds, last = rest.splitlines()
     assert all(line.startswith("round ") for line in rounds), "no stack of Ray's"
-    assert last == f"fl-he: interrupted; `fl-he run resume={tmp_path}/run` goes on with it"
+    assert last == f"fl-he: interrupted; `fl-he run resume={tmp_path}/run` continues it"
     wait_until_gone(started)
 
 

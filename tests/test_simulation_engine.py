@@ -172,7 +172,7 @@ def test_ctrl_c_ends_it_at_once(tmp_path: Path) -> None:
         rest = process.stdout.read()
         assert process.wait() == 130, rest
     assert "Traceback" not in rest
-    assert f"fl-he: interrupted; `fl-he run resume={tmp_path}/run` goes on with it" in rest
+    assert f"fl-he: interrupted; `fl-he run resume={tmp_path}/run` continues it" in rest
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
         ".hydra",
         "checkpoint.json",

@@ -69,7 +69,7 @@ class FederationPlan:
     warm_up : int
         Rounds of each variant before anything counts.
     blocks, rounds : int
-        Each variant runs so many blocks of so many rounds, of which the first is discarded.
+        Each variant runs this many blocks of this many rounds, of which the first is discarded.
     """
 
     warm_up: int

@@ -56,7 +56,7 @@ class Effort:
     limit: float
 
     def is_done(self, runs: int, seconds: float) -> bool:
-        """Tell whether so many runs that took so long are sufficient."""
+        """Tell whether this many runs that took so long are sufficient."""
         enough = runs >= self.most or (runs >= self.least and seconds >= self.enough)
         return runs > 0 and (enough or seconds >= self.limit)
 

@@ -293,8 +293,8 @@ def _made(structure: _Structure, tensors: Mapping[str, Array]) -> Network:
         for array in (weights, offsets):
             if not array.size or not (np.abs(array) < _LARGEST).all():
                 raise DataError(
-                    f"a network's layers must hold finite numbers below {_LARGEST:g} in size, got "
-                    f"others or none in layer {number}"
+                    f"a network's layers must hold finite numbers below {_LARGEST:g} in size: "
+                    f"look at layer {number}"
                 )
         if one.kind == "convolution":
             layers.append(Convolution(weights, offsets, one.stride, one.padding))

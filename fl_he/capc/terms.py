@@ -19,10 +19,10 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.integer_model import IntegerModel, in_integers
 
-#: Counts are compared as numbers of so many bits, ties included. With their masks they then fill
+#: Counts are compared as numbers of this many bits, ties included. With their masks they then fill
 #: a slot of the packing, 64 bits.
 VOTE_BITS = 62 - STATISTICAL_BITS
-#: The votes are summed as any update is; a slot has room for noise beside them.
+#: The votes are summed as any update is; a slot has room for the noise, too.
 VOTE_PACKING = Packing(fraction_bits=0, integer_bits=54, max_contributors=512)
 #: A feature in fixed point is a signed integer of 64 bits.
 _FIXED_POINT_BITS = 62
@@ -41,7 +41,7 @@ class Terms:
     fraction_bits, integer_bits : int
         Fixed point of a feature: below ``2**integer_bits`` in size.
     value_bits : int
-        l: logits are compared as numbers of so many bits.
+        l: logits are compared as numbers of this many bits.
     threshold : int or None
         The noisy count that the largest one must reach; None: every query is answered.
     variance_gnmax, variance_threshold : Fraction or None

@@ -75,7 +75,7 @@ def range_moments(dataset: Dataset, request: MomentsRequest, clipping: Clipping)
     dataset : Dataset
         In the units of the hospital's table.
     request : MomentsRequest
-        With ranges, whatever they are.
+        With any ranges.
     clipping : Clipping
 
     Raises

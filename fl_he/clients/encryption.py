@@ -64,7 +64,7 @@ def node_packing(context: Context) -> Packing:
 
 
 class EncryptionMod:
-    """Flower mod that encrypts whatever the app replies to ``train`` and ``evaluate``.
+    """Flower mod that encrypts the app's replies to ``train`` and ``evaluate``.
 
     The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights it,
     encrypts it under company X's public key, adds the running sum if the message brought one of the

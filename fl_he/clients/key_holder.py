@@ -1,4 +1,4 @@
-"""Company X: publishes its public key and opens totals, and nothing but totals.
+"""Company X: publishes its public key and opens totals, and only totals.
 
 The policy is the key holder's own, never the coordinator's. A sum is opened if it belongs to the
 session that it began, is packed as the policy says, comes after all rounds opened for that purpose,

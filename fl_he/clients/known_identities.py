@@ -1,7 +1,7 @@
 """Identities of the hospitals in opened sets: whether the manifest's names are the same hospitals.
 
 The set rule judges by names. A hospital that enrols again under another name would begin a new
-pattern, and another hospital under an old name would go on with the old one's. So company X notes
+pattern, and another hospital under an old name would continue the old one's. So company X notes
 the identities of its manifest whenever they change. The manifest is *doubted* if a hospital of
 opened sets has another identity now, or if some are missing while there are hospitals that are in
 no opened set. Then no total is opened, until the operator begins an epoch: it names all hospitals,

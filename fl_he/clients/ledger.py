@@ -90,7 +90,7 @@ class Mark:
 
 @dataclass(frozen=True, slots=True)
 class KeyMade:
-    """A session's own key was made, at a time in seconds since 1970, for so many days."""
+    """A session's own key was made, at a time in seconds since 1970, for this many days."""
 
     session: Annotated[str, Key("made")]
     at: Whole

@@ -162,7 +162,7 @@ def _locked(path: Path, flags: int = _MAKE, lock: int = fcntl.LOCK_EX) -> Iterat
 
 @contextmanager
 def room(path: Path) -> Iterator[None]:
-    """Refuse to go on where the disk takes no more of a node's own file."""
+    """Refuse to continue where the disk takes no more of a node's own file."""
     try:
         yield
     except OSError as error:

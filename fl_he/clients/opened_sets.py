@@ -146,7 +146,7 @@ class OpenedSets:
         self._store = store
 
     def read(self, least: int) -> KeptSets:
-        """Return all that was noted, in at least so many lines."""
+        """Return all that was noted, in at least this many lines."""
         with self._store.exclusively() as lines:
             _require_lines(lines, least)
             return KeptSets.of(lines)

@@ -247,8 +247,7 @@ class Opener:
         first = read_first_value(float(total[CONTRIBUTORS]), self.policy.packing)
         if first is None or first[0] != claimed:
             raise ProtocolError(
-                f"the sum must hold the {request.contributors} contributors claimed, and it does "
-                "not"
+                f"the sum does not hold the {request.contributors} contributors claimed"
             )
         if first[1]:
             self.ledger.discard(request)

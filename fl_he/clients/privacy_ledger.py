@@ -4,8 +4,8 @@ A release is noted, with its noise, before it leaves. Asked the same question ag
 model in the same round of the same session, a hospital gives the same integers again, which tells
 nobody anything new: so a reply that was lost, or a run that is resumed, costs no budget. Any other
 question, another round over the same model too, is a release of its own.
-A ledger belongs to one budget, whatever runs it is spent in: other terms need a new ledger, which
-is a promise of its own that adds to the old one.
+A ledger belongs to one budget, in all runs that spend it. Other terms need a new ledger: a
+further promise, which adds to the old one.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from fl_he.wire.records import ProtocolError
 LONGEST_LINE = 1 << 21
 _OTHER_BUDGET = (
     "a privacy ledger must be of one budget, and this node's has releases under other terms: give "
-    "it a new one if its patients are promised another epsilon beside the old one"
+    "it a new one if its patients are promised another epsilon in addition to the old one"
 )
 
 
@@ -89,7 +89,7 @@ class PrivacyLedger:
         lattice : Lattice
             Of all releases of this kind.
         question : bytes
-            Digest of all that the answer depends on, beside the data and the noise.
+            Digest of all that the answer depends on, without the data and the noise.
         variance : callable
             Returns that of this hospital's noise; asked at the first release of a kind only.
         answer : callable

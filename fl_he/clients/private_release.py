@@ -45,7 +45,7 @@ from fl_he.wire.selection import ENCRYPTED
 from fl_he.wire.table import TableRequest
 from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
-#: The chance that noise is larger than so many standard deviations is below 2**-180.
+#: The chance that noise is larger than this many standard deviations is below 2**-180.
 _REACH = 16
 #: What a train config may say: nothing that changes how much a patient weighs in a sum.
 _HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", "outcome-bounds", *PRIVACY_KEYS}
@@ -161,8 +161,8 @@ def _digest(message: Message, request: EncryptionRequest, plan: str) -> bytes:
 def _check_config(message: Message) -> None:
     """Refuse requests that the accounting does not know, such as a scaling by the own data.
 
-    Mean, scale and bounds of the outcome in the config are as harmless as a model: whatever they
-    are, they are the same for all rows, and each row's gradient is clipped after them.
+    Mean, scale and bounds of the outcome in the config are as harmless as a model: they
+    are the same for all rows, and each row's gradient is clipped after them.
     """
     config = sent_config(message.content)
     if config.get("scaling") == "local":
@@ -191,7 +191,7 @@ def _check_moments(terms: GaussianPrivacy, message: Message) -> None:
 def _check_keys(config: ConfigRecord, allowed: set[str]) -> None:
     if unknown := sorted(set(config) - allowed):
         raise ProtocolError(
-            f"the train config of a private run must hold nothing but {sorted(allowed)}, "
+            f"the train config of a private run must hold only {sorted(allowed)}, "
             f"got {unknown}: what they do to a patient's weight is not counted"
         )
 

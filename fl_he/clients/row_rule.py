@@ -12,8 +12,8 @@ small. After a larger T, T with one row more is refused, T with five rows more i
 one corrected cell is refused, since the old row and the new one are classes of one row each.
 
 **Argument.** Each table is a union of classes, and a total is a sum over rows, for one question. So
-everything that totals show can be computed from sums over classes, whatever models, rounds and
-sessions the totals are of: see `set_rule`, whose argument holds word for word. Other hospitals'
+everything that totals show can be computed from sums over classes, for any models, rounds
+and sessions: see `set_rule`, whose argument holds word for word. Other hospitals'
 rows in a total are ignored, as if the reader of totals knew them.
 
 **Rows.** A row is known by the numbers that the node reads from it, features and label, not by its

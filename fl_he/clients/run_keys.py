@@ -83,7 +83,7 @@ class RunKeys:
     store : Store
         The ledger.
     place : Path
-        The files are beside it, and their names begin with its name.
+        The files are in its folder, and their names begin with its name.
     days : int
         How long a new key is kept at most.
     most_unused : int

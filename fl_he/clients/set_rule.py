@@ -10,7 +10,7 @@ anything of theirs. Newcomers are hospitals that enter their first set: they for
 than ``min_contributors`` cannot enter together.
 
 **Argument.** Each opened set is a union of classes, so each total is the sum of its classes' sums,
-and everything that totals show can be computed from these class sums, by whatever method. A class
+and everything that totals show can be computed from these class sums, by any method. A class
 sum adds the updates of a whole class for one occasion. In a linear combination ``sum_j c_j T_j`` of
 totals, hospital h has the part ``sum_{j: h in S_j} c_j x_j(data of h)``, where x_j is the update as
 a function of data. A total is for one occasion, so x_j and thus this part are the same function for
@@ -41,8 +41,8 @@ hospital may then be left out of any set, but its further updates are opened in 
 The rule is sufficient, not necessary: A B C and C D E with ``min_contributors=3`` are refused,
 although every linear combination involves three hospitals. In 10,000 random histories of 3 to 7
 hospitals, 6,360 of the 43,336 sets that it refused were safe against all linear combinations. That
-exact condition is not the rule: its cost grows exponentially with ``min_contributors``, and it does
-not cover other inference, such as from bounds of C in both totals.
+exact condition is not the rule: its cost grows exponentially with ``min_contributors``, and the
+condition does not cover other inference, such as from bounds of C in both totals.
 
 The number of contributors of one total, the order of rounds and repeated requests are checked
 elsewhere.
@@ -100,7 +100,7 @@ class AloneAllowed:
 
 @dataclass(frozen=True, slots=True)
 class NotAllowed:
-    """Ledger line: hospitals that signed no permission, when so many sessions had begun."""
+    """Ledger line: hospitals that signed no permission, when this many sessions had begun."""
 
     hospitals: Annotated[Hospitals, Key("not_alone"), _HOSPITALS]
     sessions: Whole

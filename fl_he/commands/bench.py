@@ -27,7 +27,7 @@ def bench(
     ] = None,
     out: Annotated[Path, typer.Option(help="Where the figures go.")] = Path("bench.json"),
 ) -> None:
-    """Measure what encryption costs on this machine, beside the alternatives.
+    """Measure the cost of encryption on this machine, compared with the alternatives.
 
     All five parts if none is named:
 

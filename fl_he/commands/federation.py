@@ -105,8 +105,8 @@ def _show(text: str) -> None:
         typer.echo(f"{key.fingerprint} Paillier key of {key.key_bits} bits, kind {key.key_kind}")
     elif found.get("format") != FORMAT:
         raise CryptoError(
-            "a public file must be a manifest, a study plan, a node's public entry, a public key "
-            "or an agreement, got another file"
+            "the file is not public: give a manifest, a study plan, a node's public entry, a "
+            "public key or an agreement"
         )
     else:
         entry = PublicIdentity.from_json(text)

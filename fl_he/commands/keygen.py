@@ -111,7 +111,7 @@ def _new_passphrase(file: Path | None, ask: bool) -> str | None:
 
 @contextmanager
 def _signs_of_life(what: str) -> Iterator[None]:
-    """Show on a terminal that something goes on, once it has taken a while."""
+    """Show on a terminal that work continues, once it has taken a while."""
     from rich.console import Console
 
     status = Console(stderr=True).status(what)

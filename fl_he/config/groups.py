@@ -1,4 +1,4 @@
-"""The groups of settings beside CaPC's: data, simulation, partition, optimizer, privacy, crypto.
+"""Groups of settings other than CaPC's: data, simulation, partition, optimizer, privacy, crypto.
 
 A new built-in data set or privacy mechanism is named here. A new optimizer is not: its file in
 ``fl_he/conf/optimizer`` is its name.

@@ -179,7 +179,7 @@ def _likelihood(config: Config) -> Iterator[str]:
         yield f"{setting} must be left out in CaPC, which trains no model"
     classes = BUILT_IN.get(config.data.name, len(config.data.classes))
     if words := two_classes_only(config, classes):
-        yield words  # whatever else is changed
+        yield words  # no other change would help
         return
     if config.C is not None:
         end = {
@@ -285,7 +285,7 @@ def _contributors(config: Config) -> Iterator[str]:
 
 
 def _exposed(hospitals: int) -> str:
-    """Say what a total of so many hospitals shows that one of three or more does not."""
+    """Say what a total of this many hospitals shows that one of three or more does not."""
     if hospitals > 2:
         return "no total may consist of fewer updates; "
     if hospitals == 2:

@@ -180,7 +180,7 @@ class Config:
         refused. Of a sweep (``-m``): the folder of its runs ``0``, ``1``, ...; None:
         ``multirun/<date>/<time>``.
     resume : str or None
-        The folder of a run that was cut off, to go on with it; None for a new run.
+        The folder of a run that was cut off, to continue it; None for a new run.
     """
 
     data: DataConfig = field(default_factory=DataConfig)

@@ -298,7 +298,7 @@ def read_passphrase_file(path: Path) -> str:
     with suppress(UnicodeDecodeError):  # it holds what was read, so nothing is raised from it
         text = data.decode("utf-8")
     if text is None:
-        raise KeyFileError(f"a passphrase file must be UTF-8 text, got another: {path}")
+        raise KeyFileError(f"a passphrase file must be UTF-8 text: {path}")
     passphrase = text.partition("\n")[0].removesuffix("\r")
     if not passphrase:
         raise KeyFileError(f"a passphrase must not be empty, got an empty first line in {path}")

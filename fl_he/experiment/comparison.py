@@ -1,4 +1,4 @@
-"""The trained model beside others: many in a simulation, none in a deployment.
+"""The trained model compared with others: many in a simulation, none in a deployment.
 
 Only a simulation has a test set, single hospitals' data and the pooled data. In a deployment
 nobody holds any of them, and the figures are null in metrics.json; so are the figures on a test set
@@ -115,7 +115,7 @@ class Comparison:
         Parameters
         ----------
         model : ndarray
-            The trained one, of so many features.
+            The trained one, of this many features.
         features : int
         examples : int
             How many it was trained on, from the opened total.

@@ -94,7 +94,7 @@ def simulated_data(config: Config) -> SimulatedData:
     Raises
     ------
     DataError
-        If the table cannot be used or cannot be divided among so many hospitals.
+        If the table cannot be used or cannot be divided among this many hospitals.
     """
     if config.privacy.name == PRIVACY:
         if config.data.schema is not None:
@@ -139,7 +139,7 @@ def with_sites(config: Config) -> Config:
     Raises
     ------
     ConfigError
-        If the settings do not go together with so many hospitals.
+        If the settings do not go together with this many hospitals.
     DataError
         See `simulated_data`.
     """

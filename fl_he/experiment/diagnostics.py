@@ -61,7 +61,7 @@ class Diagnostics:
     features : sequence of str
         Names of the features.
     training : Training
-        As it goes on.
+        As it continues.
     """
 
     def __init__(self, features: Sequence[str], training: Training) -> None:

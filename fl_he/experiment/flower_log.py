@@ -28,6 +28,6 @@ def quiet(*, verbose: bool = False) -> Iterator[None]:
     if not verbose:
         logger.setLevel(logging.WARNING)
     yield
-    # Not after Ctrl-C or an error: Flower's threads go on logging while the process ends.
+    # Not after Ctrl-C or an error: Flower's threads continue logging while the process ends.
     logger.removeFilter(keep)
     logger.setLevel(level)

@@ -1,4 +1,4 @@
-"""A helper process, which loads scikit-learn and Matplotlib while a run's rounds go on.
+"""A helper process, which loads scikit-learn and Matplotlib while a run's rounds continue.
 
 A run compares and draws once its rounds are over. Loading both packages takes half of that time,
 and on another core none. What fails in the helper process is done by the caller.

@@ -207,7 +207,7 @@ class Inference:
         return None if counts is None or self._classes else int(counts[1])
 
     def _of_number(self, training: Training) -> dict[str, Any]:
-        """Return what estimates of an outcome that is a number have beside those of classes."""
+        """Return the further figures of an outcome that is a number."""
         if not isinstance(family := self._family, GlmFamily):
             return {}
         if not family.has_dispersion or training.freedom < 1 or math.isnan(training.pearson):

@@ -103,12 +103,12 @@ def _claim_folder(folder: Path, of_runs: Iterable[Path]) -> None:
 
 
 def abandon() -> Path | None:
-    """Remove the run's folder if nothing but copies of the configuration is in it.
+    """Remove the run's folder if only copies of the configuration are in it.
 
     Returns
     -------
     Path or None
-        The folder of a single run if ``resume=`` can go on from what is in it.
+        The folder of a single run if ``resume=`` can continue from what is in it.
     """
     for claim in _claims:
         claim.give_back()
@@ -133,7 +133,7 @@ def run_jobs(
     arguments : sequence of str
         What follows ``fl-he run``: overrides and Hydra's own flags.
     is_explained : callable
-        Is shown each exception of a job. True means that the user has been told: a sweep goes on
+        Is shown each exception of a job. True means that the user has been told: a sweep continues
         with its next job. False hands the exception to Hydra, which raises it when all is done.
 
     Returns

@@ -127,7 +127,7 @@ class LocalGrid(Grid):
 
 
 def run_here(main: Callable[[Grid], Result], app: ClientApp, nodes: int) -> Result:
-    """Hand a grid of so many nodes in this process, company X included, to the server's part."""
+    """Hand a grid of this many nodes in this process, company X included, to the server's part."""
     # Flower makes no message in a process that is no task.
     TaskIdentity.run_id = TaskIdentity.task_id = 1
     TaskIdentity.node_id = SUPERLINK_NODE_ID

@@ -143,7 +143,7 @@ class OpenRun(TrainingRun):
         strategy.summary()
 
     def _keep_sum(self, unopened: UnopenedSum) -> None:
-        """Keep a sum before it is opened, and beside a second sum of an iteration the first."""
+        """Keep a sum before it is opened, and with an iteration's second sum the first."""
         first = self._state.unopened if unopened.request.purpose == "firth" else None
         self._keep(first_sum=first, unopened=unopened.to_members())
 
@@ -160,7 +160,7 @@ class OpenRun(TrainingRun):
             raise CheckpointError(f"the checkpoint in {self._folder}: {error}") from error
 
     def _sum(self, purpose: Purpose, number: int) -> OpenedSum:
-        """Have summed up what the training asks, and go on by the total."""
+        """Have summed up what the training asks, and continue by the total."""
         with refused_as("the training:"):
             self._training.question(purpose)
         mean = self._strategy.sum_up(purpose, number, ACTIONS[purpose])
@@ -251,7 +251,7 @@ class OpenRun(TrainingRun):
 
         Without the effect of any feature there are as many patients of each class as expected.
         """
-        if (alpha := point.overdispersion) is not None:  # fitted beside, from round to round
+        if (alpha := point.overdispersion) is not None:  # fitted with the model, in each round
             return {"null_loss": [alpha.null_loss, float(point.examples)]}
         if self._state.rounds or self._privacy or self._config.class_weight is ClassWeight.balanced:
             return {}

@@ -203,7 +203,7 @@ def _other_table(given: DescribeConfig, form: TableForm | None) -> str:
 
 def _difference(name: str, value: object, planned: object) -> str:
     if name == "ranges":  # as many as features
-        return "ranges must be the plan's numbers, got others"
+        return "the ranges are not those of the plan"
     if name == "class_weights":
         name, equal = "class_weight", {"none": "equal"}
         value, planned = equal.get(str(value), value), equal.get(str(planned), planned)

@@ -64,7 +64,7 @@ def run_in_ray(
     address: str | None = None,
     verbose: bool = False,
 ) -> Result:
-    """Start Ray with so many nodes, hand the grid to a function, and shut Ray down.
+    """Start Ray with this many nodes, hand the grid to a function, and shut Ray down.
 
     Parameters
     ----------

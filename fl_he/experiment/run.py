@@ -1,4 +1,4 @@
-"""The loop of a run, whatever the run computes: rounds, events, and who is told."""
+"""The loop of every run: rounds, events, and their receivers."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def execute(
     Raises
     ------
     FlHeError, OSError
-        Whatever the run refused, or the disk did. A note says how to go on where that is possible.
+        If the run or the disk refused. A note says how to continue where that is possible.
     """
     with alone_in(folder), _hint(folder), Tracker(config, folder) as tracker:
 
@@ -100,14 +100,14 @@ def execute(
 
 @contextmanager
 def _hint(folder: Path) -> Iterator[None]:
-    """Note with an error how to go on: by resuming, where nothing is wrong with the run itself."""
+    """Note how to continue with an error: by resuming, if nothing is wrong with the run itself."""
     try:
         yield
     except (FlHeError, OSError) as error:
         if any(isinstance(e, MisfitError) and e.simulated for e in (error, error.__cause__)):
             error.add_note("a resumed run keeps its settings: start a new one, in another folder")
         elif _can_be_resumed(folder, error):
-            error.add_note(f"once that is fixed, resume={folder.absolute()} goes on with the run")
+            error.add_note(f"once that is fixed, resume={folder.absolute()} continues the run")
         raise
 
 

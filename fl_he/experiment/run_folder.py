@@ -17,7 +17,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.run_files import checkpoint
 from fl_he.run_files import metrics as metrics_file
 
-#: What shows that a folder holds the results of a run, or what it takes to go on with one.
+#: What shows that a folder holds the results of a run, or what it takes to continue one.
 _RESULTS = (
     metrics_file.NAME,
     "model.json",
@@ -39,7 +39,7 @@ _entering = Lock()
 def refuse_used(folder: Path) -> None:
     """Refuse a folder whose results a new run would overwrite.
 
-    Whoever goes on with a run on purpose does not call this.
+    Whoever continues a run on purpose does not call this.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def refuse_used(folder: Path) -> None:
         raise ConfigError(
             f"output_dir must not hold another run's results, got {str(folder.absolute())!r}, "
             "which does: choose another output_dir, or move or delete that folder (a run that was "
-            "cut off goes on with resume=)"
+            "cut off continues with resume=)"
         )
 
 

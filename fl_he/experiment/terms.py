@@ -164,7 +164,7 @@ def chosen_optimizer(
     features, classes : int
         How many the model has.
     family : Family or None
-        ``None``: that of so many classes.
+        ``None``: that of this many classes.
 
     Raises
     ------
@@ -278,7 +278,7 @@ def privacy_figures(
     simulated : bool
         Whether the run is a simulation, which does more with the data than a deployment.
     family : Family or None
-        ``None``: that of so many classes.
+        ``None``: that of this many classes.
 
     Raises
     ------

@@ -126,7 +126,7 @@ class _MlflowLog:
             self._client.create_experiment(_EXPERIMENT)
         experiment = self._client.get_experiment_by_name(_EXPERIMENT)
         if experiment is None:
-            raise ConfigError(f"{MLFLOW_STORE} must be a store that MLflow can write, got another")
+            raise ConfigError(f"MLflow cannot write its store {MLFLOW_STORE}")
         run = self._client.create_run(experiment.experiment_id, run_name=folder.name)
         self._run = run.info.run_id
         for group, value in asdict(config).items():

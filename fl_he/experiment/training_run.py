@@ -62,7 +62,7 @@ class TrainingRun(Run):
     config : Config
     folder : Path
         Where the run's files and, after every round, ``checkpoint.json`` go. With ``resume`` it
-        holds the checkpoint to go on from.
+        holds the checkpoint to continue from.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ class TrainingRun(Run):
         return roster
 
     def _begin(self, grid: Grid, tell: Listener, roster: Roster) -> None:
-        """Make the state from which the run goes on, new or the earlier run's.
+        """Make the state from which the run continues, new or the earlier run's.
 
         Parameters
         ----------

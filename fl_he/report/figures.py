@@ -156,7 +156,7 @@ def places(values: Iterable[float], least: int, most: int) -> int:
 
 
 def fixed(value: float | None, digits: int) -> str:
-    """Write a figure with so many digits after the point; one above a million with an exponent."""
+    """Write a figure with this many digits after the point, with an exponent above a million."""
     if value is None:
         return UNKNOWN
     if abs(value) >= _LARGE:

@@ -1,8 +1,8 @@
-"""checkpoint.json: what a coordinator that died needs to go on, written after every round.
+"""checkpoint.json: what a coordinator that died needs to continue, written after every round.
 
 It holds the configuration, all that totals have changed of the training, company X's session and
 key fingerprint, and the sum that was last sent to company X if its total has not come back. Lists
-that grow with the rounds are in files beside it, to which a line is added for each round, so that a
+that grow with the rounds are in further files, to which a line is added for each round, so that a
 round costs the same however many came before; ``checkpoint.json`` says how many of their entries
 count. Nothing in the files is more than the coordinator has seen, but they are the owner's alone to
 read (mode 0600). They stay when the run ends, marked as finished.
@@ -91,7 +91,7 @@ class Checkpoint:
     unopened : dict or None
         The sum of the round at work, see :mod:`fl_he.strategies.opened_sum`.
     sealed : dict or None
-        State of a sealed chain beside ``opened``, see
+        State of a sealed chain other than ``opened``, see
         :mod:`fl_he.strategies.sealed.progress`.
     """
 
@@ -148,7 +148,7 @@ class CheckpointFile:
 
 
 class _ListFile:
-    """A list on the disk, one entry a line; an entry that is changed is added once more.
+    """A list on the disk, one entry a line; an entry that is changed is added again.
 
     What an earlier process has written is replaced as a whole by the first entries, so that no
     line which that process had not finished is built upon.
@@ -194,7 +194,7 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     folder : Path
         The run's folder.
     config : dataclass, optional
-        The configuration with which to go on.
+        Configuration to continue with.
 
     Raises
     ------
@@ -220,8 +220,8 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
     if isinstance(members, dict):
         if members.get("version") in range(VERSION):
             raise CheckpointError(
-                f"{path} is of version {members['version']}, which an earlier fl-he wrote: go on "
-                "with the fl-he that began the run, or begin a new one"
+                f"{path} is of version {members['version']}, of an earlier fl-he: continue with "
+                "the fl-he that began the run, or begin a new one"
             )
         lists = {name: _entries(folder, name, members.get(name), refusal) for name in LISTS}
         members = {**members, **lists}
@@ -249,7 +249,7 @@ def load_checkpoint(folder: Path, config: DataclassInstance | None = None) -> Ch
 def _entries(
     folder: Path, name: str, count: object, refusal: Callable[[str], CheckpointError]
 ) -> list[object]:
-    """Read so many entries of a list; later lines are of rounds that no checkpoint has ended."""
+    """Read this many entries of a list; later lines are of rounds that no checkpoint has ended."""
     if type(count) is not int or count < 0:
         raise refusal(f"{name} must be a number of entries")
     found: dict[int, object] = {}

@@ -164,7 +164,7 @@ def combination(earlier: Sequence[str]) -> str:
 
 
 def carried_by(earlier: Sequence[str], columns: int = 1) -> str:
-    """Say where the effects of so many aliased columns are that are left out."""
+    """Say where the effects of this many aliased columns are that are left out."""
     effect = "its effect is" if columns == 1 else "their effects are"
     return f"{effect} in the estimate{'s' if len(earlier) > 1 else ''} of {listed(earlier)}"
 

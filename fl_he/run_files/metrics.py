@@ -62,7 +62,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None
     except OSError:
-        raise MetricsError(f"{path} must be a file that can be read, got another") from None
+        raise MetricsError(f"cannot read {path}") from None
     except (ValueError, RecursionError) as error:
         raise MetricsError(f"{path} must follow the contract of {NAME}: {error}") from error
     return dict(metrics)

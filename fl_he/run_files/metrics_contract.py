@@ -58,7 +58,7 @@ _GLM = ("d2?", "pearson?", "dispersion?")
 _BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
 #: The federated model at one site: see docs/files.md.
 SITE_FIGURES = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")
-#: Figures of alpha beside its estimate.
+#: Figures of alpha other than its estimate.
 _UNCERTAIN = ("standard_error", "lower", "upper")
 #: Seconds of one round, by step of the encrypted sum.
 STEPS = ("encrypt_seconds", "add_seconds", "decrypt_seconds")

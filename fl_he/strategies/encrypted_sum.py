@@ -48,7 +48,7 @@ class EncryptedSum(Strategy):
 
     With ``on_dropout="continue"`` a hospital that sends an error, or nothing within
     ``hop_timeout``, or whose arrays are not those of most hospitals, is skipped: the round counts
-    who contributed, and goes on while at least ``min_contributors`` did. It is asked again in the
+    who contributed, and continues while at least ``min_contributors`` did. It is asked again in the
     next round. Hospitals may leave, join and come back between rounds. While company X is away it
     is asked again until ``key_holder_timeout``.
 
@@ -187,9 +187,9 @@ class EncryptedSum(Strategy):
         key_fingerprint: str,
         unopened: Sequence[UnopenedSum] = (),
     ) -> None:
-        """Go on with a run that was cut off; to be called before the first round.
+        """Continue a run that was cut off; to be called before the first round.
 
-        A deployed key holder goes on in the old session. A simulated one is gone with its
+        A deployed key holder continues in the old session. A simulated one is gone with its
         simulation, key and all: the rounds to come have a new one, and a sum that was not opened
         is asked of the hospitals again.
 
@@ -299,7 +299,7 @@ class EncryptedSum(Strategy):
     def sum_up(
         self, purpose: Purpose, number: int, action: str, content: RecordDict | None = None
     ) -> RecordDict:
-        """Ask every hospital the same, beside the wrapped strategy's rounds.
+        """Ask every hospital the same, outside the wrapped strategy's rounds.
 
         After `call_roll`, which a strategy's own rounds do. docs/kaplan-meier.md is an example.
 
@@ -391,7 +391,7 @@ class EncryptedSum(Strategy):
         arrays : ArrayRecord or None
             ``None``: hospitals compute the model by `chain`.
         config : ConfigRecord or None
-            What the app is to know of the model beside.
+            Further values that the app gets with the model.
 
         Returns
         -------

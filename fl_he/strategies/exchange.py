@@ -47,7 +47,7 @@ class Post:
         return bool(self._under_way or self._failed)
 
     def send(self, messages: Iterable[Message], timeout: float) -> None:
-        """Send messages; each is given so many seconds from now."""
+        """Send messages; each is given this many seconds from now."""
         for message in messages:
             self._send(message, message, timeout)
 

@@ -64,7 +64,7 @@ class AskedMessages:
     chain: TotalChain | None
 
     @property
-    def beside(self) -> RecordDict | None:
+    def extra(self) -> RecordDict | None:
         """Records that company X gets with the sum: the last total, or the form of a table."""
         if self.purpose == "table":
             return table_question_in(self.messages[0].content)
@@ -117,8 +117,8 @@ class MadeSums:
             If there is no mean, or company X does not open the sum.
         """
         roster, sent = asked.roster, asked.messages[0].content.array_records
-        chain, beside = asked.chain, asked.beside
-        total, mean, remarks = self._opened(asked, lambda due: open_sum(due, roster, sent, beside))
+        chain, extra = asked.chain, asked.extra
+        total, mean, remarks = self._opened(asked, lambda due: open_sum(due, roster, sent, extra))
         if chain is not None and asked.purpose in MODEL_LINKS:
             chain.take(total.signed)
         self._note(total, remarks)
@@ -127,14 +127,14 @@ class MadeSums:
     def figures(self, asked: AskedMessages) -> Figures:
         """Return what company X says of a sum of counts; raises as `mean`."""
         total, figures = self._opened(
-            asked, lambda due: open_figures(due, asked.roster, asked.beside)
+            asked, lambda due: open_figures(due, asked.roster, asked.extra)
         )
         self._note(total)
         return figures
 
     def table(self, asked: AskedMessages) -> Table:
         """Return what company X says of the cells of a table; raises as `mean`."""
-        total, table = self._opened(asked, lambda due: open_table(due, asked.roster, asked.beside))
+        total, table = self._opened(asked, lambda due: open_table(due, asked.roster, asked.extra))
         self._note(total)
         return table
 
@@ -181,7 +181,7 @@ class MadeSums:
             unopened = self._summed(asked)
             # Company X has noted the set of the last sum that it opened.
             if asked.roster.value_keys and _contributors(unopened) != self._last:
-                require_permission(unopened, asked.roster, asked.beside)
+                require_permission(unopened, asked.roster, asked.extra)
             if (size := len(unopened.request.encrypted_sum)) > _LARGE:
                 purpose = unopened.request.purpose
                 log(INFO, "%s %d: company X opens %.1f MB", purpose, asked.number, size / 1e6)

@@ -219,7 +219,7 @@ def open_sum(
     unopened: UnopenedSum,
     roster: Roster,
     local: Mapping[str, ArrayRecord] | None = None,
-    beside: RecordDict | None = None,
+    extra: RecordDict | None = None,
 ) -> tuple[OpenedSum, RecordDict, list[str]]:
     """Have company X open a sum.
 
@@ -232,8 +232,8 @@ def open_sum(
     roster : Roster
     local : mapping of str to ArrayRecord, optional
         Records with arrays in the place of those that stay at the hospitals.
-    beside : RecordDict or None
-        What company X is told beside, where it computes the model.
+    extra : RecordDict or None
+        Further records for company X, where it computes the model.
 
     Returns
     -------
@@ -256,13 +256,11 @@ def open_sum(
     """
     start, layout = perf_counter(), unopened.layout
     request = replace(unopened.request, metric_values=layout.metric_values)
-    content, size = _asked(replace(unopened, request=request), roster, beside or RecordDict())
+    content, size = _asked(replace(unopened, request=request), roster, extra or RecordDict())
     answer = DecryptReply.from_content(content)
     mean = layout.mean(answer.total, unopened.plain, local)
     if answer.total[CONTRIBUTORS] != request.contributors:
-        raise ProtocolError(
-            f"the total must be of {request.contributors} contributors, and it is not"
-        )
+        raise ProtocolError(f"the total is not of {request.contributors} contributors")
     metrics = next(iter(mean.metric_records.values()))
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     means = {k: float(v) for k, v in metrics.items() if not isinstance(v, list)}
@@ -272,29 +270,29 @@ def open_sum(
 
 
 def open_figures(
-    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+    unopened: UnopenedSum, roster: Roster, extra: RecordDict | None = None
 ) -> tuple[OpenedSum, Figures]:
     """Have company X open a sum of counts and give out their figures; raises as `open_sum`."""
     start = perf_counter()
-    content, size = _asked(unopened, roster, beside or RecordDict())
+    content, size = _asked(unopened, roster, extra or RecordDict())
     answer = FiguresReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.figures.examples, {}), answer.figures
 
 
 def open_table(
-    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+    unopened: UnopenedSum, roster: Roster, extra: RecordDict | None = None
 ) -> tuple[OpenedSum, Table]:
     """Have company X open the cells of a table by its form; raises as `open_sum`."""
     start = perf_counter()
-    content, size = _asked(unopened, roster, beside or RecordDict())
+    content, size = _asked(unopened, roster, extra or RecordDict())
     answer = TableReply.from_content(content)
     cost = unopened.cost.opened(start, size, answer.decrypt_seconds)
     return _done(unopened, cost, answer.table.rows, {}), answer.table
 
 
 def require_permission(
-    unopened: UnopenedSum, roster: Roster, beside: RecordDict | None = None
+    unopened: UnopenedSum, roster: Roster, extra: RecordDict | None = None
 ) -> None:
     """Ask company X without the sum whether it would open the sum; raises as `open_sum`.
 
@@ -308,7 +306,7 @@ def require_permission(
         {ticket.hospital: ticket.to_bytes() for ticket in tickets},
         *(len(unopened.layout), unopened.layout.metric_values, scheme),
     )
-    ask_permission(roster, PERMIT, asked.add_to(beside or RecordDict()))
+    ask_permission(roster, PERMIT, asked.add_to(extra or RecordDict()))
 
 
 def ask_permission(roster: Roster, action: str, content: RecordDict) -> None:
@@ -319,9 +317,9 @@ def ask_permission(roster: Roster, action: str, content: RecordDict) -> None:
         raise NotPermittedError(str(error)) from None
 
 
-def _asked(unopened: UnopenedSum, roster: Roster, beside: RecordDict) -> tuple[RecordDict, int]:
+def _asked(unopened: UnopenedSum, roster: Roster, extra: RecordDict) -> tuple[RecordDict, int]:
     """Return what company X answers, and the bytes of question and answer."""
-    content = unopened.request.add_to(beside)
+    content = unopened.request.add_to(extra)
     reply = _reply(roster, DECRYPT, content)
     if MisfitReply.is_in(reply.content):
         MisfitReply.from_content(reply.content)

@@ -236,7 +236,7 @@ class Roster:
             )
 
     def gather(self, hospitals: int = 0) -> None:
-        """Call the roll again until so many hospitals, and ``min_contributors``, are connected.
+        """Call the roll again until this many hospitals, and ``min_contributors``, are connected.
 
         So must be all that have taken part, unless `on_dropout` is ``continue``.
 
@@ -291,7 +291,7 @@ class Roster:
 
         A node that was away is asked to describe itself again: it may be another one by now.
         Whoever does not fit is not taken in, and whoever does not answer is asked again the next
-        time; the run goes on without them. Company X's node may change, its key may not.
+        time; the run continues without them. Company X's node may change, its key may not.
         """
         connected = set(self.grid.get_node_ids())
         for node_id in self.hospitals.keys() - connected:

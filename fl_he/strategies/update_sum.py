@@ -84,7 +84,7 @@ class UpdateSum:
     Parameters
     ----------
     request : EncryptionRequest
-        What all messages carry besides.
+        Request that all messages carry, too.
     roster : Roster
     packing : Packing
         What the replies must be packed like.
@@ -245,10 +245,10 @@ class UpdateSum:
         Raises
         ------
         DropoutError
-            If the round does not go on without the hospital.
+            If the round does not continue without the hospital.
         ProtocolError
-            With the hospital's name, for any other reply than the one that was asked for: who
-            sends that does not follow the protocol, and a round without it would not mend that.
+            With the hospital's name, for any other reply than the one that was asked for: its
+            sender does not follow the protocol, and a round without it would not fix that.
         """
         name = self._roster.name(reply.metadata.src_node_id)
         if reply.has_error():

@@ -68,7 +68,7 @@ def end_at_once(number: int, clean_up: Callable[[], Path | None]) -> NoReturn:
     number : int
         The signal. SIGPIPE says nothing: whoever read the output has had enough.
     clean_up : callable
-        Called last; it may return a folder from which ``resume=`` goes on.
+        Called last; it may return a folder from which ``resume=`` continues.
     """
     import psutil  # noqa: PLC0415 - nobody needs it before
 
@@ -80,7 +80,7 @@ def end_at_once(number: int, clean_up: Callable[[], Path | None]) -> NoReturn:
                 end(child)
     left = clean_up()
     if number != signal.SIGPIPE:
-        hint = "" if left is None else f"; `fl-he run resume={left}` goes on with it"
+        hint = "" if left is None else f"; `fl-he run resume={left}` continues it"
         with contextlib.suppress(OSError):  # the terminal may be gone
             # Not sys.stderr: Rich has put something else in its place while its view is live.
             show_cursor = "\x1b[?25h\n" if os.isatty(2) else ""

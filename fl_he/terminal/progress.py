@@ -185,7 +185,7 @@ class LiveView:
             return Group(self._bar, self._hops())
 
     def advance(self, done: int, description: str, _: str) -> None:
-        """Show that so many steps are done; the hops have been shown."""
+        """Show that this many steps are done; the hops have been shown."""
         with self._lock:
             self._running = True
             self._at_work.clear()

@@ -13,7 +13,7 @@ permission         question to company X whether a sum may be opened
 sealed_messages    messages of a sealed chain, and news of totals, sealed or in the open
 totals             totals as everybody who computes a model is told them
 run_key            company X's key of a session, as its identity signs it
-learning_terms     terms of learning and of privacy beside a model
+learning_terms     terms of learning and of privacy that travel with a model
 table              messages of a table of descriptive statistics
 study_plan         what may be computed, a file that everybody has
 model              models, derivatives and named sums as records

@@ -35,7 +35,7 @@ from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, SPARSE, Seconds,
 
 #: Train actions before the first round: what the hospitals' data sum up to.
 MOMENTS = "train.moments"
-#: Train actions beside the rounds: derivatives of several models, and of Firth's penalty there.
+#: Train actions outside the rounds: derivatives of several models, and of Firth's penalty there.
 PROFILE = "train.profile"
 FIRTH = "train.firth"
 #: Train action after the last round: on which side of a model the examples are.
@@ -85,7 +85,7 @@ _Sum = Annotated[Base64, blob(_SUM_RECORD, _SUM, ENCRYPTED_STYPE, "ciphertext")]
 #: Company X's value key, sealed to one hospital of the manifest; see `fl_he.crypto.tickets`.
 ValueKey = Annotated[bytes, blob("fl-he.value-key", "key", ENVELOPE_STYPE, "envelope")]
 ValueKeys = Annotated[dict[str, bytes], blobs(_VALUE_KEYS, ENVELOPE_STYPE, "envelope"), SPARSE]
-#: Company X's signed statement of the key, beside it; see :mod:`fl_he.wire.run_key`.
+#: Company X's signed statement of the key, sent with it; see :mod:`fl_he.wire.run_key`.
 SignedKey = Annotated[bytes, blob("fl-he.run-key", "key", RUN_KEY_STYPE, "run-key")]
 _SimulatedSeconds = Annotated[Seconds, SPARSE]
 #: Flower's strategies write it into every train config. A resumed run counts on.
@@ -108,7 +108,7 @@ class DescribeRequest(records.Message):
     Attributes
     ----------
     resumed : str
-        Company X's session, to go on in; empty for the one of this run.
+        Company X's session, to continue in; empty for the one of this run.
     """
 
     resumed: Annotated[str, SPARSE] = ""

@@ -94,7 +94,7 @@ class StepEnded:
 
 @dataclass(frozen=True, slots=True)
 class BatchEnded:
-    """A querying party's batch of so many queries is answered."""
+    """A querying party's batch of this many queries is answered."""
 
     party: str
     queries: int

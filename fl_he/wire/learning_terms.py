@@ -27,7 +27,7 @@ from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of, refused_as
 
-#: Asks for the Hessian beside the gradient.
+#: Asks for the Hessian in addition to the gradient.
 HESSIAN = "hessian"
 _Numbers = Annotated[tuple[float, ...], SPARSE]
 _TWO = 2
@@ -53,9 +53,9 @@ class LearningTerms(Message):
     hessian : bool
         Whether the Hessian is asked for.
     training : {"converged", "separated", "not converged"} or None
-        Beside the final model: how training ended; ``None`` if nobody can tell.
+        With the final model: the end of training; ``None`` if it is unknown.
     method : str or None
-        Beside the final model: how it was estimated, one of `METHODS`.
+        With the final model: its method of estimation, one of `METHODS`.
     imputed : tuple of float
         Means that missing cells get, in the order of the schema's columns.
     site_intercepts : bool

@@ -158,7 +158,7 @@ def read_arrays(content: RecordDict) -> ArrayRecord:
     """Return the arrays of the model that a message carries; raises :class:`ProtocolError`."""
     arrays = record_of(content, _ARRAYS, ArrayRecord)
     if arrays is None:
-        raise ProtocolError(f"a message must hold the model as {_ARRAYS!r}, and it does not")
+        raise ProtocolError(f"message has no model: the array record {_ARRAYS!r} is missing")
     return arrays
 
 

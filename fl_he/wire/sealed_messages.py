@@ -56,7 +56,7 @@ class JoinRequest(Message):
     Attributes
     ----------
     session : str
-        The session to go on in; empty for the one of this run.
+        The session to continue in; empty for the one of this run.
     """
 
     session: str
@@ -115,7 +115,7 @@ class SessionRequest(Message):
     Attributes
     ----------
     session : str
-        The session to go on in; empty for the one of this run.
+        The session to continue in; empty for the one of this run.
     challenges : mapping of str to str
         The challenge of each hospital that asks, by its name.
     """

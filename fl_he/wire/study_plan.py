@@ -97,8 +97,8 @@ class Outcome:
         return " ".join(f"{key}={json.dumps(v)}" for key, v in given.items() if v is not None)
 
     @property
-    def beside(self) -> tuple[str, ...]:
-        """Names of its columns beside the target."""
+    def other_columns(self) -> tuple[str, ...]:
+        """Names of its columns other than the target."""
         return tuple(filter(None, (self.event, self.exposure)))
 
 
@@ -258,7 +258,7 @@ class StudyPlan(Documented):
 
     @property
     def largest_rate(self) -> float:
-        """The learning rate below which gradient descent converges whatever the tables hold.
+        """The learning rate below which gradient descent converges on any tables.
 
         That is ``2 / L`` for a gradient with Lipschitz constant L: Nesterov 2004, "Introductory
         Lectures on Convex Optimization", theorem 2.1.14. The Hessian of the mean loss is at most

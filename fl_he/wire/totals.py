@@ -198,7 +198,7 @@ def padding(memory: str, longest: int) -> int:
 
 
 def labelled_fields(data: bytes, label: bytes, count: int, what: str) -> list[bytes]:
-    """Return so many fields behind a label; raises CryptoError for any other data."""
+    """Return this many fields behind a label; raises CryptoError for any other data."""
     fields = decode_fields(data, what, count + 1)
     if len(fields) != count + 1 or fields[0] != label:
         raise CryptoError(f"{what} must be {count} fields behind {label!r}")

@@ -92,7 +92,7 @@ def question_of(
 
 
 def take_total(training: Training, purpose: Purpose, mean: RecordDict, min_cell: int = 1) -> None:
-    """Have a training go on by a total.
+    """Have a training continue by a total.
 
     Parameters
     ----------
@@ -110,7 +110,9 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict, min_cell:
         If it is none, or nothing can be made of it.
     """
     if len(mean.array_records) != 1:
-        raise ProtocolError("a total must be of one record of arrays, and it is not")
+        raise ProtocolError(
+            f"a total must have one record of arrays, got {len(mean.array_records)}"
+        )
     record = next(iter(mean.array_records.values()))
     metrics = next(iter(mean.metric_records.values()))
     arrays = {name: read_named_array(record, name) for name in record}
@@ -121,9 +123,9 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict, min_cell:
 
 
 def take_signed(training: Training, memory: str) -> None:
-    """Have a training go on with the step that company X has signed.
+    """Have a training continue with the step that company X has signed.
 
-    Processors round differently, so all go on with company X's numbers.
+    Processors round differently, so all continue with company X's numbers.
 
     Parameters
     ----------
@@ -141,8 +143,7 @@ def take_signed(training: Training, memory: str) -> None:
         theirs = Training.restored(training.task, memory)
     if not training.agrees(theirs):
         raise ProtocolError(
-            "the step that company X has signed must be the one that follows from the total, and "
-            "it is not"
+            "the step that company X has signed is not the one that follows from the total"
         )
     training.adopt(theirs)
 

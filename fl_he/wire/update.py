@@ -92,7 +92,7 @@ class Update:
 
 
 def layout_of(content: RecordDict, form: Form) -> UpdateLayout:
-    """Return the layout of an app's reply alone, whatever other hospitals' replies hold.
+    """Return the layout of an app's reply, independent of other hospitals' replies.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def joined(own: UpdateLayout, form: Form) -> tuple[UpdateLayout, tuple[MetricSlo
     record = form.expected.metric_record
     if form.required:
         return replace(own, metric_record=record), ()
-    # Not required here, whatever another node says: what the app lacks would be refused.
+    # Not required here, even if another node says so: the app's lack of one would be refused.
     known = {slot.name: replace(slot, required=False) for slot in form.expected.metrics}
     extra = tuple(slot for slot in own.metrics if slot.name not in known)
     slots = tuple(known.values())

@@ -462,7 +462,7 @@ class TestFreshEyes:
         liar = LyingCoordinator(clinics(tmp_path, POOLED), POOLED)
         liar.step(1, "prepare")
         own = "made-up"
-        words = "the key of a run must be of the message's session, got another's"
+        words = "the key of the run is not of the message's session"
         assert reason(liar.ask(CLINICS[0], 1, "prepare", session=own, totals=[])) == words
         assert "of the message's session" in (
             reason(liar.ask(CLINICS[0], 2, "prepare", session=own))

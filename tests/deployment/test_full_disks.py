@@ -70,7 +70,7 @@ def test_company_x(
     assert f"cannot write to the ledger {ledger}: No space left on device" in caplog.text
     assert ledger.read_bytes().endswith(b"}\n"), "no part of a line"
     assert raised.value.__notes__ == [
-        f"once that is fixed, resume={deployment.run} goes on with the run"
+        f"once that is fixed, resume={deployment.run} continues the run"
     ]
     checkpoint = load_checkpoint(deployment.run)
     assert (len(checkpoint.rounds), checkpoint.unopened is None) == (1, False)
@@ -88,7 +88,7 @@ def test_the_coordinator(deployment: Deployment, tmp_path: Path) -> None:
         deployment.train(full=deployment.run / "checkpoint.rounds.jsonl")
     assert raised.value.filename == str(deployment.run / "checkpoint.rounds.jsonl")
     assert raised.value.__notes__ == [
-        f"once that is fixed, resume={deployment.run} goes on with the run"
+        f"once that is fixed, resume={deployment.run} continues the run"
     ]
     names = {path.name for path in deployment.run.iterdir()}
     lists = {"checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"}

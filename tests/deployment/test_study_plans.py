@@ -563,7 +563,7 @@ def test_a_slow_search_over_nine_sessions_ends_with_the_second(
 
 def test_made_up_sessions_use_up_no_plan(coordinator: Coordinator) -> None:
     answers = [coordinator.ask(session=f"made-up-{number}") for number in range(4)]
-    words = "the key of a run must be of the message's session, got another's"
+    words = "the key of the run is not of the message's session"
     assert answers == [words] * 4
     assert coordinator.ask() == ""
     assert "must name company X's session" in coordinator.ask(session="")

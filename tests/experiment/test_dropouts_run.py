@@ -92,7 +92,7 @@ def test_a_run_that_stops_is_resumed(
     with pytest.raises(DropoutError, match="without hospital-2: ClientApp stopped") as stopped:
         dropping(engine, tmp_path, config)
     output = tmp_path / "run"
-    assert f"resume={output} goes on with the run" in "".join(stopped.value.__notes__)
+    assert f"resume={output} continues the run" in "".join(stopped.value.__notes__)
     assert len(load_checkpoint(output).rounds) == 1
     resumed = replace(compose("config", [f"resume={output}"]), output_dir=str(output))
     metrics = dropping(engine, tmp_path, resumed, times=0)

@@ -236,8 +236,8 @@ def test_another_runs_results_are_not_overwritten(tmp_path: Path, name: str) -> 
     (refusal,) = lines(run_jobs(tmp_path, "output_dir=run"))
     assert refusal["refused"] == (
         f"output_dir must not hold another run's results, got {str(folder)!r}, which does: "
-        "choose another output_dir, or move or delete that folder (a run that was cut off goes on "
-        "with resume=)"
+        "choose another output_dir, or move or delete that folder (a run that was cut off "
+        "continues with resume=)"
     )
     assert tree(folder) == {name}
     (refusal,) = lines(run_jobs(tmp_path, "-m", "rounds=1,2", "output_dir=."))

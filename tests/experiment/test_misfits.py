@@ -111,7 +111,7 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str, scheme:
         }
         with pytest.raises(ProtocolError, match=words[way]) as stopped:
             server_app.train(federation.grid, config, folder, after)
-        assert f"resume={folder} goes on with the run" in "".join(stopped.value.__notes__)
+        assert f"resume={folder} continues the run" in "".join(stopped.value.__notes__)
         restart(federation)
     table.write_text(good)
     metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)

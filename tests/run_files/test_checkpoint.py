@@ -319,7 +319,7 @@ def test_a_checkpoint_of_an_earlier_release_is_refused_plainly(
     path = tmp_path / "checkpoint.json"
     members = json.loads(path.read_text())
     path.write_text(json.dumps({**members, "version": version, "rounds": [{"round": 1}]}))
-    words = rf"is of version {version}, .*: go on with the fl-he that began"
+    words = rf"is of version {version}, .*: continue with the fl-he that began"
     with pytest.raises(ConfigError, match=words):
         resumed(tmp_path)
 
@@ -505,7 +505,7 @@ def test_a_checkpoint_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.Mo
     with pytest.raises(OSError, match="No space left") as raised:
         server_app.train(grid_of(config), resumed(tmp_path), tmp_path)
     (note,) = raised.value.__notes__
-    assert note == f"once that is fixed, resume={tmp_path} goes on with the run"
+    assert note == f"once that is fixed, resume={tmp_path} continues the run"
     assert (tmp_path / "checkpoint.json").read_bytes() == before
 
 

@@ -105,7 +105,7 @@ def test_what_is_no_folder_is_refused_in_words(tmp_path: Path) -> None:
         ("file", r"a run folder must be a folder, got .*/file, a file$"),
         ("nowhere", r"a run folder must be a folder, got .*/nowhere, which does not exist$"),
         ("file/x", r"a run folder must be a folder, got .*/file/x, which does not exist$"),
-        ("run", r"/run/metrics.json must be a file that can be read, got another$"),
+        ("run", r"cannot read .*/run/metrics.json$"),
     ):
         with pytest.raises(MetricsError, match=message):
             read_metrics(tmp_path / name)

@@ -18,7 +18,7 @@ from fl_he.strategies.skipping import read_reply
 from fl_he.wire.encrypted_sum import Role, content_bytes, printable
 from fl_he.wire.records import ProtocolError, refused_as
 
-#: The guardian's name for people, whatever the node calls itself.
+#: The guardian's name for people, not the node's own.
 GUARDIAN = "the privacy guardian"
 _POLL_SECONDS = 0.2
 
@@ -54,7 +54,7 @@ class CapcRoster:
     ----------
     grid : Grid
     parties : int
-        How many must be there, beside the privacy guardian.
+        Number of parties, without the privacy guardian.
     timeout : float
         Seconds that a node has for one step.
     node_timeout : float
@@ -78,7 +78,7 @@ class CapcRoster:
     Raises
     ------
     ProtocolError
-        If there are not exactly so many parties and one guardian, or they have not agreed on the
+        If there are not exactly this many parties and one guardian, or they have not agreed on the
         same.
     """
 

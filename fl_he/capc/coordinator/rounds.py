@@ -1,7 +1,7 @@
 """The coordinator's part in CaPC: carry each step's parts from node to node.
 
 All queries of a batch and all answering parties take a step together, so a batch takes the same
-number of hops whatever their number: 12 without a threshold test, 14 with one, and 4 for each
+number of hops, however many they are: 12 without a threshold test, 14 with one, and 4 for each
 hidden layer of the deepest model. Only a chain of votes takes a hop for each party.
 """
 
@@ -96,7 +96,7 @@ class CaPC:
         Raises
         ------
         ProtocolError, CryptoError
-            Whatever a node refused.
+            If a node refused.
         """
         answering = self._roster.answering(querying)
         places = Places(querying, answering, GUARDIAN)

@@ -50,7 +50,7 @@ class Capc:
     Parameters
     ----------
     party : callable
-        Returns what a simulated node brings along; the guardian's needs the terms only. A deployed
+        Returns a simulated node's party; the guardian's needs the terms only. A deployed
         node has its own files.
     """
 

@@ -3,8 +3,8 @@
 The ledger says what an answering party has answered, so that its patients' budget is spent once.
 A batch is noted before the party's votes leave. It counts as tested and answered in full, since
 who got no answer only the querying party knows. A ledger belongs to one promise and one noise,
-whatever runs it is spent in, and whoever asked: others need a new ledger, which is a promise of its
-own that adds to the old one.
+for all runs and all querying parties. Another promise or noise needs a new ledger: a further
+promise, which adds to the old one.
 
 Before the model is evaluated, the batch's begin is noted with the name of the querying party, whose
 queries are limited: to learn of a model, a party that deviates needs no vote.
@@ -184,7 +184,7 @@ class VotingLedger:
                 raise ProtocolError(
                     "a voting ledger must be of one promise, and this node's has batches under "
                     "another epsilon, delta or noise: give it a new one if its patients are "
-                    "promised that beside the old one"
+                    "promised that in addition to the old one"
                 )
             if batch.session == session:
                 # else noise could be used twice
@@ -313,7 +313,7 @@ class AgreedNode(Party):
             found = PublicKeys.from_texts(request.keys, owner, self.agreement.key_bits)
             pins = self.agreement.pins(name)
             if (found.paillier.fingerprint, found.dgk.fingerprint) != (pins.paillier, pins.dgk):
-                raise ProtocolError(f"the {owner} keys must be those pinned for {name}, got others")
+                raise ProtocolError(f"the {owner} keys are not those pinned for {name}")
         memory = Memory(self.node.context, request.session)
         return Envelopes(self.enrolment, self.agreement, request, memory)
 
@@ -334,7 +334,7 @@ class AgreedNode(Party):
         if large := [features[i] for i in np.flatnonzero((np.abs(scaled) >= largest).any(axis=0))]:
             raise DataError(
                 f"cases must be less than {largest:g} times half an agreed range from its middle, "
-                f"got others in column {some(large, 10)}"
+                f"but those of column {some(large, 10)} are not all"
             )
         return fixed_point(scaled, self.agreement.fraction_bits, self.agreement.integer_bits)
 

@@ -29,7 +29,7 @@ class Party(Protocol):
         """Terms that the parties have agreed on."""
 
     def queries(self, count: int) -> NDArray[np.int64]:
-        """Return the features of so many queries, shape (queries, features), in fixed point."""
+        """Return the features of this many queries, shape (queries, features), in fixed point."""
 
     def model(self) -> IntegerModel:
         """Return the model with which this party answers."""

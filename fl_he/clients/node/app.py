@@ -45,7 +45,7 @@ _answering: ContextVar[Node | None] = ContextVar("answering", default=None)
 def read_node(context: Context, simulated: Callable[[Context], Node] = SimulatedNode) -> Node:
     """Return the node whose message is being answered, or else read it from its context.
 
-    A node is simulated if Flower's simulation started it: that configures nothing but partitions,
+    A node is simulated if Flower's simulation started it: that configures only partitions,
     and starts no process for a node. Deployed nodes may have partitions in their configuration
     too, as Flower's guides show it.
 

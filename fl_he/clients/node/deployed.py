@@ -182,7 +182,7 @@ class DeployedNode(Node):
             ) from None
 
     def opened(self) -> FileStore:
-        """See Node; beside identity or key file, if ``state`` names no other file."""
+        """See Node; next to identity or key file, if ``state`` names no other file."""
         path = node_path(self.context, "state")
         if path is None and "federation" in self.context.node_config:
             path = self._own("opened.jsonl")
@@ -280,7 +280,7 @@ class DeployedNode(Node):
         return FileStore(path, LONGEST_LINE)
 
     def seen(self) -> FileStore:
-        """See Node; beside the table, if ``state`` names no other file."""
+        """See Node; next to the table, if ``state`` names no other file."""
         path = node_path(self.context, "state") or self._beside("data", "sessions")
         return FileStore(path, table_memory.LONGEST_LINE)
 
@@ -341,9 +341,9 @@ class DeployedNode(Node):
         return failed
 
     def _of_sessions(self, kind: str, suffix: str) -> list[Path]:
-        beside = self._place
-        pattern = f"{escape(beside.name)}.{kind}-{'[0-9a-f]' * _SESSION_DIGITS}.{suffix}"
-        return sorted(beside.parent.glob(pattern))
+        place = self._place
+        pattern = f"{escape(place.name)}.{kind}-{'[0-9a-f]' * _SESSION_DIGITS}.{suffix}"
+        return sorted(place.parent.glob(pattern))
 
     @property
     def _place(self) -> Path:
@@ -353,7 +353,7 @@ class DeployedNode(Node):
         return next(filter(None, named), own)
 
     def _own(self, ending: str) -> Path:
-        """Return a file of the node's own, beside `_place`."""
+        """Return a file of the node's own, next to `_place`."""
         path = self._place
         if path.parent == get_flwr_home() / "fl-he":
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -364,7 +364,7 @@ class DeployedNode(Node):
         if path is None:
             raise ProtocolError(
                 f"a deployed node must be given {setting} or state in its node configuration: "
-                "beside these files it keeps its own"
+                "its own files are kept next to these"
             )
         return path.with_name(f"{path.name}.{ending}.jsonl")
 
@@ -394,7 +394,7 @@ class DeployedNode(Node):
         if self._tables is not None and self._tables.imputed != plan.imputed:
             raise ProtocolError(
                 "schema in the node configuration must have missing: mean of the columns "
-                f"{list(plan.imputed)}, {ends}, got others"
+                f"{list(plan.imputed)}, {ends}, and of no others"
             )
         if self._outcome != plan.outcome:
             raise ProtocolError(
@@ -506,7 +506,7 @@ class DeployedNode(Node):
             tables = self._tables if outcome == self._outcome else None
             if tables is not None and (rows := tables.rows(path, columns.features)) is not None:
                 return rows
-            wanted = {*columns.features, outcome.target, *outcome.beside}
+            wanted = {*columns.features, outcome.target, *outcome.other_columns}
             drop = [name for name in open_table(path).names if name not in wanted]
             dataset = _load(path, outcome, drop)
         except DataError as error:

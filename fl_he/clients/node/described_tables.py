@@ -85,8 +85,8 @@ class DescribedTables:
         """The outcome that the schema describes."""
         outcome = self._own.outcome
         described = outcome.positive, outcome.threshold, outcome.classes
-        beside = outcome.event or "", outcome.exposure or ""
-        return Outcome(outcome.column, *described, outcome.models, *beside)
+        others = outcome.event or "", outcome.exposure or ""
+        return Outcome(outcome.column, *described, outcome.models, *others)
 
     def load(self, path: Path) -> Dataset:
         """Return a table as the model takes it; raises DataError."""

@@ -195,7 +195,7 @@ def pinned_fingerprint(context: Context) -> str | None:
     Raises
     ------
     ProtocolError, CryptoError
-        If ``key-fingerprint`` is none, or stands beside a manifest, or that cannot be read.
+        If ``key-fingerprint`` is none or is given with a manifest, or the manifest cannot be read.
     """
     given, manifest = node_setting(context, _KEY_FINGERPRINT), read_manifest(context)
     if given is not None and not _FINGERPRINT.fullmatch(given):

@@ -330,7 +330,7 @@ class Node(ABC):
         return None
 
     def require_no_result(self) -> None:  # noqa: B027 - default: no settings
-        """Refuse to begin a session whose model could not be saved beside another session's."""
+        """Refuse to begin a session whose model would be saved over another session's."""
 
     def check_plan(self, plan: StudyPlan) -> None:  # noqa: B027 - default: no settings
         """Refuse settings of the node that are not as one of its study plans has them."""

@@ -94,7 +94,7 @@ def require_encryptable(action: str) -> None:
 
 
 def require_safe(message: Message, reply: Message) -> None:
-    """Raise ProtocolError unless an app's reply may leave the node, whatever its mods have done."""
+    """Raise ProtocolError unless an app's reply, after all mods, may leave the node."""
     action = message.metadata.message_type
     # Flower's LocalDpMod answers the reply that it cannot use; the coordinator would wait for ever.
     addressed = reply.metadata.reply_to_message_id == message.metadata.message_id

@@ -17,7 +17,7 @@ _Result = TypeVar("_Result")
 def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
     """Return what a call returns, or raise what it raises, unless it takes too long.
 
-    A call that takes longer goes on in a thread that ends with the process; nobody hears of it.
+    A call that takes longer continues in a thread that ends with the process; nobody hears of it.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
 
 
 def wait_for_grid(start: float, seconds: float) -> None:
-    """Wait until a whole number of times so many seconds have passed since the start.
+    """Wait until a whole number of times this many seconds have passed since the start.
 
     Parameters
     ----------

@@ -26,7 +26,7 @@ from fl_he.wire.study_plan import Outcome
 
 #: Longest line of JSON: room for the names of a hundred thousand columns.
 _LONGEST_LINE = 1 << 24
-#: So many rows are copied at a time.
+#: This many rows are copied at a time.
 _ROWS = 4096
 _KEY_BYTES = _CHECKSUM_BYTES = 32
 _CHECKSUM = b"fl-he row file"

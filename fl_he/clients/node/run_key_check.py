@@ -89,7 +89,7 @@ def signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolm
             f"the key of a run must be as {company_x.name} signed it, got an altered one"
         )
     if key.session != session:
-        raise ProtocolError("the key of a run must be of the message's session, got another's")
+        raise ProtocolError("the key of the run is not of the message's session")
     if key.expires <= time():
         raise ProtocolError(
             "the key of a run must not be over, and this one is (key-days of company X, by this "

@@ -63,7 +63,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
     },
 }
 _KIND = {key: kind for kinds in _KINDS.values() for key, kind in kinds.items()}
-#: Settings that only a deployed node has, beside its role.
+#: Settings that only a deployed node has, without its role.
 DEPLOYED_ONLY = frozenset(_KIND) - {"role"}
 _HOSPITALS_NEED = ("data", "target")
 #: Settings that a schema takes the place of.
@@ -195,7 +195,7 @@ def without_role(node_config: UserConfig, *, deployed: bool) -> ProtocolError:
     if deployed and "partition-id" in node_config:
         return ProtocolError(
             "a deployed node must say its role as well, partition-id alone is for simulations: "
-            "there it would take whatever key it is sent, and its errors would be told in full"
+            "a deployed node with it would take any key, and its errors would be told in full"
         )
     return ProtocolError(
         "a node must say its role: start it with --node-config 'role=\"hospital\" ...' or "

@@ -82,7 +82,7 @@ class SealedHospital:
         """Say who this hospital is, what it lacks, and what company X has to sign."""
         asked, sessions = JoinRequest.from_content(message.content).session, Sessions(node)
         if not sessions.session and sessions.knows(asked):
-            sessions.join(asked)  # the run goes on with an earlier one's session
+            sessions.join(asked)  # the run continues an earlier one's session
         session = sessions.session
         reply = JoinReply(
             name=enrolment.name,
@@ -128,8 +128,8 @@ class SealedHospital:
             return _sealed(message, last, recipient, state, enrolment)
         if last is not None and hop.round <= last.round:
             raise ProtocolError(
-                f"a hospital contributes to each round once, in order: it has contributed to round "
-                f"{last.round}, got another request for round {hop.round}"
+                f"a hospital contributes to each round once, in order: this one has contributed to "
+                f"round {last.round} and was asked for round {hop.round}"
             )
         config, course = self._learn(news, message, state, node, enrolment)
         if hop.round <= state.after:

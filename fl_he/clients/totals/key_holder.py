@@ -1,7 +1,7 @@
 """Company X in a sealed chain: it tells hospitals its session and seals totals for them.
 
-It opens a sum under the same policy as ever. Besides, the sum must come sealed and signed by the
-last of its contributors, who must all be hospitals of the manifest, and over the model after the
+It opens a sum under the same policy as ever. In addition, the sum must come sealed and signed by
+the last of its contributors, who must all be hospitals of the manifest, over the model after the
 round that was opened last: so all totals of a session lie on one line, and each hospital can tell
 whether one is missing.
 """

@@ -55,7 +55,7 @@ class Course(ABC):
 
     @property
     def memory(self) -> str:
-        """All that `at` needs beside the model."""
+        """All that `at` needs in addition to the model."""
         return ""
 
     @property
@@ -89,7 +89,7 @@ class Course(ABC):
         purpose: Purpose | None = None,
         min_cell: int = 1,
     ) -> None:
-        """Go on by the weighted mean of the answers to `question`.
+        """Continue by the weighted mean of the answers to `question`.
 
         Company X gives its ``min_cell``: a total of fewer cells is refused before it leaves.
         """
@@ -103,7 +103,7 @@ class Course(ABC):
         return Stage()
 
     def adopt(self, memory: str) -> None:
-        """Go on with the step that company X has signed, if this node's own is the same."""
+        """Continue with the step that company X has signed, if this node's own is the same."""
         if memory:
             raise ProtocolError("company X must sign no step of this app, and it has signed one")
 
@@ -133,7 +133,7 @@ class Learner(ABC):
             The node's own.
         first : callable or None
             Returns the model from which a hospital would start; ``None`` on company X's node, and
-            where the course goes on elsewhere.
+            where the course continues elsewhere.
         """
 
 
@@ -198,7 +198,7 @@ def _check_like(model: ArrayRecord, mean: RecordDict) -> None:
     """Refuse a mean that is not of the model's arrays."""
     records = list(mean.array_records.values())
     if len(records) != 1 or _shapes(records[0]) != _shapes(model):
-        raise ProtocolError("a total must be of arrays like the model's, and it is not")
+        raise ProtocolError("a total must have the names, shapes and types of the model's arrays")
 
 
 def _shapes(arrays: ArrayRecord) -> dict[str, tuple[str, tuple[int, ...]]]:

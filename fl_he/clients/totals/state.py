@@ -24,7 +24,7 @@ from fl_he.wire.encrypted_sum import Purpose
 from fl_he.wire.records import ProtocolError
 
 _FORMAT = "fl-he training 1"
-#: A text of a model of hundreds of millions of parameters has so many characters.
+#: A text of a model of hundreds of millions of parameters has this many characters.
 _LIMIT = 1 << 34
 
 

@@ -3,7 +3,7 @@
 Alice has, for each query, one number per class under Bob's Paillier key. At the end Bob knows an
 order of the classes under a permutation that only Alice knows, so it is a uniformly random order
 to him; Alice knows nothing new. All pairs of all queries are compared at once, so there are as many
-hops as for one comparison (see `comparison`), whatever the number of classes.
+hops as for one comparison (see `comparison`), for any number of classes.
 
 Equal numbers would show in the order. So Alice makes room below the numbers' last bit and puts a
 random order of the classes there, for each query another: of tied classes each is as likely to win.

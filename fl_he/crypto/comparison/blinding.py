@@ -15,7 +15,7 @@ from fl_he.crypto.paillier.public_key import PublicKey
 
 
 def random_masks(layout: SlotLayout, count: int) -> list[int]:
-    """Return so many r."""
+    """Return this many r."""
     return [secrets.randbits(layout.mask_bits) for _ in range(count)]
 
 

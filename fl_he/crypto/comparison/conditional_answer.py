@@ -10,7 +10,7 @@ Alice gets the number if any bit is 1, and otherwise a random one; nobody learns
 
 Alice's c are ``s, random, ...`` for a coin of 0 and ``s - 1, ..., s - n`` for a 1, each times a
 random number: s is from 0 to n. So Bob's bit is uniform, and `release` undoes the coin under
-Alice's key: ``any`` is linear in the coin. The c are in random order and tell nothing but that bit.
+Alice's key: ``any`` is linear in the coin. The c are in random order and tell only that bit.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def any_of(
     for own in coins:
         count = len(own)
         if dgk_key.u <= count:
-            raise CryptoError(f"u must be above {count} for so many bits, got {dgk_key.u}")
+            raise CryptoError(f"u must be above {count} for this many bits, got {dgk_key.u}")
         total = mpz(1)
         for coin, share in zip(own, shares[at : at + count], strict=True):
             total = total * (g * gmpy2.invert(share, n) if coin else share) % n
@@ -120,7 +120,7 @@ def release(
         Ciphertexts for Alice, with the answers in slots.
     """
     if not all(0 <= number < ANSWERS for number in numbers):
-        raise CryptoError(f"numbers must be from 0 to {ANSWERS - 1}, got others")
+        raise CryptoError(f"numbers must be from 0 to {ANSWERS - 1} (values withheld)")
     layout = answer_layout(public_key)
     # 1 - any is 1 - coin where a c was 0, and coin where none was
     noise = [ANSWERS + secrets.randbits(_RANDOM_BITS) for _ in numbers]

@@ -148,7 +148,7 @@ class _Half(Uncopied):
 
 
 def _prime(bits: int, v_bits: int, u: int) -> tuple[int, int]:
-    """Return a prime p = 2 u v r + 1 of so many bits with primes v and r, and v.
+    """Return a prime p = 2 u v r + 1 of this many bits with primes v and r, and v.
 
     r is looked for in a row from a random start, where neither r nor p has a small factor.
     """

@@ -74,11 +74,11 @@ class SlotLayout:
         return (self.key_bits - 2) // self.bits
 
     def packs(self, queries: int) -> int:
-        """Return how many plaintexts so many queries need."""
+        """Return how many plaintexts this many queries need."""
         return -(-queries // self.slots)
 
     def together(self, queries: int) -> int:
-        """Return how many numbers of so many queries have room in one plaintext, at least 1."""
+        """Return how many numbers of this many queries have room in one plaintext, at least 1."""
         return max(1, self.slots // queries)
 
     def place(self, query: int) -> tuple[int, int]:
@@ -102,7 +102,7 @@ class SlotLayout:
         Raises
         ------
         CryptoError
-            If the plaintexts do not hold exactly so many.
+            If the plaintexts do not hold exactly this many.
         """
         if len(plaintexts) != self.packs(queries):
             raise CryptoError(
@@ -121,7 +121,7 @@ class SlotLayout:
 
 
 def merged_count(layout: SlotLayout, numbers: int, queries: int) -> int:
-    """Return how many ciphertexts so many numbers are, merged if they can be."""
+    """Return how many ciphertexts this many numbers are, merged if they can be."""
     together = layout.together(queries)
     return -(-numbers // together) if together > 1 else numbers * layout.packs(queries)
 
@@ -168,7 +168,7 @@ def split_merged(
     Raises
     ------
     CryptoError
-        If the plaintexts do not hold exactly so many.
+        If the plaintexts do not hold exactly this many.
     """
     if len(plaintexts) != merged_count(layout, numbers, queries):
         raise CryptoError(

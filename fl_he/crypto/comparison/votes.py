@@ -58,9 +58,9 @@ def collect_votes(
     permutations : sequence of sequence of int
         [query][position]: the class at that position.
     masks : callable or None
-        Returns so many numbers, which are added to the plaintexts modulo n. The vote is then hidden
-        from the owner of the key, so its randomness is uniform, too: who knows that of the
-        positions cannot tell from it to which class a position went.
+        Returns this many numbers, which are added to the plaintexts modulo n. They hide the vote
+        from the owner of the key. The vote's randomness is uniform, too: a node that knows the
+        positions' randomness cannot tell to which class a position went.
     """
     queries, classes = len(permutations), len(permutations[0])
     packs, n_squared = layout.packs(queries), public_key.n_squared
@@ -96,7 +96,10 @@ def vote_length(
     """
     slots = packing.slots_per_ciphertext(public_key.key_bits)
     if (packing.slot_bits, slots) != (layout.bits, layout.slots):
-        raise CryptoError(f"slots must be {layout.slots} of {layout.bits} bits, got others")
+        raise CryptoError(
+            f"slots must be {layout.slots} of {layout.bits} bits, "
+            f"got {slots} of {packing.slot_bits}"
+        )
     return classes * layout.packs(queries) * layout.slots
 
 

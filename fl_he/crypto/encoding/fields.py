@@ -218,7 +218,7 @@ def constant(expected: object) -> Kind:
 
     def read(value: object, at: Place) -> object:
         if type(value) is not type(expected) or value != expected:
-            raise at.wrong(f"be {written(expected)}, got another value")
+            raise at.wrong(f"be {written(expected)} (value withheld)")
         return value
 
     return Kind(read, lambda _: expected, is_given=False)
@@ -273,7 +273,7 @@ def listed(kind: Kind, into: Callable[[Iterable[Any]], Any] = tuple) -> Kind:
 
 
 def mapped(kind: Kind) -> Kind:
-    """Return the kind of an object of values of one kind, whatever their names."""
+    """Return the kind of an object with any names, whose values are of one kind."""
 
     def read(value: object, at: Place) -> dict[str, Any]:
         if not isinstance(value, dict):

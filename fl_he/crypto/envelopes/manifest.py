@@ -87,7 +87,7 @@ class Manifest(Documented):
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the whole manifest as 64 hexadecimal digits, whatever the order of nodes.
+        """SHA-256 of the whole manifest as 64 hexadecimal digits, for any order of nodes.
 
         Nodes with the same one trust the same keys, and compute under the same plans.
         """

@@ -218,7 +218,7 @@ class PublicNumbers(Documented):
         Raises
         ------
         CryptoError
-            If the data are not bytes of so many, or `check` refuses one.
+            If the data are not bytes of this many, or `check` refuses one.
         """
         width = self.ciphertext_bytes
         if not isinstance(data, bytes) or len(data) != count * width:

@@ -273,7 +273,7 @@ class Packing(Documented):
         ----------
         length : int
         read : callable
-            Returns so many random bytes.
+            Returns this many random bytes.
 
         Returns
         -------
@@ -384,7 +384,7 @@ class Packing(Documented):
     def unpack_tagged(
         self, plaintexts: Sequence[int], length: int, key_bits: int
     ) -> tuple[NDArray[np.int64], list[int], bool]:
-        """Take totals and sums of tags out of plaintexts, whatever these are; see `unpack`.
+        """Take totals and sums of tags out of any plaintexts; see `unpack`.
 
         Nothing is refused, so that neither an error nor the time tells anything of plaintexts whose
         tags do not fit.

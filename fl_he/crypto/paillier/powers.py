@@ -25,7 +25,7 @@ import numpy as np
 from gmpy2 import mpz
 from numpy.typing import NDArray
 
-_INTEGER_OVERHEAD = 56  # bytes of a gmpy2 integer beside its limbs, with the list's pointer
+_INTEGER_OVERHEAD = 56  # bytes of a gmpy2 integer without its limbs, with the list's pointer
 _BLOCK = 4096  # exponents that are cut into digits at a time
 
 
@@ -215,8 +215,8 @@ def first_powers(base: mpz, modulus: mpz, count: int) -> list[mpz]:
 class PowerTable:
     """Powers of a base.
 
-    The table is built when powers are asked for, and anew with longer digits when so many are asked
-    for at once that they repay it, should they be asked for twice.
+    The table is built when powers are first asked for. It is built anew with longer digits when
+    one request is large enough that a second one like it would repay the longer table.
 
     Parameters
     ----------

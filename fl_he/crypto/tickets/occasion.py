@@ -71,7 +71,7 @@ class Occasion:
         return encode_fields(_PAIR_LABEL, *self._fields(), hospitals, key)
 
     def digest(self) -> bytes:
-        """Return a digest of the sum's occasion: the same whatever each hospital was asked."""
+        """Return a digest of the sum's occasion, without each hospital's own question."""
         return sha256(encode_fields(_SUM_LABEL, *replace(self, asked=b"")._fields())).digest()
 
     def _fields(self) -> tuple[bytes, ...]:

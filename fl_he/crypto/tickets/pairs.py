@@ -41,7 +41,7 @@ from fl_he.crypto.paillier.packing import TAG_MODULUS
 _HALF, _SEED = b"fl-he pair half 1", b"fl-he pair seed 1"
 _SET = b"fl-he masked set 1"
 _PLAINTEXTS, _WORDS, _TAG = b"plaintexts", b"words", b"tag"
-#: A number from so many bytes more than a modulus has is uniform to 2**-128.
+#: A number from this many bytes more than a modulus has is uniform to 2**-128.
 _EXTRA_BYTES = 16
 
 

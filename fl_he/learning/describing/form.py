@@ -23,8 +23,8 @@ OUTCOME = "outcome"
 MISSING_GROUP = "missing"
 #: Most groups, bins of a column, and times of a grid.
 MOST_GROUPS, MOST_BINS, MOST_TIMES = 50, 1_000, 1_000
-#: Declared whole numbers that have a bin each with any number of bins: so many counts could be
-#: solved for from mean and deviation.
+#: Declared whole numbers that have a bin each with any number of bins: the counts of this many
+#: could be solved for from mean and deviation.
 SOLVABLE = 10
 #: Most numbers of a total: a megabyte or so of ciphertexts.
 _MOST_CELLS = 200_000
@@ -88,7 +88,7 @@ class TableForm:
         return max(1, len(self.groups))
 
     def require_size(self, digits: int) -> None:
-        """Refuse a total of too many numbers, of which each sum has so many digits."""
+        """Refuse a total of too many numbers, of which each sum has this many digits."""
         width = 1 + 2 * len(self.times)
         for facts in self.columns:
             bins = max(0, len(self.edges(facts)) - 1)

@@ -62,7 +62,7 @@ def noisy_sum(form: TableForm, sums: Bounded) -> NoisySum:
 
 
 def noise_of(form: TableForm, sums: Bounded, terms: GaussianPrivacy, hospitals: int) -> float:
-    """Return the standard deviation of the noise of so many hospitals on one count."""
+    """Return the standard deviation of the noise of this many hospitals on one count."""
     variance = noisy_sum(form, sums).variance(1.0, terms)
     return math.ldexp(math.sqrt(variance * hospitals), -sums.fraction_bits)
 

@@ -1,13 +1,13 @@
 """Optimizers: the next model from loss, gradient and, if asked for, Hessian of the last one.
 
 Start with ``base``, which has the interface and the optimizers that take every step they try;
-those of ``damped`` halve a step that was too long. A new optimizer is a file beside them, and its
+those of ``damped`` halve a step that was too long. A new optimizer is a file next to them, and its
 lines here; its name is offered as soon as ``fl_he/conf/optimizer`` has a file of that name.
 
 base           interface, penalty, gradient descent and Nesterov's
 damped         Newton's method and L-BFGS, with steps that are halved while the loss would rise
 scoring        Fisher scoring for Firth's penalty
-overdispersed  Newton's method for counts with a dispersion that is estimated beside
+overdispersed  Newton's method for counts whose dispersion is estimated, too
 task           the task of a training, and the sums that hospitals are asked for
 rivals         climbs to other maxima of the penalised likelihood at a bound
 profile        bounds of profile likelihood intervals

@@ -155,7 +155,7 @@ class Point:
 
     @classmethod
     def from_members(cls, members: object, size: int) -> Point:
-        """Read what `to_members` returned, of so many parameters; raises DataError."""
+        """Read what `to_members` returned, of this many parameters; raises DataError."""
         if not isinstance(members, Mapping):
             raise DataError("a pending point must be an object")
         theta, gradient = read_vectors(members, "theta", "gradient")
@@ -267,11 +267,11 @@ class Optimizer(ABC):
         return {}
 
     def most_numbers(self, parameters: int) -> int:
-        """Return the most numbers in lists of `to_members`, for a model of so many parameters."""
+        """Return the most numbers in lists of `to_members`, for a model of this many parameters."""
         return 0
 
     def restore(self, members: Mapping[str, Any]) -> None:  # noqa: B027 - default: no memory
-        """Go on from what `to_members` returned; raises DataError if it is not that."""
+        """Continue from what `to_members` returned; raises DataError if it is not that."""
 
 
 class GradientDescent(Optimizer):

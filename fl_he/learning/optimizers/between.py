@@ -87,7 +87,9 @@ class SiteSums:
             If they are of other numbers.
         """
         if own.shape != (2, 3 * features):
-            raise DataError(f"sums of sites must be of {features} features, got others")
+            raise DataError(
+                f"sums of sites must be of {features} features, but their shape is {own.shape}"
+            )
         known = from_upper_triangle(scores.sum(axis=0), parameters)
         return cls(
             counts[0] if counts[0] >= 0 else None,

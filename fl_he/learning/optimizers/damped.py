@@ -142,7 +142,7 @@ class Newton(DampedOptimizer):
 
         This is the length of the step that is left, in the metric of the information of n
         examples: no parameter, and no linear combination of parameters, is further from the
-        optimum than so many of its standard errors. Boyd and Vandenberghe 2004, "Convex
+        optimum than this many of its standard errors. Boyd and Vandenberghe 2004, "Convex
         Optimization", section 9.5.1. With a dispersion standard errors are larger by its root. A
         singular direction counts as one of very little
         information, so that a gradient along it is far from the optimum.

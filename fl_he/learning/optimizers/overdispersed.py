@@ -1,7 +1,7 @@
 """Newton's method for counts with an alpha: coefficients and log alpha are estimated together.
 
-The model without features, for the likelihood-ratio test, is fitted beside: each total has its
-derivatives too, so that it takes no rounds.
+The model without features, for the likelihood-ratio test, is fitted at the same time: each total
+has its derivatives too, so that it takes no rounds.
 
 Far from the optimum the Hessian is not positive definite. The step then leaves out the derivatives
 by coefficients and log alpha together, whose expectation is 0, and takes the curvature by alpha in
@@ -29,7 +29,7 @@ from fl_he.learning.tables.arrays import Array
 #: Sums of the model without features, as `fl_he.learning.regression.likelihood` lays them out:
 #: loss, gradient, Hessian, Pearson's chi-square, and three derivatives by log alpha.
 _NULL = 7
-#: Derivatives by log alpha beside those by the parameters and log alpha.
+#: Derivatives by log alpha, apart from those by the parameters and log alpha.
 _SLOPES = 2
 #: Change of log alpha in one step above which parameters and alpha take steps of their own.
 _LONG = 0.5

@@ -36,7 +36,7 @@ from fl_he.learning.tables.arrays import Array
 
 #: Half the quantile of chi squared with one degree of freedom: how far the log likelihood drops.
 DROP = NormalDist().inv_cdf((1 + LEVEL) / 2) ** 2 / 2
-#: A step is too long if it comes out worse than the worst of so many before, by this factor.
+#: A step is too long if it comes out worse than the worst of this many before, by this factor.
 _MEMORY, _WORSE = 5, 2.0
 #: A step is not halved below it: the bound is given up.
 _SHORTEST = 2.0**-12
@@ -132,7 +132,7 @@ class Bound:
             self.state = FOUND if point.penalty_gradient is None else REACHED
 
     def reopen(self, theta: Array) -> None:
-        """Go on from a better model at the bound."""
+        """Continue from a better model at the bound."""
         self.theta = self.base = theta
         self.step, self.length, self.misses = np.zeros(len(theta)), 1.0, np.array([DROP])
         self.state, self.starts, self.curvature = OPEN, 0, Curvature()
@@ -306,7 +306,7 @@ class Search:
                 self._judge(number, bound, estimate, most)
 
     def _judge(self, number: int, bound: Bound, estimate: Estimate, most: float | None) -> None:
-        """Have a bound that is reached go on, or be found, once all of its rivals have ended."""
+        """Have a bound that is reached continue, or be found, once all of its rivals have ended."""
         mine = [rival for rival in self.rivals if rival.bound == number]
         while bound.state == REACHED and all(rival.ended for rival in mine):
             best = max(mine, key=lambda rival: rival.height, default=None)

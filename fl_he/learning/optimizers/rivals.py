@@ -3,7 +3,7 @@
 Firth's penalised likelihood is not concave, above all where the classes are separated: with a
 coefficient at its bound, there may be several maxima over the other parameters. The search for the
 bound has followed one of them. Rivals climb from other starts at the same value of the coefficient.
-If one ends above the likelihood's drop, the bound is further out, and its search goes on there.
+If one ends above the likelihood's drop, the bound is further out, and its search continues there.
 
 No finite number of starts proves that there is no higher maximum. The first few find out whether
 there are several; if so, more follow.
@@ -30,11 +30,11 @@ BETTER = 1e-6
 _FEW, _RIVALS = 16, 64
 #: A maximum that is further above or below the drop is another one than the search has followed.
 _OTHER = 1e-3
-#: A rival ends so near a maximum, in standard errors, or after so many evaluations.
+#: A rival ends so near a maximum, in standard errors, or after this many evaluations.
 _NEAR, _MOST_STEPS = 1e-3, 25
 #: A rival this near a maximum gains no more than twice the square of the distance.
 _JUDGED = 0.1
-#: Starts are so many standard errors around the bound's model.
+#: Starts are this many standard errors around the bound's model.
 _AROUND = (3.0, 10.0)
 #: The estimate is carried on to the bound by no larger factor.
 _FURTHEST = 20.0

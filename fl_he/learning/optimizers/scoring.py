@@ -36,7 +36,7 @@ _LEAST_CURVATURE = 0.3
 _MOST_STEPS, _FITTED = 200, 1e-9
 #: Numbers of `SiteCounts`.
 COUNTS = len(fields(SiteCounts))
-#: A secant is not learnt from if its correction is no larger beside its vectors.
+#: A secant is not learnt from if its correction is no larger relative to its vectors.
 _LEAST_CORRECTION = 1e-8
 
 
@@ -78,7 +78,7 @@ def point_of(
     (sums, rest), more = parts[:, :end], parts[0, end:]
     known = (0, trend_values(len(theta) - 1), len(theta) * start // 2)
     if len(more) and len(more) - 1 not in known:
-        raise DataError(f"derivatives must be of {len(theta)} parameters, got others")
+        raise DataError(f"the derivatives' length is not that of {len(theta)} parameters")
     pearson, behind = (float(more[0]), more[1:]) if len(more) else (math.nan, more)
     own = None
     if by_loss:

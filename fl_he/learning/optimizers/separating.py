@@ -1,4 +1,4 @@
-"""The watch for a direction that separates the classes, beside a training without a penalty.
+"""The watch for a direction that separates the classes, during a training without a penalty.
 
 See :mod:`fl_he.learning.regression.separation`: from round to round the information along such a
 direction vanishes. All matrices and parameters here are of the features that take part.

@@ -158,7 +158,7 @@ class State:
 
     @property
     def about_the_mean(self) -> bool:
-        """Whether features are shifted by their mean in all hospitals, whatever their units.
+        """Whether features are shifted by their mean in all hospitals, in any units.
 
         Of numbers far from 0 the information has no digits left for their variance: the relative
         error of a standard error is about float64's rounding divided by ``(deviation / mean)**2``.
@@ -285,7 +285,7 @@ class State:
         )
 
     def adopt(self, other: State) -> None:
-        """Go on with another computation's numbers; what is not written down stays."""
+        """Continue with another computation's numbers; what is not written down stays."""
         vars(self).update({**vars(other), "point": self.point})
 
     def _decisions(self) -> tuple[object, ...]:

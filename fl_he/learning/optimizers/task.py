@@ -135,7 +135,7 @@ _MOST_VALUES = 20_000
 
 
 def most_models(parameters: int) -> int:
-    """Return how many models of so many parameters one question may be of.
+    """Return how many models of this many parameters one question may be of.
 
     Two of each parameter, for the bounds of its profile likelihood interval, and as many as give an
     answer of 20,000 derivatives.

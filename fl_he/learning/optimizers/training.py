@@ -128,7 +128,7 @@ class Training(State):
         *,
         min_cell: int = 1,
     ) -> None:
-        """Go on by the total of what was asked for.
+        """Continue by the total of what was asked for.
 
         Parameters
         ----------
@@ -259,7 +259,7 @@ class Training(State):
         return sums
 
     def _rows(self, means: Mapping[str, Array], name: str, models: int, examples: int) -> Array:
-        """Return the sums at so many models and their rests, shape (models, 2, values)."""
+        """Return the sums at this many models and their rests, shape (models, 2, values)."""
         digits = _named(means, name)
         if digits.ndim != 3 or digits.shape[1] != models:
             raise DataError(f"{name} must be of {models} models, got shape {digits.shape}")
@@ -401,7 +401,7 @@ class Training(State):
             self._step(points[0])
 
     def _follow(self, search: Search, rows: Array, examples: int) -> None:
-        """Go on with the search by derivatives at the open bounds."""
+        """Continue the search by derivatives at the open bounds."""
         pairs = zip(search.models, rows, strict=True)
         points = [self._along(point_of(theta, parts, examples)) for theta, parts in pairs]
         self.search = search

@@ -56,7 +56,7 @@ class GaussianCost:
         return GaussianCost(self.squared_mu + other.squared_mu, self.gap + other.gap)
 
     def times(self, releases: int) -> GaussianCost:
-        """Return the cost of so many such releases."""
+        """Return the cost of this many such releases."""
         return GaussianCost(releases * self.squared_mu, releases * self.gap)
 
     def epsilon(self, delta: float) -> float:
@@ -87,7 +87,7 @@ class GaussianCost:
 def gaussian_cost(
     distance: float, variance: float, *, shares: int = 1, dimensions: int = 1
 ) -> GaussianCost:
-    """Return the cost of integers with so many shares of discrete Gaussian noise.
+    """Return the cost of integers with this many shares of discrete Gaussian noise.
 
     Let b(v) bound how much ``sum over j of exp(-(j - t)^2 / (2 v))`` varies with t, relatively: by
     Poisson's summation ``b(v) = 2.1 exp(-2 pi^2 v)`` for v of at least 1/4. Two distributions that
@@ -234,8 +234,7 @@ def _dp_accounting() -> ModuleType:
         import dp_accounting  # noqa: PLC0415 - lazy: an extra, and a second to import
     except ImportError:
         raise PrivacyError(
-            "dp-accounting must be installed for differential privacy, and it is not: "
-            "pip install 'fl-he[privacy]'"
+            "differential privacy needs the package dp-accounting: pip install 'fl-he[privacy]'"
         ) from None
     module: ModuleType = dp_accounting
     return module

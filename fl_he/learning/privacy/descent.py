@@ -28,7 +28,7 @@ _LEAST_CLIP, _CLIP, _LARGEST_CLIP = 0.1, 0.002, 0.4
 _NUMBER_PATH, _SHORTEST_NUMBER, _LONGEST_NUMBER = 0.5, 10.0, 80.0
 _LEAST_NUMBER_CLIP, _NUMBER_CLIP, _NUMBER_ROUNDS = 0.06, 0.0003, 60
 #: Second derivative of a loss of counts by its margin, in the units of their bounds, that is taken
-#: to be the largest: expected counts are mostly below so much of the upper bound.
+#: to be the largest: expected counts are mostly below this share of the upper bound.
 OF_COUNTS = 0.3
 
 

@@ -53,7 +53,7 @@ def discrete_gaussian(variance: Fraction | int, size: int) -> _Integers:
     if isinstance(variance, bool) or not isinstance(variance, Fraction | int):
         raise TypeError(f"variance must be a Fraction or an int, got {type(variance).__name__}")
     if not 0 < variance <= _LARGEST_VARIANCE:
-        raise ValueError("variance must be above 0 and at most 2**100, got another")
+        raise ValueError("variance must be above 0 and at most 2**100")
     if size < 0:
         raise ValueError(f"size must be at least 0, got {size}")
     top, bottom = Fraction(variance).as_integer_ratio()

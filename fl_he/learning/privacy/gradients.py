@@ -109,13 +109,13 @@ class NoisySum:
     dimensions: int
 
     def cost(self, variance: int, contributors: int) -> GaussianCost:
-        """Return the cost of the sum with so many shares of a variance in steps squared."""
+        """Return the cost of the sum with this many shares of a variance in steps squared."""
         return gaussian_cost(
             self.distance, variance, shares=contributors, dimensions=self.dimensions
         )
 
     def variance(self, share: float, terms: GaussianPrivacy, releases: int = 1) -> int:
-        """Return the least variance, above 0, of one hospital's noise on so many such sums.
+        """Return the least variance, above 0, of one hospital's noise on this many such sums.
 
         Parameters
         ----------

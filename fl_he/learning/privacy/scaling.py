@@ -90,7 +90,7 @@ def scaling_sum(lattice: Lattice) -> NoisySum:
 def scaling_of_sums(
     sums: NDArray[np.int64], examples: int, ranges: Ranges, fraction_bits: int
 ) -> Scaling:
-    """Return the scaling that noisy pooled sums give; whatever they are, it can be used.
+    """Return the scaling that noisy pooled sums give; any sums give one that can be used.
 
     Means are kept within their ranges, and no scale is below a tenth of half the range: noise may
     have made a variance as small as it likes.

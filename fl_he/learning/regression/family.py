@@ -54,7 +54,7 @@ class Family(ABC):
 
     @abstractmethod
     def rows(self, classes: int) -> int:
-        """Return the number of rows for so many classes; 0 if the family has no such model.
+        """Return the number of rows for this many classes; 0 if the family has no such model.
 
         A number that is no class counts as no classes.
         """
@@ -105,7 +105,7 @@ class Family(ABC):
     def members(
         self, coefficients: Array, intercepts: Array, meaning: str | None, classes: Sequence[str]
     ) -> dict[str, Any]:
-        """Return what a trained model has beside the names and the scaling of its features.
+        """Return a trained model's members other than the names and the scaling of its features.
 
         See :func:`fl_he.learning.regression.registry.model_of`.
         """

@@ -1,6 +1,6 @@
 """Linear regression: an outcome of constant variance about its mean.
 
-Least squares are the maximum of the likelihood, whatever the variance. Source: Hastie, Tibshirani
+Least squares are the maximum of the likelihood for any variance. Source: Hastie, Tibshirani
 and Friedman 2009, "The Elements of Statistical Learning", sections 3.2 and 4.4.3.
 """
 

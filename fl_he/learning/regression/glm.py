@@ -209,7 +209,7 @@ class GlmFamily(Family):
         return self.saturated(labels)
 
     def exposed(self, labels: Array, exposure: Array) -> Array:
-        """Return what `rate` needs the mean of, beside that of the outcome, shape (m,)."""
+        """Return the values whose mean `rate` needs, with that of the outcome, shape (m,)."""
         return exposure
 
     def rate(self, moments: OutcomeMoments) -> float:

@@ -27,7 +27,7 @@ def goodness_of_fit(
     freedom: int | None,
     intercepts: int = 1,
 ) -> dict[str, Any]:
-    """Return how well a model of a number fits beside the mean alone.
+    """Return the fit of a model of a number, compared with the mean alone.
 
     Parameters
     ----------

@@ -148,4 +148,4 @@ def _test(statistic: float | None, df: int) -> dict[str, Any]:
 
 def _require_count(trends: Array, features: int) -> None:
     if len(trends) != trend_values(features):
-        raise DataError(f"sums of trends must be of {features} features, got others")
+        raise DataError(f"the trends' length is not that of {features} features")

@@ -367,7 +367,7 @@ def null_log_likelihood(counts: Array) -> float | None:
 def goodness_of_fit(
     log_likelihood: float, null: float | None, estimates: Estimates, *, intercepts: int = 1
 ) -> dict[str, Any]:
-    """Return how well a model fits beside a model of intercepts alone.
+    """Return the fit of a model, compared with a model of intercepts alone.
 
     Parameters
     ----------

@@ -195,7 +195,7 @@ def loss_sum(examples: Examples) -> float:
 
 
 def mean_derivatives(sums: Array, size: int, examples: int) -> tuple[float, Array, Array]:
-    """Return mean loss, gradient and Hessian of so many parameters, from sums over examples.
+    """Return mean loss, gradient and Hessian of this many parameters, from sums over examples.
 
     Raises
     ------

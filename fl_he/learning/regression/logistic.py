@@ -145,7 +145,7 @@ LOGISTIC = _Logistic()
 def fits_of_rows(dataset: Dataset, size: int, C: float, *, balanced: bool) -> Iterator[Array]:
     """Fit scikit-learn's logistic regression by one solver after another.
 
-    A class without examples gets coefficients 0 and, beside the 0 of a class that is alone, the
+    A class without examples gets coefficients 0 and, next to the 0 of a class that is alone, the
     intercept of Laplace's rule of succession, ``-log(m + 1)``: m of m examples give a probability
     of ``(m + 1) / (m + 2)``. So the log loss on other data stays finite.
 

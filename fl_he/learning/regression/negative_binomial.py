@@ -25,7 +25,7 @@ from fl_he.learning.regression.trained import read_number
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
-#: Numbers that a training tells beside the coefficients: the logarithm of alpha, and of the model
+#: Numbers that a training tells with the coefficients: the logarithm of alpha, and of the model
 #: without features the intercept and the logarithm of its own alpha.
 TOLD = 3
 #: Largest size of these numbers.
@@ -96,7 +96,7 @@ class NegativeBinomial(GlmFamily):
         return math.exp(self.log_alpha)
 
     def first_told(self, moments: OutcomeMoments) -> tuple[float, ...]:
-        """Return the numbers at which training starts, beside `start`."""
+        """Return the numbers at which training starts, in addition to `start`."""
         rate = self.rate(moments)
         intercept = self.link(rate)
         # The expected square by the exposure is rate + (1 + alpha) rate mean.

@@ -15,7 +15,7 @@ straight, hence still convex. An optimum whose expected counts are all within th
 the loss without them.
 
 The promise does not rest on the bounds. A row's gradient is a function of the row, the model and
-public numbers, the same for neighbouring tables; whatever it is, it is clipped to the norm C, and
+public numbers, the same for neighbouring tables. It is always clipped to the norm C, and
 so the sum moves by at most 2 C when one row is replaced (Abadi et al. 2016, "Deep Learning with
 Differential Privacy", algorithm 1; :mod:`fl_he.learning.privacy.gradients` has the rounding and the
 accounting). Bad bounds cost accuracy only. No outcome beyond a bound is counted or told.

@@ -20,7 +20,7 @@ def split(parameters: Array, features: int) -> tuple[Array, Array]:
     Raises
     ------
     DataError
-        If the vector's length is that of no model of so many features.
+        If the vector's length is that of no model of this many features.
     """
     rows, rest = divmod(len(parameters), features + 1)
     if rest or not rows:

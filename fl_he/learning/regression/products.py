@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.tables.arrays import Array
 
-#: So many rows times two slices of so many bits are 52 bits.
+#: This many rows times two slices of this many bits are 52 bits.
 _ROWS, _BITS = 1 << 12, 20
 #: Of a matrix: 80 bits of the largest number of each column.
 _SLICES = 4

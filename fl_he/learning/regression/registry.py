@@ -43,7 +43,7 @@ COMPARED = tuple(family.name for family in _ALL if family.site_intercepts and no
 
 
 def family_for(classes: int) -> ClassFamily:
-    """Return the family of models of so many classes; raises DataError if there is none."""
+    """Return the family of models of this many classes; raises DataError if there is none."""
     for family in (LOGISTIC, SOFTMAX):
         if family.rows(classes):
             return family
@@ -51,7 +51,7 @@ def family_for(classes: int) -> ClassFamily:
 
 
 def family_named(name: str, classes: int) -> Family:
-    """Return the family of a name, or of so many classes where there is none; raises DataError."""
+    """Return the family of a name or, without one, of this many classes; raises DataError."""
     return FAMILIES[name] if name else family_for(classes)
 
 

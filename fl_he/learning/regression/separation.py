@@ -44,9 +44,9 @@ _ABSENT = 1e-6
 #: Information, in units of the first round's, that is vanishing, and by what one more round of
 #: Newton's method divides it at least: about e, if nothing else informs of the direction.
 _VANISHING, _FALL = 1e-3, 1.4
-#: What has vanished, in units of the first round's: if all does; and else beside the root of what
-#: stays. Of size ``s`` along a direction, that is of margins of ``sqrt(s)``, and the candidate is
-#: off by the vanished over s, so examples on the candidate are within the tolerance.
+#: What has vanished, in units of the first round's: if all does; else relative to the root of
+#: what stays. Of size ``s`` along a direction, that is of margins of ``sqrt(s)``, and the candidate
+#: is off by the vanished over s, so examples on the candidate are within the tolerance.
 _ALL_GONE, _PART_GONE = 1e-8, 1e-11
 #: What is rounding, in units of float64's for each parameter and the largest information.
 _ROUNDING = 4.0 * float(np.finfo(np.float64).eps)
@@ -171,7 +171,7 @@ def undetermined(
     reference: int = 0,
     step: Array | None = None,
 ) -> Undetermined:
-    """Return what so many vanishing directions touch.
+    """Return what this many vanishing directions touch.
 
     Parameters
     ----------
@@ -352,7 +352,7 @@ class _Units:
         order, rows = self.places.ravel(), len(self.places)
         part, rest = np.ix_(order, order), information.rest
         rest = None if rest is None else rest[part]
-        # Large terms of nearly collinear columns cancel, and what vanishes is small beside them.
+        # Large terms of nearly collinear columns cancel, and what vanishes is small next to them.
         matrix = within(information.total[part], rest, self._inverse.T) / information.examples
         if rows > 1:
             matrix += np.kron(np.full((rows, rows), 1.0 / rows), np.eye(len(matrix) // rows))

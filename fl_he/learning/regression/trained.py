@@ -191,10 +191,10 @@ class TrainedModel(ABC):
         except (ValueError, RecursionError):
             raise DataError("model must be JSON, got text that is not") from None
         if not isinstance(content, dict) or content.get("format") != cls.FORMAT:
-            raise DataError(f"model must be an object of format {cls.FORMAT!r}, got another one")
+            raise DataError(f"model must be an object of format {cls.FORMAT!r}")
         content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
-            raise DataError(f"model version must be {cls.VERSION}, got another one")
+            raise DataError(f"model must be of version {cls.VERSION}")
         keys = {"format", "version", "how_to_use", *_ABOUT, *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)

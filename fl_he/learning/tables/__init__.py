@@ -8,7 +8,7 @@ by ``table_file``, which ``csv_file`` and ``parquet_file`` implement, ``columns`
 
 arrays          checked fields: read-only float64 arrays, and names
 table_file      files of tables, read block by block
-columns         cells as numbers, and whatever is wrong with them
+columns         cells as numbers, and their faults
 labels          a column of labels: the target
 csv_file        CSV files as tables
 parquet_file    Parquet files as tables

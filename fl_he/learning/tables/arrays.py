@@ -50,7 +50,7 @@ def finite_array(values: object, name: str, dimensions: int) -> Array:
 
 
 def different_names(what: str, names: Sequence[str], least: int) -> tuple[str, ...]:
-    """Return names, so many at least, no name twice; raises DataError."""
+    """Return names, this many at least, no name twice; raises DataError."""
     if len(names) < least or len(set(names)) != len(names):
         raise DataError(
             f"{what} must be different names, at least {least}, got {len(names)} of which "

@@ -1,6 +1,6 @@
 """Columns of a table, read block by block as numbers.
 
-Whatever is wrong with cells is counted by kind, with the row of the first one; no cell is shown.
+Faults of cells are counted by kind, with the row of the first one; no cell is shown.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _TEXT, MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell
 _TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
 _COMMA, _THOUSANDS = "decimal comma{s}", "cell{s} with thousands separators"
 _EITHER = "cell{s} with a decimal comma or a thousands separator"
-# Apart from _THOUSANDS: beside these a comma is no separator of thousands.
+# Apart from _THOUSANDS: next to these a comma is no separator of thousands.
 _GROUPED = "cell{s} with thousands separators (blanks, points or apostrophes)"
 _RULES = {
     MISSING: "have no missing values",
     _INFINITE: "be finite",
     _TOO_LARGE: "be of numbers that can be computed with",
 }
-#: What to do about the cells of a column, beside leaving it out.
+#: Remedies for the cells of a column, other than leaving it out.
 _REMEDIES = {
     _TEXT: "correct the cells of text",
     MISSING: "fill missing values in, or leave their rows out",
@@ -120,7 +120,7 @@ class ColumnFacts:
 
 
 def counted(kind: str, count: int, first: int) -> str:
-    """Return the words for so many cells of a kind, the first of which is in a row."""
+    """Return the words for this many cells of a kind, the first of which is in a row."""
     if count == 1:
         return f"1 {kind.format(s='')} in row {first}"
     return f"{count} {kind.format(s='s')}, the first in row {first}"

@@ -35,7 +35,7 @@ _BEGINNINGS = {"gzip": b"\x1f\x8b", "bz2": b"BZh", "xz": b"\xfd7zXZ\x00"}
 _DAMAGED = (EOFError, OSError, zlib.error, lzma.LZMAError)
 #: Bytes of a compressed file's table: its own size says little of it.
 MOST_UNPACKED = 1 << 30
-#: A block is about so many cells, but at least so many rows.
+#: A block is about this many cells, but at least this many rows.
 _CELLS, _ROWS = 20_000, 32
 #: A cell may be of any length. Python's limit, 131,072, is one for the process; 2**31 - 1 is the
 #: most that it takes everywhere.
@@ -154,8 +154,8 @@ class CsvFile(TableFile):
             )
         if self.names[0].lower().startswith("sep=") or len(first[0][1]) == 1 < len(first[-1][1]):
             raise DataError(
-                f"data file must begin with the names of its columns, got another line "
-                f"{self.header} (a title, a comment or sep=): remove what stands above the names"
+                f"data file must begin with the names of its columns, but line {self.header} is a "
+                "title, a comment or sep=: remove the lines above the names"
             )
         if spelt := _numbers_among(self.names):
             # A record taken for names would reach the coordinator as the schema.
@@ -214,11 +214,11 @@ class CsvFile(TableFile):
             except UnicodeDecodeError:  # it holds cells, so nothing is raised from it
                 own = self._form.encoding.upper()
                 save = self._form.remedy("encoding", f"save the table as CSV {own}")
-                refusal = f"data file must be {own} text, got another encoding: {save}"
+                refusal = f"data file is not {own} text: {save}"
             except csv.Error:
                 refusal = (
-                    "quotes must enclose whole cells and be closed, got others in or before "
-                    f"line {reader.line_num}"
+                    "quotes must enclose whole cells and be closed: look at line "
+                    f"{reader.line_num} and above"
                 )
         if refusal:
             raise DataError(refusal)
@@ -240,7 +240,7 @@ def _other_separator(records: Sequence[Sequence[str]], own: str) -> str | None:
 
 
 def _numbers_among(names: Sequence[str]) -> str:
-    """Say in which places numbers stand for names; ``inf`` and ``nan`` are names beside others."""
+    """Say in which places numbers stand for names; ``inf`` and ``nan`` are names among others."""
     numbers = [as_number(name) for name in names]
     alone = None not in numbers
     places = [

@@ -229,8 +229,8 @@ def load_table(
     meanings = [*classes, *([] if positive is None else [positive])]
     labels = Labels(target, meanings, missing=table.missing_labels)
     numbers = Numbers(features)
-    beside = {key: Labels(name, missing=table.missing_labels) for key, name in named.items()}
-    rows = read_columns(table, numbers, labels, *beside.values())
+    further = {key: Labels(name, missing=table.missing_labels) for key, name in named.items()}
+    rows = read_columns(table, numbers, labels, *further.values())
     meaning: str | None = None
     if positive is not None:
         found, meaning = labels.is_class(positive), labels.meant(positive) or None
@@ -239,12 +239,12 @@ def load_table(
     elif classes:
         found = labels.place_among(classes)
     elif event is not None:
-        found, meaning = labels.survival(family, beside["event"]), target
+        found, meaning = labels.survival(family, further["event"]), target
     elif family:
         found, meaning = labels.outcomes(family), target
     else:
         found, meaning = labels.is_zero_or_one()
-    exposures = None if exposure is None else beside["exposure"].exposures()
+    exposures = None if exposure is None else further["exposure"].exposures()
     refuse(
         rows,
         [
@@ -252,7 +252,7 @@ def load_table(
             *table.faults,
             *numbers.faults(),
             *labels.faults,
-            *(fault for one in beside.values() for fault in one.faults),
+            *(fault for one in further.values() for fault in one.faults),
         ],
     )
     types = dict(zip(table.names, table.types, strict=True))
@@ -302,7 +302,9 @@ def _misnamed(
                 name,
             )
     if not features:
-        yield Fault(f"data file must have a feature beside {shown(outcome['target'])}, got none")
+        yield Fault(
+            f"data file must have a feature in addition to {shown(outcome['target'])}, got none"
+        )
 
 
 def _plain(number: float) -> str:

@@ -95,9 +95,7 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             name = row.get("feature") if isinstance(row, dict) else None
             of = f" ({shown(name.strip())})" if isinstance(name, str) else ""
             named |= {name.strip()} if isinstance(name, str) else set()
-            words = (
-                f"ranges must have a feature and the numbers low and high, got others in {place}"
-            )
+            words = f"{place} must have a feature and the numbers low and high"
             faults.append(Fault(f"{words}{of}"))
             continue
         if name in named or name not in feature_names:
@@ -105,7 +103,7 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             words = f"ranges must be one for each feature, got {shown(name)} {what}, in {place}"
             faults.append(Fault(words))
         elif not (-math.inf < bounds[0] / 2.0 < bounds[1] / 2.0 < math.inf):
-            words = f"low must be below high and both finite, got others in {place} ({shown(name)})"
+            words = f"low must be below high and both finite in {place} ({shown(name)})"
             faults.append(Fault(words))
         named.add(name)
         found[name] = bounds
@@ -132,6 +130,6 @@ def _json_rows(text: str) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a JSON list and their names."""
     rows = json.loads(text)
     if not isinstance(rows, list):
-        raise DataError("ranges must be a list in a JSON file, got another thing")
+        raise DataError(f"ranges must be a list in a JSON file, not {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
         yield f"entry {number}", row

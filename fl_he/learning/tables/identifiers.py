@@ -10,9 +10,9 @@ from fl_he.learning.tables.data import Dataset
 
 #: Fewer rows, and values may all differ by chance.
 _FEWEST = 20
-#: Share of the rows that have a value of their own.
+#: Share of the rows whose value no other row has.
 _UNIQUE = 0.95
-#: So many rows with values of their own are suspicious in any range of integers, and so many
+#: This many rows with distinct values are suspicious in any range of integers, and this many
 #: possible values in any number of rows.
 _MANY, _WIDE = 100, 100_000
 #: Larger identifiers there are none: a UUID has 128 bits. A measurement as large is an integer,

@@ -1,10 +1,10 @@
 """Sums over examples as limbs, so that a fixed-point sum of them is as exact as float64.
 
-A fixed-point number of 48 bits holds no sum of squares of an area in square millimetres beside one
-of a fractal dimension. So a hospital writes each of its sums in base ``2**bits``, from
+A fixed-point number of 48 bits holds no sum of squares of an area in square millimetres together
+with one of a fractal dimension. So a hospital writes each of its sums in base ``2**bits``, from
 ``2**lowest`` up, and sends the digits, which are integers that fit. Digits are added place by
-place, and the pooled sum is put together from the pooled digits. Whatever carries over lies in the
-headroom of the slots.
+place, and the pooled sum is put together from the pooled digits. Carries lie in the headroom
+of the slots.
 
 The variance takes two passes, the mean first and then the squares of what remains: one pass would
 lose the leading digits that ``mean(x^2)`` and ``mean(x)^2`` have in common. Chan, Golub and

@@ -52,7 +52,7 @@ class Scaling:
 
     @classmethod
     def none(cls, features: int) -> Scaling:
-        """Return the scaling that leaves so many features as they are."""
+        """Return the scaling that leaves this many features as they are."""
         return cls(mean=np.zeros(features), scale=np.ones(features))
 
     def apply(self, features: Array) -> Array:

@@ -96,7 +96,7 @@ def _other_kind(path: Path, suffix: str, form: CsvForm | None) -> str:
 
 
 def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, RowNumbers]:
-    """Read columns of a table in an order of names, whatever other columns there are.
+    """Read columns of a table in an order of names; other columns are passed over.
 
     Parameters
     ----------

@@ -103,7 +103,7 @@ class TableFile(ABC):
     missing_labels : frozenset of str
         Texts of a missing label, in small letters.
     faults : list of Fault
-        What is wrong with the rows that were read, beside their cells.
+        Faults of the rows that were read, without those of cells.
     empty_rows : tuple of int
         How many rows with cells have no value, so that they are left out, and which is the first.
 
@@ -132,7 +132,7 @@ class TableFile(ABC):
         columns
             Places of the columns to read.
         labels
-            The column of them whose cells are wanted as text, whatever their type.
+            The column of them whose cells are wanted as text, of any type.
         """
 
     @property

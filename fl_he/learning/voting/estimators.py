@@ -82,10 +82,10 @@ def _kind(estimator: Any) -> str:
 
 
 def _on_its_inputs(estimator: Any, classes: int) -> AnsweringModel:
-    """Read a classifier on whatever it was fitted on."""
+    """Read a classifier on the inputs that it was fitted on."""
     if isinstance(estimator, AnsweringModel):
         if len(estimator.layers[-1].offsets) != classes:
-            raise DataError(f"a model's last layer must have {classes} outputs, got another number")
+            raise DataError(f"a model's last layer must have {classes} outputs")
         return estimator
     kind = _kind(estimator)
     if kind == "MLPClassifier":
@@ -170,7 +170,7 @@ def by_class(weights: Array, offsets: Array, labels: Any, classes: int) -> Layer
     """Return the scores in the order of all classes, of which the model may know a few only."""
     known = np.asarray(labels)
     if not np.issubdtype(known.dtype, np.number) or not np.isin(known, np.arange(classes)).all():
-        raise DataError(f"a model's labels must be integers from 0 to {classes - 1}, got others")
+        raise DataError(f"a model's labels must be integers from 0 to {classes - 1}")
     if len(weights) == 1 and len(known) == 2:
         # one score for two classes: the second one's, against 0
         weights = np.vstack([np.zeros_like(weights), weights])
@@ -192,7 +192,7 @@ def _nearest_centroid(estimator: Any) -> tuple[Array, Array]:
     if settings != ("euclidean", None, "uniform"):
         raise DataError(
             "a NearestCentroid must have the euclidean metric, no shrink_threshold and uniform "
-            "priors, got others"
+            "priors"
         )
     centroids = np.asarray(estimator.centroids_, dtype=np.float64)
     return centroids, -0.5 * (centroids**2).sum(axis=1)

@@ -58,7 +58,7 @@ class Fourier:
         return RBFSampler(gamma=self.gamma, n_components=self.components, random_state=self.seed)
 
     def sampler(self, inputs: int) -> Any:
-        """Return the transformer of so many features."""
+        """Return the transformer of this many features."""
         return self.unfitted().fit(np.zeros((1, inputs)))
 
 
@@ -135,8 +135,7 @@ class FeatureMap:
             ):
                 return list(range(len(self.monomials), self.size))
         raise DataError(
-            "an RBFSampler must be that of the public feature map (components, gamma and seed), "
-            "got another"
+            "the RBFSampler is not that of the public feature map (components, gamma and seed)"
         )
 
 

@@ -70,9 +70,9 @@ class ConfidentGNMax:
                 raise PrivacyError(f"{name} must be above 0 and finite, got {value:g}")
 
     def rho(self, queries: int) -> float:
-        """Return the concentrated cost of so many queries, all of them counted as answered.
+        """Return the concentrated cost of this many queries, all of them counted as answered.
 
-        A threshold test, if there is one, costs the same whatever it says.
+        A threshold test, if there is one, costs the same for either answer.
 
         Raises
         ------
@@ -106,7 +106,7 @@ class ConfidentGNMax:
         return IntegerReleases(groups) if fit_in_memory(groups) else None
 
     def epsilon(self, queries: int, delta: float) -> float:
-        """Return the epsilon of so many queries for any votes: this one may be released.
+        """Return the epsilon of this many queries for any votes: this one may be released.
 
         The smallest of three bounds. The exact one is not there for very wide noise, for which the
         Gaussian one is as good. The concentrated one is for noise of less than one vote.

@@ -50,7 +50,7 @@ def in_integers(
     largest_value: int,
     largest_difference: int,
 ) -> IntegerModel:
-    """Scale and round a model so that no number outgrows its bits, whatever the query.
+    """Scale and round a model so that no query makes a number outgrow its bits.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def fixed_point(
 def _rounded(
     layer: Layer, bits: int, reach: Sequence[int], unit: float
 ) -> tuple[IntegerLayer, list[int], float]:
-    """Return a layer with its largest weight of so many bits, its units' reach, their unit.
+    """Return a layer with its largest weight of this many bits, its units' reach, their unit.
 
     reach : how large each input may be;  unit : which input stands for 1.
     """
@@ -160,6 +160,6 @@ def _last_layer(
     scaled = np.rint(weights * scale).astype(np.int64)
     shifts = [round(float(offset) * scale * unit) for offset in offsets]
     grown = max(_sizes(scaled, reach)) + max(map(abs, shifts))
-    # below all others, whatever the query
+    # below all others for any query
     below = [s if k else -grown - 1 for s, k in zip(shifts, known, strict=True)]
     return IntegerLayer(scaled.tolist(), below)

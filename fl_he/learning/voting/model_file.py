@@ -17,7 +17,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.estimators import answering_model
 
-#: What a fitted MLPClassifier holds beside what skops knows; nothing of it is called.
+#: Types in a fitted MLPClassifier that skops does not know; none of them is called.
 _TRUSTED = [
     f"sklearn.neural_network._stochastic_optimizers.{name}"
     for name in ("AdamOptimizer", "SGDOptimizer")
@@ -86,10 +86,10 @@ def _read(path: Path) -> Any:
         ) from None
     try:
         return io.load(path, trusted=_TRUSTED)
-    except Exception as error:  # whatever a hostile or broken file brings about
+    except Exception as error:  # any error of a hostile or broken file
         raise DataError(
             "a model file must be a fitted scikit-learn classifier, saved by skops.io.dump, that "
-            f"holds no types that skops does not trust, got another ({type(error).__name__})"
+            f"holds no types that skops does not trust ({type(error).__name__})"
         ) from None
 
 

@@ -46,7 +46,7 @@ def noisy_labels(
 
 
 def vote_noise(variance: Fraction | None, size: int) -> NDArray[np.int64]:
-    """Draw so many samples of the noise on counts and on threshold tests.
+    """Draw this many samples of the noise on counts and on threshold tests.
 
     `gnmax` says what the noise costs.
 

@@ -1,6 +1,6 @@
 """Networks out of trained PyTorch modules in a row, with all that is linear folded together.
 
-Between two ReLUs a trained network is one linear map, whatever it is made of: batch normalisation
+Between two ReLUs a trained network is one linear map of any layers: batch normalisation
 and average pooling are convolutions, and a sum of two branches is a sum of two maps. A residual
 block with a ReLU inside carries its shortcut past the ReLU as units that the ReLU leaves as they
 are: numbers that are at least 0, or else a number's positive and negative part.

@@ -4,7 +4,7 @@ Start with ``comparison``, the final table: `COLUMNS` declares its columns once,
 and the page.
 
 fitted        let a table fit a narrow terminal without cutting a figure
-comparison    the federated model beside each hospital alone and the pooled data
+comparison    the federated model next to each hospital alone and the pooled data
 sites         the federated model at each site of a rehearsal
 hazards       tests of proportional hazards
 between       how the hospitals' own estimates differ, and robust standard errors

@@ -243,25 +243,25 @@ def fit_facts(inference: Mapping[str, Any]) -> dict[str, str]:
     firth = has_firth(inference)
     null = fit["penalised_null_log_likelihood" if firth else "null_log_likelihood"]
     alone, against = _alone(inference)
-    beside = "" if null is None else f" ({alone}: {fixed(null, 3)})"
+    of_null = "" if null is None else f" ({alone}: {fixed(null, 3)})"
     unknown = "not known, as not the same hospitals were in the first and in the last total"
     test = fit["likelihood_ratio"]
     tested = unknown if test is None else _test_text(test, against)
     if firth:
         return {
-            "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{beside}",
+            "penalised log likelihood": f"{fixed(fit['penalised_log_likelihood'], 3)}{of_null}",
             "log likelihood without the penalty": fixed(fit["log_likelihood"], 3),
             "penalised likelihood-ratio test": tested,
         }
     if is_partial(inference):
         return {
-            "log partial likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
+            "log partial likelihood": f"{fixed(fit['log_likelihood'], 3)}{of_null}",
             "likelihood-ratio test": tested,
             "AIC": fixed(fit["aic"], 3),
         }
     explained = {"McFadden's R2": unknown if null is None else fixed(fit["mcfadden_r2"], 4)}
     known = {
-        "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{beside}",
+        "log likelihood": f"{fixed(fit['log_likelihood'], 3)}{of_null}",
         "likelihood-ratio test": tested,
         "AIC": fixed(fit["aic"], 3),
     }

@@ -1,4 +1,4 @@
-"""The federated model beside each hospital alone and the pooled data."""
+"""The federated model next to each hospital alone and the pooled data."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ _TOLERANCE = 1e-6
 
 
 def columns_of(metrics: Metrics) -> Sequence[Column]:
-    """Return the columns of a run's comparison, beside the model's name."""
+    """Return the columns of a run's comparison after the model's name."""
     if of_time(metrics):
         return _OF_TIME
     return _OF_NUMBER if of_number(metrics) else COLUMNS
@@ -115,7 +115,7 @@ def is_tested(metrics: Metrics) -> bool:
 def headlines(metrics: Metrics) -> dict[str, str]:
     """Return the few figures of quality that a reader looks for first.
 
-    On the test set, beside those of the pooled fit; else of the encrypted counts of held-out
+    On the test set, with those of the pooled fit; else of the encrypted counts of held-out
     examples; else the deviance on the training data.
     """
     keys = _HEADLINES.get(family(metrics), ("mean_deviance", "d2"))

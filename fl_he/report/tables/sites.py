@@ -24,7 +24,7 @@ _ROWS = 50
 
 
 def site_columns(metrics: Metrics) -> list[str]:
-    """Return the headings of the table, beside the site's name."""
+    """Return the headings of the table after the site's name."""
     return ["rows", *(_OF_NUMBER if of_number(metrics) else _COLUMNS).values()]
 
 

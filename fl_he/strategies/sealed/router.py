@@ -199,8 +199,8 @@ class SealedChain:
     config : ConfigRecord
         The train config, public and the same for the whole run.
     progress : SealedProgress
-        From which the chain goes on: hospitals begin with the initial model and are sent all totals
-        so far.
+        State from which the chain continues: hospitals begin with the initial model and are sent
+        all totals so far.
     scheme : {"auto", "paillier", "masks"}
         Encryption of the updates; see `fl_he.strategies.EncryptedSum`.
     arrays : ArrayRecord or None

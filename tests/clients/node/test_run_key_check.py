@@ -91,7 +91,7 @@ def test_a_key_of_another_session(steps: OpenSteps) -> None:
     new = OpenSteps(steps.federation)
     assert new.session != steps.session
     assert new.public_key != steps.public_key
-    words = "the key of a run must be of the message's session, got another's"
+    words = "the key of the run is not of the message's session"
     assert refusal(new, signed(steps)) == words
     new.public_key, new.run_key = steps.public_key, steps.run_key
     assert reason(new.hospital(NORTH, 1)) == words

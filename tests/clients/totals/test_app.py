@@ -187,7 +187,10 @@ def test_a_mean_that_is_no_model(tmp_path: Path, caplog: pytest.LogCaptureFixtur
         running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
     assert reasons == {PRIVATE_REFUSAL}
-    assert "refused: a total must be of arrays like the model's, and it is not" in caplog.text
+    assert (
+        "refused: a total must have the names, shapes and types of the model's arrays"
+        in caplog.text
+    )
 
 
 def test_no_array_leaves_in_plain(tmp_path: Path) -> None:
@@ -210,7 +213,7 @@ def test_an_app_whose_hospitals_have_no_model_to_start_from(tmp_path: Path) -> N
     with pytest.raises(ProtocolError, match="at least 3 contributors"):
         running.run_round()
     reasons = {m.error.reason for m in federation.grid.received if m.has_error()}
-    assert reasons == {"a message must hold the model as 'arrays', and it does not"}
+    assert reasons == {"message has no model: the array record 'arrays' is missing"}
 
 
 def test_functions_registered_later_are_the_apps(tmp_path: Path) -> None:

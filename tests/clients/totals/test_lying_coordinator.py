@@ -221,8 +221,8 @@ class TestReplay:
         sealed(steps.hop(NORTH, 2, [], SOUTH))
         for round_, next_node in ((2, EAST), (1, SOUTH)):
             assert reason(steps.hop(NORTH, round_, [], next_node)) == (
-                "a hospital contributes to each round once, in order: it has contributed to round "
-                f"2, got another request for round {round_}"
+                "a hospital contributes to each round once, in order: this one has contributed to "
+                f"round 2 and was asked for round {round_}"
             )
 
     def test_but_a_lost_reply_can_be_asked_for_again(self, steps: Steps) -> None:

@@ -81,5 +81,5 @@ def test_equality() -> None:
     constant("a").read("a", Place("kty"))
     constant(["a"]).read(["a"], Place("kty"))
     for value in (1, True, ("a",), None, "b"):
-        with pytest.raises(CryptoError, match="kty must be 'a', got another value"):
+        with pytest.raises(CryptoError, match=r"kty must be 'a' \(value withheld\)"):
             constant("a").read(value, Place("kty"))

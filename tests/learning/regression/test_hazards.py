@@ -126,11 +126,11 @@ def test_sums_of_other_features_are_refused() -> None:
     point = point_at(datasets(6, "cox"), np.zeros(3))
     trends = point.trends
     assert trends is not None
-    with pytest.raises(DataError, match="sums of trends must be of 2 features, got others"):
+    with pytest.raises(DataError, match="the trends' length is not that of 2 features"):
         found_at(replace(point, trends=trends[:-1]), FEATURES, [0, 1])
-    with pytest.raises(DataError, match="sums of trends must be of 3 features, got others"):
+    with pytest.raises(DataError, match="the trends' length is not that of 3 features"):
         hazards.read_trends(trends.tolist(), 3)
-    with pytest.raises(DataError, match="derivatives must be of 3 parameters, got others"):
+    with pytest.raises(DataError, match="the derivatives' length is not that of 3 parameters"):
         point_of(np.zeros(3), np.zeros((2, 1 + 3 + 6 + 1 + len(trends) - 1)), 9)
 
 

@@ -185,7 +185,10 @@ def test_a_path_may_begin_at_the_users_home(
         ({"target": "type", "positive": "M", "threshold": 1.0}, "must be given, got 2"),
         ({"target": "type", "positive": "M", "drop": ["name"]}, "drop must be one of .* 'name'"),
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
-        ({"target": "type", "positive": "M", "drop": ["id", "age"]}, "a feature beside 'type'"),
+        (
+            {"target": "type", "positive": "M", "drop": ["id", "age"]},
+            "a feature in addition to 'type'",
+        ),
         ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 cells of text"),
         ({"target": "type", "threshold": 1.0}, "column 'type' must be numeric"),
     ],

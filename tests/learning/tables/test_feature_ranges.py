@@ -39,8 +39,8 @@ def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
         ("\nfeature,low,high\n\nage,0,old\n", r"in row 4 \('age'\) "),
         ("feature,low\nage,0\n", r"in row 2 \('age'\) "),
         ("feature,low,high\nage,120,0\n", r"low must be below high .* in row 2 \('age'\) "),
-        ("feature,low,high\nage,0,inf\n", r"both finite, got others in row 2 \('age'\) "),
-        ("feature,low,high\nage,nan,1\n", r"both finite, got others in row 2 \('age'\) "),
+        ("feature,low,high\nage,0,inf\n", r"both finite in row 2 \('age'\) "),
+        ("feature,low,high\nage,nan,1\n", r"both finite in row 2 \('age'\) "),
     ],
 )
 def test_a_file_of_ranges_that_cannot_be_used_is_refused(
@@ -82,8 +82,8 @@ def test_all_that_is_wrong_with_ranges_is_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(DataError) as caught:
         read_ranges(file, ["age", "hb", "height", "crp"])
     assert str(caught.value) == (
-        "low must be below high and both finite, got others in row 2 ('age'); ranges must have a "
-        "feature and the numbers low and high, got others in row 3 ('hb'); ranges must be one for "
-        "each feature, got 'heigth' which is no feature, in row 4; ranges must be one for each "
+        "low must be below high and both finite in row 2 ('age'); row 3 must have a feature and "
+        "the numbers low and high ('hb'); ranges must be one for each "
+        "feature, got 'heigth' which is no feature, in row 4; ranges must be one for each "
         f"feature, got none for 'height', 'crp' ({file}, the header is row 1)"
     )

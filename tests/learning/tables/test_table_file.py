@@ -161,19 +161,22 @@ def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: 
         (b'a,b\n1,"x"SECRET\n3,4', "quotes must enclose whole cells .* before line 2$"),
         (
             b"a,b\n1,\xff\xfe\n",
-            "must be UTF-8 text, got another encoding: save the table as CSV UTF-8$",
+            "is not UTF-8 text: save the table as CSV UTF-8$",
         ),
         (
             "a,b\n1,2\n".encode("utf-16"),
-            "must be UTF-8 text, got another encoding: save the table as CSV UTF-8$",
+            "is not UTF-8 text: save the table as CSV UTF-8$",
         ),
         (b"a;b\n1;2,5\n", "separated by commas, got semicolons: save"),
         (b"a\tb\n1\t2\n", "separated by commas, got tabs: save"),
         (b"a|b\n1|2\n", "separated by commas, got bars: save"),
         (b"a, 1;b;c\n1;2;3\n", "separated by commas, got semicolons: save"),
         (b"a, 1;b;c\n1,5;2,5;3\n", "separated by commas, got semicolons: save"),
-        (b"# SECRET\na,b\n1,2\n", "must begin with the names .*, got another line 1 .*: remove"),
-        (b"\nsep=,\na,b\n1,2\n", "must begin with the names .*, got another line 2 .*: remove"),
+        (
+            b"# SECRET\na,b\n1,2\n",
+            "must begin with the names .*, but line 1 is a title, .*: remove",
+        ),
+        (b"\nsep=,\na,b\n1,2\n", "must begin with the names .*, but line 2 is a title, .*: remove"),
     ],
 )
 def test_text_that_is_no_csv_file_of_ours_is_refused_with_its_line(

@@ -269,8 +269,8 @@ class _Table:
         read = {name: schema.columns[name] for name in names}
         places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
         of_outcome = schema.outcome
-        beside = dict.fromkeys(of_outcome.beside if labelled or exposed else (), of_outcome)
-        labels = {**({of_outcome.column: of_outcome} if labelled else {}), **beside}
+        others = dict.fromkeys(of_outcome.other_columns if labelled or exposed else (), of_outcome)
+        labels = {**({of_outcome.column: of_outcome} if labelled else {}), **others}
         outcome = self._places(file, labels)
         missing = Missing(tuple(file.missing_labels), reading.na_values)
         blank = Missing(tuple(MISSING_TEXTS), reading.na_values)
@@ -339,7 +339,7 @@ class _Table:
     def _unnamed(self, file: TableFile) -> Sequence[str]:
         """Return the columns of the file that the schema does not name."""
         schema, outcome = self._schema, self._schema.outcome
-        known = {outcome.column, *outcome.beside, *outcome.aliases, *schema.columns}
+        known = {outcome.column, *outcome.other_columns, *outcome.aliases, *schema.columns}
         known.update(alias for column in schema.columns.values() for alias in column.aliases)
         return [name or "(unnamed)" for name in file.names if name not in known]
 

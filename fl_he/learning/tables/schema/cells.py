@@ -354,7 +354,7 @@ def reader_of(name: str, column: Column, missing: Missing, reading: Reading) -> 
 
 
 def cell_fault(name: str, kind: str, count: int, rows: Sequence[int], remedy: str) -> Fault:
-    """Return the fault of so many cells of a column, the first of which are in these rows."""
+    """Return the fault of this many cells of a column, the first of which are in these rows."""
     words = kind.replace("{s}", "" if count == 1 else "s")  # names in it may have braces
     first = "the first " if count > len(rows) else ""
     places = f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"

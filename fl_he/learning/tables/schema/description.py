@@ -276,7 +276,7 @@ class Outcome(_Described):
         return f"{self.transform}({self.column})" if self.transform else self.column
 
     @property
-    def beside(self) -> tuple[str, ...]:
+    def other_columns(self) -> tuple[str, ...]:
         """Names of its other columns: the event's, or the exposure's."""
         return tuple(name for name in (self.event, self.exposure) if name)
 
@@ -332,11 +332,11 @@ class Schema(_Described):
         owners = dict[str, str]()
         described: dict[str, Column | Outcome] = {**self.columns}
         described[self.outcome.column] = self.outcome
-        if {self.outcome.column, *self.outcome.beside} & self.columns.keys():
+        if {self.outcome.column, *self.outcome.other_columns} & self.columns.keys():
             raise ValueError("columns must not name the outcome's columns, which outcome describes")
         for name, column in described.items():
-            beside = column.beside if isinstance(column, Outcome) else ()
-            for alias in (name, *column.aliases, *beside):
+            others = column.other_columns if isinstance(column, Outcome) else ()
+            for alias in (name, *column.aliases, *others):
                 if owners.setdefault(alias, name) != name:
                     raise ValueError(
                         f"names and aliases must differ, got {shown(alias)} for "
@@ -361,7 +361,7 @@ class Schema(_Described):
         if self.terms is None:
             return tuple((Factor(name),) for name in used)
         others = dict.fromkeys(self.columns.keys() - {*used}, "is of type drop")
-        of_outcome = (self.outcome.column, *self.outcome.beside)
+        of_outcome = (self.outcome.column, *self.outcome.other_columns)
         others |= dict.fromkeys(of_outcome, "is the outcome's column")
         for name in used:
             others |= dict.fromkeys(self.columns[name].aliases, f"is an alias of {shown(name)}")
@@ -389,7 +389,7 @@ class Schema(_Described):
         """Names and aliases of the outcome and of the columns in the model's terms."""
         described = [(name, self.columns[name].aliases) for name in self.used]
         described.append((self.outcome.column, self.outcome.aliases))
-        described += [(name, ()) for name in self.outcome.beside]
+        described += [(name, ()) for name in self.outcome.other_columns]
         return frozenset(name for first, others in described for name in (first, *others))
 
     @property
@@ -472,7 +472,7 @@ def _read(kind: type[_Kind], path: Path) -> _Kind:
         )
         raise DataError(words) from None
     except UnicodeDecodeError:
-        words = f"{_noun(kind)} must be UTF-8 text, got another encoding in {str(path)!r}"
+        words = f"{_noun(kind)} is not UTF-8 text: {str(path)!r}"
         raise DataError(words) from None
     try:
         return _described(kind, parse_yaml(text, _noun(kind)))
