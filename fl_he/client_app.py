@@ -137,7 +137,7 @@ class RunNode(SimulatedNode):
 def build(
     config: Callable[[Context], Config], data: Callable[[Config], SimulatedData] = simulated_data
 ) -> ClientApp:
-    """Return the app of hospitals and key holder.
+    """Return the app of hospitals and company X.
 
     Parameters
     ----------

@@ -99,7 +99,7 @@ supernode company-x "${node_ports[-1]}" "role=\"key-holder\" min-contributors=${
 
 step "a run that is refused before any training: it has another packing than company X"
 flwr run "$root" --stream --run-config "overrides='$planned crypto.fraction_bits=20'" >refused.log 2>&1 || true
-grep -o "the packing must be the key holder's" refused.log | head -n 1
+grep -o "the packing must be company X's" refused.log | head -n 1
 
 step "training over a sealed chain: the coordinator sees envelopes only"
 flwr run "$root" --stream --run-config \

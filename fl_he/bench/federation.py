@@ -233,7 +233,7 @@ def _plain_app(config: Config) -> ClientApp:
 
 
 def _empty_rounds(grid: Grid, hospitals: list[int], key_holder: int, rounds: int) -> list[float]:
-    """Send what an encrypted round sends, without any content: hospitals, then the key holder."""
+    """Send what an encrypted round sends, without any content: hospitals, then company X."""
     marks = [perf_counter()]
     for _ in range(rounds):
         for nodes in (hospitals, [key_holder]):
@@ -253,14 +253,14 @@ def descent(config: Config, *, evaluate: bool = False) -> GradientDescent:
 
 
 class CountingSum(EncryptedSum):
-    """Numbers its rounds on from one start to the next: a key holder opens a round once.
+    """Numbers its rounds on from one start to the next: company X opens a round once.
 
     Parameters
     ----------
     strategy : Strategy
         The wrapped one.
     numbers : iterator of int
-        Gives each round its number; strategies that share a key holder share it.
+        Gives each round its number; strategies that share company X share it.
     scheme : str
     options
         See EncryptedSum.

@@ -195,7 +195,7 @@ def run_cold_unit(key: PrivateKey, cores: int, updates: Sequence[Vector]) -> Uni
     Parameters
     ----------
     key : PrivateKey
-        The key holder's.
+        Company X's.
     cores : int
         How many cores a step may use.
     updates : sequence of float64 arrays of shape (d,)

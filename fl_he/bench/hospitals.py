@@ -56,7 +56,7 @@ def measure(plan: HospitalsPlan, follow: Follow) -> dict[str, Any]:
     -------
     dict
         ``rows``: hospitals, engine, topology, segments, seconds of a round (median, quartiles),
-        ``hops``: messages that wait for each other, the one to the key holder included,
+        ``hops``: messages that wait for each other, the one to company X included,
         ``bytes``: of all messages of a round, and how many times faster than the chain of as many
         hospitals.
     """

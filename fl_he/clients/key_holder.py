@@ -1,6 +1,6 @@
 """Company X: publishes its public key and opens totals, and only totals.
 
-The policy is the key holder's own, never the coordinator's. A sum is opened if it belongs to the
+The policy is company X's own, never the coordinator's. A sum is opened if it belongs to the
 session that it began, is packed as the policy says, comes after all rounds opened for that purpose,
 is not one that was opened before, and brings a ticket of each of at least ``min_contributors``
 different hospitals (see :mod:`fl_he.crypto.tickets`). With a manifest, hospitals have signed their
@@ -19,7 +19,7 @@ both within the ciphertext, so that they pass for no other sum, and no other sum
 A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either. Of a
 sum in which some hospitals had values that did not fit, nothing leaves but that.
 
-What was opened is in the ledger, on the disk of a deployed key holder, and outlives its process.
+What was opened is in the ledger, on the disk of a deployed company X, and outlives its process.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def with_key_holder(
     app : ClientApp
         The hospitals' app, with ``encryption_mod`` as its first mod.
     policy : callable
-        Returns the key holder's policy on the key holder's node.
+        Returns company X's policy on company X's node.
     features : callable
         Returns the feature names on a hospital's node; hospitals must agree on them.
     classes : callable
@@ -100,7 +100,7 @@ def key_holder_app(policy: Policy = node_policy) -> ClientApp:
     Parameters
     ----------
     policy : callable
-        Returns the key holder's policy; the default one if it is not given.
+        Returns company X's policy; the default one if it is not given.
     """
     return with_key_holder(ClientApp(), policy)
 
@@ -193,7 +193,7 @@ class KeyHolder:
 
     def _answered(self, message: Message, node: Node) -> DecryptReply | FiguresReply | MisfitReply:
         if node.role is not Role.KEY_HOLDER:
-            raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
+            raise ProtocolError("only company X can open a sum, and this node is a hospital")
         request = DecryptRequest.from_content(message.content)
         if request.purpose == "sites":
             raise ProtocolError("a comparison of hospitals must come with the totals before it")

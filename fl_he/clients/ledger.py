@@ -427,7 +427,7 @@ def session_of(lines: Iterable[str | None], run_id: int) -> Session | None:
 def unknown_session(session: str) -> ProtocolError:
     """Return the refusal of a session that company X has not begun under a key that it has."""
     return ProtocolError(
-        f"the session must be one that this key holder opened with its key, got {session!r:.40}"
+        f"the session must be one that company X opened with its key, got {session!r:.40}"
     )
 
 

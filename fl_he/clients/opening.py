@@ -369,7 +369,7 @@ class Opener:
         if not least <= contributors <= most:
             raise ProtocolError(
                 f"a sum must have at least {least} and at most {most} "
-                f"contributors, got {contributors} (the least is this key holder's own: "
+                f"contributors, got {contributors} (the least is company X's own: "
                 "where it is deployed, min-contributors in its node configuration)"
             )
 

@@ -73,7 +73,7 @@ def run_in_ray(
     app : ClientApp
         What the nodes run.
     nodes : int
-        Hospitals and key holder.
+        Hospitals and company X.
     address : str or None
         HOST:PORT of a cluster that runs already, in which the nodes run; None starts Ray here.
     verbose : bool

@@ -35,7 +35,6 @@ _MOST_LISTED = 20
 _MOST_FILES = 10
 #: Of a file's name, which is no part of a hospital's.
 _ENDING = re.compile(r"\.(parquet|[ct]sv|txt)(\.\w+)?$", re.IGNORECASE)
-_OF_COMPANY_X = ("company x", "the key holder")
 #: Characters of a hospital's name.
 _LONGEST_SITE = 64
 #: What may help, by the setting that a DataError names.
@@ -209,7 +208,7 @@ def _unfit(name: str) -> str:
         return "has characters that nobody can see"
     if set(name) & set("/\\:") or name in (".", ".."):
         return "no folder can have"
-    return "is company X's" if name.casefold() in _OF_COMPANY_X else ""
+    return "is company X's" if name.casefold() == "company x" else ""
 
 
 def _difference(first: Dataset, other: Dataset) -> str | None:

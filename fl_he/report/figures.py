@@ -8,6 +8,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from rich import filesize
+
 from fl_he.config.groups import Scheme
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import SURVIVAL
@@ -123,6 +125,11 @@ def total(values: list[float]) -> float | None:
 def count(value: float | None) -> str:
     """Write a whole number."""
     return UNKNOWN if value is None else f"{value:,.0f}"
+
+
+def size(value: float | None) -> str:
+    """Write a number of bytes in kB, MB or GB (powers of 1,000)."""
+    return UNKNOWN if value is None else filesize.decimal(round(value))
 
 
 def decimal(value: float | None, digits: int = 3) -> str:

@@ -76,7 +76,7 @@ class EncryptedSum(Strategy):
         Way of arrays of integers or truth values that must be encrypted; the hospitals' mod must be
         given the same. See :class:`~fl_he.clients.EncryptionMod`.
     min_contributors : int
-        Fewest hospitals in a sum. The key holder has a limit of its own.
+        Fewest hospitals in a sum. Company X has a limit of its own.
     hop_timeout : float
         Seconds that a hospital has to reply, and 30 more for each megabyte of its message. The
         ``timeout`` of :meth:`start` does not count: it is for the messages that Flower sends
@@ -189,7 +189,7 @@ class EncryptedSum(Strategy):
     ) -> None:
         """Continue a run that was cut off; to be called before the first round.
 
-        A deployed key holder continues in the old session. A simulated one is gone with its
+        A deployed company X continues in the old session. A simulated one is gone with its
         simulation, key and all: the rounds to come have a new one, and a sum that was not opened
         is asked of the hospitals again.
 
@@ -243,7 +243,7 @@ class EncryptedSum(Strategy):
     def _go_on(self, roster: Roster, session: str, fingerprint: str) -> None:
         if roster.simulated:
             _logger.warning(
-                "a simulated key holder does not outlive its simulation: the resumed rounds have "
+                "a simulated company X does not outlive its simulation: the resumed rounds have "
                 "a new key and a new session"
             )
             self._made.resume(())

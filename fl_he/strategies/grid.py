@@ -38,7 +38,7 @@ class DelegatingGrid(Grid):
 
 
 class HospitalGrid(DelegatingGrid):
-    """Shows a strategy the hospitals only, so that it never samples the key holder.
+    """Shows a strategy the hospitals only, so that it never samples company X.
 
     They stay the same while it is in use: Flower's strategies wait, without end, for as many nodes
     as they want, so none of those that were counted before may vanish meanwhile.

@@ -332,11 +332,11 @@ def _reply(roster: Roster, action: str, content: RecordDict) -> Message:
     reply = roster.ask_company_x(action, content)
     if nobody_answered(reply):
         raise AwayError(
-            f"the key holder must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
+            f"company X must open a sum within {roster.waiting.key_holder_timeout:g} s, it "
             f"did not: {error_reason(reply)}; see whether it is up, or raise key_holder_timeout"
         )
     if reply.has_error():
-        raise RefusedError(f"the key holder refused to open the sum: {error_reason(reply)}")
+        raise RefusedError(f"company X refused to open the sum: {error_reason(reply)}")
     return reply
 
 

@@ -20,7 +20,7 @@ from fl_he.wire.records import ProtocolError
 
 
 def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -> Roster:
-    """Ask every node what it is until one key holder and enough hospitals are there.
+    """Ask every node what it is until one company X and enough hospitals are there.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         If one of the manifest is missing after ``dropout_timeout``.
     ProtocolError
         If a node refuses to describe itself, if hospitals' features differ, or if after
-        ``node_timeout`` there are too few hospitals or not exactly one key holder.
+        ``node_timeout`` there are too few hospitals or not exactly one company X.
     """
     described: dict[int, Description] = {}
     silent: dict[int, str] = {}
@@ -61,7 +61,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         holders = [n for n, d in described.items() if d.role is Role.KEY_HOLDER]
         present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
         if len(holders) > 1:
-            raise ProtocolError(f"a federation must have one key holder, got {len(holders)}")
+            raise ProtocolError(f"a federation must have one company X, got {len(holders)}")
         manifest = described[holders[0]].value_keys if holders else {}
         expected = manifest.keys() if waiting.with_manifest(manifest) == WAIT else set[str]()
         if missing := expected - {printable(one.name) for one in present.values()}:
@@ -74,7 +74,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
             if holders and all(one.simulated for one in described.values()):
                 reasons += more_nodes(hospitals, len(present))
             raise ProtocolError(
-                f"a federation must have {hospitals} hospitals and one key holder, got "
+                f"a federation must have {hospitals} hospitals and one company X, got "
                 f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
             )
         sleep(POLL_SECONDS)

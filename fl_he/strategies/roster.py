@@ -54,7 +54,7 @@ class Roster:
     hospitals : dict of int to str
         Node ids and names of those that are connected.
     packing : Packing
-        The only one in which the key holder opens sums.
+        The only one in which company X opens sums.
     features : tuple of str
         What the hospitals' coefficients stand for; empty where the app does not say.
     classes : tuple of str
@@ -115,10 +115,10 @@ class Roster:
         return set() if self.on_dropout == CONTINUE else set(self._names.values())
 
     def require_packing(self, packing: Packing) -> None:
-        """Raise ProtocolError unless the key holder opens sums in this packing."""
+        """Raise ProtocolError unless company X opens sums in this packing."""
         if packing != self.packing:
             raise ProtocolError(
-                f"the packing must be the key holder's, {self.packing}, got {packing}: "
+                f"the packing must be company X's, {self.packing}, got {packing}: "
                 "give the strategy that one (in a run's configuration: crypto.fraction_bits, "
                 "crypto.integer_bits, crypto.max_contributors)"
             )
@@ -163,7 +163,7 @@ class Roster:
 
     def name(self, node_id: int) -> str:
         """Return the node's name for messages to people."""
-        return self._names.get(node_id, "the key holder")
+        return self._names.get(node_id, "company X")
 
     def miss(self, name: str, reason: str, consequence: str) -> Skipped:
         """Note a hospital that is not in a sum; raises DropoutError unless the sum does without."""
@@ -320,7 +320,7 @@ class Roster:
             require_key(key.fingerprint, self.public_key.fingerprint)
             # The node that died is believed to be there for a minute.
             if self.key_holder not in connected:
-                _logger.warning("the key holder is back as node %d", node_id)
+                _logger.warning("company X is back as node %d", node_id)
                 self.key_holder, self.run_key = node_id, description.run_key
             return
         wanted = (self.features, self.classes, self.imputed, (self.family, self.exposure))
@@ -342,6 +342,5 @@ def require_key(fingerprint: str, began_with: str) -> None:
     """Refuse a key of company X that is not the one with which the run began."""
     if fingerprint != began_with:
         raise ProtocolError(
-            f"the key holder must have the key with which the run began, {began_with}, got "
-            f"{fingerprint}"
+            f"company X must have the key with which the run began, {began_with}, got {fingerprint}"
         )

@@ -141,11 +141,11 @@ class Description(records.Message):
     exposure : str
         Name of a hospital's column of exposures; empty without.
     public_key : str
-        The key holder's public key as JSON; empty for a hospital.
+        Company X's public key as JSON; empty for a hospital.
     session : str
-        The key holder's name for this run: it opens sums of this session only.
+        Company X's name for this run: it opens sums of this session only.
     packing : str
-        The only packing, as JSON, in which the key holder opens sums.
+        The only packing, as JSON, in which company X opens sums.
     simulated : bool
         Whether the node lives in a simulation.
     value_keys : dict of str to bytes
@@ -195,7 +195,7 @@ class EncryptionRequest(records.Message):
     public_key, packing : str
         JSON of the key to encrypt under and of the slots to use.
     session : str
-        The key holder's session.
+        Company X's session.
     round : int
         The round, from 1.
     weighted_by : str
@@ -265,12 +265,12 @@ class EncryptedReply(records.Message):
 
 @dataclass(frozen=True, slots=True)
 class DecryptRequest(records.Message):
-    """Ask the key holder to open one round's sum.
+    """Ask company X to open one round's sum.
 
     Attributes
     ----------
     session : str
-        The session that the key holder gave in its description.
+        The session that company X gave in its description.
     purpose : Purpose
     round : int
     contributors : int
@@ -292,7 +292,7 @@ class DecryptRequest(records.Message):
 class DecryptReply(records.Message):
     """The total of one round: a float64 vector as long as the encrypted one.
 
-    A simulated key holder says how long it took to decrypt; a deployed one keeps that. Where it
+    A simulated company X says how long it took to decrypt; a deployed one keeps that. Where it
     computes the model too, the total comes again as it is told everybody, signed: see
     :mod:`fl_he.wire.totals`.
     """

@@ -109,7 +109,7 @@ def test_a_round_sends_what_the_variant_says(
         messages = grid.sent + grid.received
         assert all(not message.content for message in messages)
         first = [message.metadata.dst_node_id for message in grid.sent[:4]]
-        assert first == [1000, 1001, 1002, 1003], "hospitals, then the key holder"
+        assert first == [1000, 1001, 1002, 1003], "hospitals, then company X"
 
 
 def test_plain_rounds_use_flowers_own_loop(

@@ -468,7 +468,7 @@ class TestFreshEyes:
             reason(liar.ask(CLINICS[0], 2, "prepare", session=own))
         )
         assert liar.ask(CLINICS[0], 1, "train", session=own, totals=[]).has_error()
-        assert "that this key holder opened" in (
+        assert "that company X opened" in (
             reason(liar.open(made_up(np.ones(9)), 1, "prepare", session=own, totals=[]))
         )
 
@@ -892,7 +892,7 @@ def test_a_session_that_is_made_up_or_over_leaves_nothing(tmp_path: Path) -> Non
     kept = ("plans.jsonl", "opened.jsonl", "sets.jsonl", "training-*", "model-*.json")
     before = files(tmp_path, *kept)
     for session, words in (
-        ("0" * 32, "the session must be one that this key holder opened with its key"),
+        ("0" * 32, "the session must be one that company X opened with its key"),
         (over.session, "the key of this session was deleted at the run's end"),
     ):
         request = DecryptRequest(session, "train", 2, 3, b"no sum")

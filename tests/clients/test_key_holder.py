@@ -465,7 +465,7 @@ def test_a_hospital_describes_its_features_and_opens_nothing() -> None:
     assert description.classes == ("a", "b", "c")
     assert (description.public_key, description.session) == ("", "")
     request = DecryptRequest("", "train", 1, 3, encrypted_sum(KEY.public_key, 3).to_bytes(""))
-    assert "only the key holder" in reason(hospital.ask(DECRYPT, request.to_content()))
+    assert "only company X" in reason(hospital.ask(DECRYPT, request.to_content()))
 
 
 def test_records_of_another_form(holder: Holder) -> None:
@@ -601,7 +601,7 @@ def test_a_session_ends_with_its_key(key_file: Path, tmp_path: Path) -> None:
     answer = Holder(config, run_id=2).open(
         session=session, encrypted_sum=encrypted_sum(other.public_key, 3)
     )
-    assert "session must be one that this key holder opened with its key" in reason(answer)
+    assert "session must be one that company X opened with its key" in reason(answer)
 
 
 def test_a_ledger_that_others_may_touch_stops_the_key_holder(

@@ -599,7 +599,7 @@ def test_the_latest_round_of_a_session(ledger: Ledger, path: Path) -> None:
     assert ledger.latest(session) == 5
     assert ledger.latest(other) == 0
     for unknown, key in (("0" * 32, KEY), (session, "cd" * 32)):
-        with pytest.raises(ProtocolError, match="the session must be one that this key holder"):
+        with pytest.raises(ProtocolError, match="the session must be one that company X"):
             Ledger(FileStore(path), key).latest(unknown)
     with path.open("a") as file:
         file.write('{"session":"')

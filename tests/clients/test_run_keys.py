@@ -122,7 +122,7 @@ def test_the_end_of_a_run_deletes_its_key_alone(keys: Keys) -> None:
     assert keys.files() == [keys.kept().find(second).path]
     assert keys.begin(1) == first, "no second key for a run that has ended"
     assert keys.made == 2
-    with pytest.raises(ProtocolError, match="the session must be one that this key holder opened"):
+    with pytest.raises(ProtocolError, match="the session must be one that company X opened"):
         keys.kept().end("0" * 32)
     assert "the session must be one" in keys.refused("0" * 32)
 

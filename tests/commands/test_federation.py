@@ -97,7 +97,7 @@ def test_a_private_file_is_not_shown(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "words"),
     [
-        (("north.json", "east.json"), "a federation must have exactly one key holder, got []"),
+        (("north.json", "east.json"), "a federation must have exactly one company X, got []"),
         (("company-x.json",), "a federation must have at least one hospital"),
         (("north.json", "north.json", "company-x.json"), "each node must have its own name"),
         (("public-key.json",), "public-key.json: public identity must have exactly the members"),

@@ -87,7 +87,7 @@ def test_nodes_that_are_not_there_are_waited_for_in_vain(
     clock = iter(range(0, 1000, 100))
     monkeypatch.setattr("fl_he.strategies.roll_call.monotonic", lambda: next(clock))
     config = experiment("hospitals=4", folder=tmp_path / "run")
-    with pytest.raises(ProtocolError, match="4 hospitals and one key holder, got 3 and 1 after"):
+    with pytest.raises(ProtocolError, match="4 hospitals and one company X, got 3 and 1 after"):
         server_app.train(grid_of(deployed_nodes(tmp_path), config), config, tmp_path / "run")
 
 

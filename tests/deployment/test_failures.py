@@ -113,7 +113,7 @@ def test_one_after_the_other_is_killed(
 
     check_models(federation, metrics, [HOSPITALS, WITHOUT_ONE, *[HOSPITALS] * 2])
     assert metrics["rounds"][1]["skipped"] == ["st-john"]
-    assert "the key holder is back as node" in printed
+    assert "company X is back as node" in printed
     opened = (federation.folder / f"{HOLDER}.identity.json.opened.jsonl").read_text()
     assert checkpoint.session in opened
     assert not key_files(federation.folder)

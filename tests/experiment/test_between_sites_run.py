@@ -166,7 +166,7 @@ def test_a_comparison_that_company_x_did_not_answer_is_resumed(tmp_path: Path) -
         )
 
     first.tamper = lose_the_comparison
-    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+    with pytest.raises(ProtocolError, match="company X must open a sum within"):
         server_app.train(first, config, tmp_path / "run")
     assert [m for m in first.sent if m.metadata.message_type == SITES]
     second = LocalGrid(client_app.build(lambda _: Config()), nodes, run_id=8)

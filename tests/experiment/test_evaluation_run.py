@@ -229,7 +229,7 @@ def test_an_evaluation_that_company_x_did_not_open_is_resumed(tmp_path: Path) ->
         return None if len(asked) > 1 else reply
 
     grid.tamper = lose_the_second
-    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+    with pytest.raises(ProtocolError, match="company X must open a sum within"):
         server_app.train(grid, config, folder)
     again = LocalGrid(app, nodes, run_id=8)
     metrics = server_app.train(again, compose("config", [f"resume={folder}"]), folder)

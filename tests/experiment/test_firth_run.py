@@ -223,7 +223,7 @@ def test_a_run_goes_on_in_the_middle_of_an_iteration(
         return reply
 
     first.tamper = away
-    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+    with pytest.raises(ProtocolError, match="company X must open a sum within"):
         run(config, first)
     checkpoint = load_checkpoint(tmp_path / "run")
     assert checkpoint.unopened is not None

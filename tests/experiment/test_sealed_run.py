@@ -294,7 +294,7 @@ def test_what_cannot_be_resumed(federation: Federation, monkeypatch: pytest.Monk
 
 
 def test_another_packing_than_the_nodes(federation: Federation) -> None:
-    with pytest.raises(ProtocolError, match="the packing must be the key holder's"):
+    with pytest.raises(ProtocolError, match="the packing must be company X's"):
         server_app.train(
             federation.grid, config("crypto.fraction_bits=20"), federation.folder / "run"
         )

@@ -254,7 +254,7 @@ def test_a_client_that_does_not_answer(topology: str) -> None:
 
 
 def test_two_runs_of_rounds_in_one_run() -> None:
-    """The key holder opens each round once, so that nobody can ask twice and compare."""
+    """Company X opens each round once, so that nobody can ask twice and compare."""
     nodes = grid(encrypted_app(replying()))
     strategy = SequentialPaillier(FedAvg(fraction_evaluate=0.0), node_timeout=0.0)
     strategy.start(nodes, MODEL, num_rounds=2)

@@ -1,7 +1,7 @@
 """Flower's strategies inside SequentialPaillier come to what they come to without it.
 
 All strategies share two grids, one plain and one encrypted. In the encrypted one they also share a
-key holder, which opens each round once. Apps on Flower's own engine: test_examples.py.
+company X, which opens each round once. Apps on Flower's own engine: test_examples.py.
 """
 
 from __future__ import annotations

@@ -476,7 +476,7 @@ def test_a_deployed_run_goes_on_in_its_session(
         return reply
 
     first.tamper = away
-    with pytest.raises(ProtocolError, match="the key holder must open a sum within"):
+    with pytest.raises(ProtocolError, match="company X must open a sum within"):
         server_app.train(first, config, folder)
     checkpoint = load_checkpoint(folder)
     assert len(checkpoint.rounds) == max(0, before - preparation)

@@ -91,7 +91,7 @@ def modulus_of(messages: Iterable[Message]) -> int:
             if description.role is Role.KEY_HOLDER:
                 n = json.loads(description.public_key)["n"]
                 return int.from_bytes(base64.urlsafe_b64decode(n + "=" * (-len(n) % 4)), "big")
-    raise AssertionError("no key holder described itself")
+    raise AssertionError("no company X described itself")
 
 
 def check_view(config: Config) -> LocalGrid:

@@ -167,7 +167,7 @@ def test_settings_are_checked(settings: dict[str, Any], words: str) -> None:
 def test_too_few_hospitals() -> None:
     with pytest.raises(
         ProtocolError,
-        match="must have 3 hospitals and one key holder, got 2 and 1 .*; start one node more: "
+        match="must have 3 hospitals and one company X, got 2 and 1 .*; start one node more: "
         r"the last one is company X \(num-supernodes=4\)",
     ):
         strategy().start(LocalGrid(train_app(), simulated_nodes(2)), MODEL, num_rounds=1)
@@ -224,7 +224,7 @@ def test_more_than_the_slots_have_room_for() -> None:
 
 
 def test_another_packing_than_the_key_holders() -> None:
-    with pytest.raises(ProtocolError, match="the packing must be the key holder's"):
+    with pytest.raises(ProtocolError, match="the packing must be company X's"):
         strategy(packing=Packing(20, 20)).start(
             LocalGrid(train_app(), simulated_nodes(3)), MODEL, num_rounds=1
         )
@@ -240,7 +240,7 @@ def test_no_key_holder() -> None:
 
 def test_two_key_holders() -> None:
     nodes = [{"partition-id": 0, "num-partitions": 1}] * 2
-    with pytest.raises(ProtocolError, match="must have one key holder, got 2"):
+    with pytest.raises(ProtocolError, match="must have one company X, got 2"):
         strategy().start(LocalGrid(train_app(), nodes), MODEL, num_rounds=1)  # type: ignore[arg-type]
 
 
@@ -406,7 +406,7 @@ class Sends(FedAvg):
 @pytest.mark.parametrize(
     "receivers",
     [(1000, 1001, 1002, 1003), (1000, 1001, 1002, 1002), (1000, 1001, 1002, 4711)],
-    ids=["the key holder", "one twice", "a stranger"],
+    ids=["company X", "one twice", "a stranger"],
 )
 def test_messages_to_others_than_each_hospital_once_are_refused(receivers: tuple[int, ...]) -> None:
     grid = LocalGrid(train_app(), simulated_nodes(3))
@@ -420,10 +420,10 @@ def test_more_contributors_than_the_strategy_asks_for() -> None:
     with pytest.raises(ProtocolError, match=r"at least 4 contributors .*, got 3"):
         encrypted.start(LocalGrid(train_app(), simulated_nodes(6)), MODEL, num_rounds=1)
     encrypted = strategy(FedAvg(min_available_nodes=2), min_contributors=4)
-    with pytest.raises(ProtocolError, match="must have 4 hospitals and one key holder, got 3 and"):
+    with pytest.raises(ProtocolError, match="must have 4 hospitals and one company X, got 3 and"):
         encrypted.call_roll(LocalGrid(train_app(), simulated_nodes(3)))
     encrypted = strategy(FedAvg(min_available_nodes=5), min_contributors=3)
-    with pytest.raises(ProtocolError, match="must have 5 hospitals and one key holder, got 4 and"):
+    with pytest.raises(ProtocolError, match="must have 5 hospitals and one company X, got 4 and"):
         encrypted.call_roll(LocalGrid(train_app(), simulated_nodes(4)))
 
 
@@ -441,7 +441,7 @@ def test_the_key_holders_refusal_stops_the_run_with_its_reason() -> None:
     grid = LocalGrid(train_app(), simulated_nodes(3))
     grid.tamper = refuse
     encrypted = strategy()
-    with pytest.raises(ProtocolError, match=r"key holder refused to open the sum: no \[2Jt today$"):
+    with pytest.raises(ProtocolError, match=r"company X refused to open the sum: no \[2Jt today$"):
         encrypted.start(grid, MODEL, num_rounds=1)
     assert encrypted.sums == []
 

@@ -113,7 +113,7 @@ def test_who_dies_at_work_comes_back_as_another_node_and_goes_on(
     grid.get_node_ids = node_ids  # type: ignore[method-assign]
     encrypted = run(grid)
     assert encrypted.roster.key_holder == 2000
-    assert "the key holder is back as node 2000" in caplog.text
+    assert "company X is back as node 2000" in caplog.text
     assert {m.metadata.dst_node_id for m in grid.sent if is_decrypt(m)} == {HOLDER, 2000}
     assert encrypted.roster.hospitals.keys() == {1000, 1001, 1002}
 
@@ -149,7 +149,7 @@ def test_who_stays_away_stops_the_run(clock: list[float], deployed: UserConfig) 
     grid.tamper = lambda reply: None if is_decrypt(reply) else reply
     with pytest.raises(
         ProtocolError,
-        match=r"key holder must open a sum within 90 s, it did not: no answer within .*"
+        match=r"company X must open a sum within 90 s, it did not: no answer within .*"
         "raise key_holder_timeout",
     ):
         run(grid, key_holder_timeout=90.0, hop_timeout=1.0)
@@ -222,7 +222,7 @@ def test_a_resumed_run_in_a_session_that_company_x_does_not_know(
 ) -> None:
     resumed = strategy(FedAvg(fraction_evaluate=0.0))
     resumed.resume(1, "0" * 32, KEY.public_key.fingerprint)
-    with pytest.raises(ProtocolError, match="session must be one that this key holder opened"):
+    with pytest.raises(ProtocolError, match="session must be one that company X opened"):
         resumed.start(grid_with(deployed), MODEL, num_rounds=1)
 
 

@@ -53,7 +53,7 @@ def test_with_a_manifest_there_is_a_value_key_for_each_hospital(tmp_path: Path) 
 
 
 def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:
-    with pytest.raises(ProtocolError, match=r"one key holder, got 3 and 0 after 2\.5 s"):
+    with pytest.raises(ProtocolError, match=r"one company X, got 3 and 0 after 2\.5 s"):
         call_roll(LateGrid(clock), Waiting(hop_timeout=1, node_timeout=2.5), 3)
     assert clock[0] < 3
 

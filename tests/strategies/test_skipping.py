@@ -236,7 +236,7 @@ def test_a_second_company_x_with_another_key_is_a_stranger(
     grid.tamper = joins
     encrypted, _ = rounds(2, grid)
     assert encrypted.roster.key_holder == 1003
-    assert "the key holder must have the key with which the run began" in caplog.text
+    assert "company X must have the key with which the run began" in caplog.text
 
 
 def test_a_round_that_begins_with_too_few_is_refused_by_name(clock: list[float]) -> None:

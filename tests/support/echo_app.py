@@ -41,7 +41,7 @@ def plain_app(reply: Reply, mods: Sequence[Mod] = (), train_mods: Sequence[Mod] 
 def encrypted_app(
     reply: Reply, mods: Sequence[Mod] = ENCRYPTED, train_mods: Sequence[Mod] = ()
 ) -> ClientApp:
-    """Return the same app behind encryption, which plays the key holder as well."""
+    """Return the same app behind encryption, which plays company X as well."""
     return with_key_holder(plain_app(reply, mods, train_mods), key_holder_policy)
 
 
@@ -61,10 +61,10 @@ class _Surviving(ClientApp):
 
 
 def grid(app: ClientApp, nodes: list[UserConfig] | None = None) -> LocalGrid:
-    """Return a grid of three clients and the key holder, unless told otherwise."""
+    """Return a grid of three clients and company X, unless told otherwise."""
     return LocalGrid(_Surviving(app), simulated_nodes(CLIENTS) if nodes is None else nodes)
 
 
 def plain_grid(app: ClientApp) -> LocalGrid:
-    """Return a grid of three clients and no key holder."""
+    """Return a grid of three clients and no company X."""
     return grid(app, simulated_nodes(CLIENTS - 1))

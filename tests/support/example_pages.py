@@ -59,7 +59,7 @@ def make_newton() -> dict[str, Any]:
                 "seconds": 0.25 * entry["round"],
                 "failed": node == HOSTILE,
             }
-            for node in (HOSTILE, "hospital-2", "the key holder")
+            for node in (HOSTILE, "hospital-2", "company X")
         ]
     metrics["rounds"][2]["skipped"] = [HOSTILE]
     metrics["local"][0]["hospital"] = HOSTILE

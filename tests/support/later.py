@@ -12,7 +12,7 @@ from flwr.serverapp.strategy import Strategy
 class Later(Strategy):
     """Number the rounds of a strategy from another one than the first.
 
-    Around SequentialPaillier it lets several strategies share a key holder; the same one inside,
+    Around SequentialPaillier it lets several strategies share company X; the same one inside,
     with the opposite sign, lets the wrapped strategy count from 1 nevertheless.
     """
 

@@ -43,7 +43,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class KeyHolderPolicy:
-    """Conditions under which the key holder opens a sum.
+    """Conditions under which company X opens a sum.
 
     Attributes
     ----------
@@ -56,7 +56,7 @@ class KeyHolderPolicy:
         The only packing in which sums are opened; ``None``: the node's own. A coordinator that
         could choose it could move the borders of the slots.
     key_bits : int
-        Modulus of the keys that a key holder makes for runs: simulated, or with a manifest, where
+        Modulus of the keys that company X makes for runs: simulated, or with a manifest, where
         ``key-bits`` goes first. Without one it loads the file that ``private-key`` names.
     key_kind : KeyKind
         Kind of these keys; ``key-kind`` goes first.

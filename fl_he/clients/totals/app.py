@@ -49,9 +49,9 @@ def with_sealed_chain(
     Parameters
     ----------
     app : ClientApp
-        The app of hospitals and key holder: what ``with_key_holder`` returns.
+        The app of hospitals and company X: what ``with_key_holder`` returns.
     policy : callable
-        Returns the key holder's policy. Its ``min_contributors``, or the node configuration's, is
+        Returns company X's policy. Its ``min_contributors``, or the node configuration's, is
         also the fewest updates for which a hospital seals a sum for company X.
     step : callable
         Takes the model, the weighted mean of a round's replies and the train config, and returns

@@ -146,7 +146,7 @@ class OpenChain:
         """Return company X's answer to a sum, or to the question whether it may be sent."""
         start = perf_counter()
         if node.role is not Role.KEY_HOLDER:
-            raise ProtocolError("only the key holder can open a sum, and this node is a hospital")
+            raise ProtocolError("only company X can open a sum, and this node is a hospital")
         opener = Opener.of(node, self._policy(node.context), request.session)
         packing = opener.policy.packing
         before = self._before(news, config, packing, node)

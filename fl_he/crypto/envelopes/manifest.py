@@ -30,7 +30,7 @@ class Manifest(Documented):
     ----------
     nodes : tuple of PublicIdentity
         In any order; kept in the order of their names. No two may share a name (in any case of
-        letters) or a key; there must be exactly one key holder, and a hospital.
+        letters) or a key; there must be exactly one company X, and a hospital.
     plans : tuple of str
         Digests of the study plans (:mod:`fl_he.wire.study_plan`), in any order; kept sorted. With
         any, nodes answer only what one of the plans allows.
@@ -71,7 +71,7 @@ class Manifest(Documented):
         _check_different(self.nodes)
         holders = [node.name for node in self.nodes if node.role == "key-holder"]
         if len(holders) != 1:
-            raise CryptoError(f"a federation must have exactly one key holder, got {holders}")
+            raise CryptoError(f"a federation must have exactly one company X, got {holders}")
         if len(self.nodes) == 1:
             raise CryptoError("a federation must have at least one hospital, got none")
 

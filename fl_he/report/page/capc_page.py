@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fl_he.report.blocks import Block, Chart, Charts, Facts, Note, Page, Row, Section, Sheet
-from fl_he.report.figures import count, data_name, decimal, known, seconds, short, total
+from fl_he.report.figures import count, data_name, decimal, known, seconds, short, size, total
 from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
@@ -152,7 +152,7 @@ def _steps(metrics: Metrics) -> Section:
     hops, wall, cpu, sent = (
         total(known(steps, key)) for key in ("hops", "seconds", "node_seconds", "bytes_sent")
     )
-    totals = (count(hops), seconds(wall, 2), seconds(cpu, 2), count(sent))
+    totals = (count(hops), seconds(wall, 2), seconds(cpu, 2), size(sent))
     rows.append(Row(("all steps", *totals), strong=True))
     in_all = Note(f"{short(metrics['seconds'])} seconds in all.")
     return Section("Cost of the protocol", [Sheet("By step", STEP_COLUMNS, rows), in_all])

@@ -132,7 +132,7 @@ def _privacy(metrics: Metrics) -> Section:
 
 def _cost(metrics: Metrics) -> Section:
     size, slots = update_size(metrics)
-    caption, headings = "Seconds by step, and bytes both ways", ("", "mean per round", "total")
+    caption, headings = "Seconds by step, and data sent both ways", ("", "mean per round", "total")
     note = (
         f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
         "did, and may be more than the wall time of a round."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
-from fl_he.report.figures import count, decimal, known, mean, seconds, sentence, total
+from fl_he.report.figures import count, decimal, known, mean, seconds, sentence, size, total
 from fl_he.report.page.charts import line_chart
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import answered, quality
@@ -68,7 +68,7 @@ _COLUMNS: dict[str, Callable[[Metrics], str]] = {
     "log loss": lambda run: decimal(run["federated"]["log_loss"]),
     "epsilon": lambda run: _epsilon(run.get("privacy")),
     "rounds": lambda run: count(len(run["rounds"])),
-    "bytes per round": lambda run: count(mean(known(run["rounds"], "bytes_sent"))),
+    "data per round": lambda run: size(mean(known(run["rounds"], "bytes_sent"))),
     "seconds to encrypt": lambda run: seconds(total(known(run["rounds"], "encrypt_seconds")), 1),
     "seconds in all": lambda run: seconds(run["seconds"], 1),
 }
@@ -141,12 +141,12 @@ def _capc(runs: _Runs) -> Section:
 
 
 def _tables(runs: _Runs) -> Section:
-    columns = ("run", "by", "rows", "hospitals", "bytes sent", "seconds in all")
+    columns = ("run", "by", "rows", "hospitals", "data sent", "seconds in all")
     rows = [
         Row(
             (
                 *(name, metrics["table"]["by"] or "all rows", count(metrics["table"]["rows"])),
-                *(count(metrics["hospitals"]), count(metrics["bytes_sent"])),
+                *(count(metrics["hospitals"]), size(metrics["bytes_sent"])),
                 seconds(metrics["seconds"], 1),
             ),
             href=link,

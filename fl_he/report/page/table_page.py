@@ -7,7 +7,7 @@ from itertools import accumulate
 from typing import Any
 
 from fl_he.report.blocks import Charts, Facts, Note, Page, Points, Row, Section, Sheet
-from fl_he.report.figures import count, data_name, encryption, seconds
+from fl_he.report.figures import count, data_name, encryption, seconds, size
 from fl_he.report.page.charts import survival_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
@@ -115,8 +115,8 @@ def _cost(metrics: Metrics) -> Section:
     crypto = metrics["crypto"]
     facts = {
         "seconds in all": seconds(metrics["seconds"]),
-        "bytes sent": count(metrics["bytes_sent"]),
-        "bytes in one update": count(crypto["bytes_per_update"]),
+        "data sent": size(metrics["bytes_sent"]),
+        "one update": size(crypto["bytes_per_update"]),
         "ciphertexts in one update": count(crypto["ciphertexts_per_update"]),
     }
     return Section("Cost of the encryption", [Facts(facts)])

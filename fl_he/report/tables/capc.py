@@ -8,12 +8,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import count, decimal, others_of, seconds
+from fl_he.report.figures import count, decimal, others_of, seconds, size
 from fl_he.run_files.metrics import Metrics
 
 _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
 #: Columns of `step_rows`.
-STEP_COLUMNS = ("step", "hops", "seconds", "CPU seconds of all nodes", "bytes")
+STEP_COLUMNS = ("step", "hops", "seconds", "CPU seconds of all nodes", "data sent")
 
 
 def quality(result: Mapping[str, Any], when: str, figure: str) -> str:
@@ -57,7 +57,7 @@ def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
             count(one["hops"]),
             f"{one['seconds']:.2f}",
             seconds(one["node_seconds"], 2),
-            count(one["bytes_sent"]),
+            size(one["bytes_sent"]),
         )
         for one in metrics["steps"]
     ]

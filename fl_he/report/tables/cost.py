@@ -8,7 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from fl_he.report.blocks import Row
-from fl_he.report.figures import count, is_masked, known, mean, others_of, seconds, total
+from fl_he.report.figures import count, is_masked, known, mean, others_of, seconds, size, total
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import STEPS
@@ -24,7 +24,7 @@ def costs(metrics: Metrics) -> tuple[list[Row], list[Row]]:
     """
     rounds = metrics["rounds"]
     of_sums = [_row(f"seconds to {key.removesuffix('_seconds')}", rounds, key) for key in STEPS]
-    of_sums.append(_row("bytes sent", rounds, "bytes_sent", count))
+    of_sums.append(_row("data sent", rounds, "bytes_sent", size))
     in_rounds = total(known(rounds, "seconds"))
     once = {**_beside_the_rounds(metrics, in_rounds), "seconds in all": metrics["seconds"]}
     return of_sums, [
@@ -58,21 +58,21 @@ def update_size(metrics: Metrics) -> tuple[str, str]:
     crypto = metrics["crypto"]
     ticket = crypto.get("ticket_bytes_per_update")
     number, fingerprint = crypto["ciphertexts_per_update"], crypto["key_fingerprint"][:12]
-    size = f"{count(crypto['bytes_per_update'])} bytes" + (
-        "" if ticket is None else f", and a ticket of {count(ticket)} bytes"
-    )
+    data = size(crypto["bytes_per_update"])
+    if ticket is not None:
+        data += f", and a ticket of {size(ticket)}"
     if masked := crypto.get("masked_set"):
-        size += f", masked pairwise: company X learns one only with {others_of(masked)}"
+        data += f", masked pairwise: company X learns one only with {others_of(masked)}"
     if is_masked(metrics):
         return (
-            f"one update: masks, {size}",
+            f"one update: masks, {data}",
             "AES-256-CTR with HKDF-SHA-256, tickets by HPKE with X-Wing (all post-quantum), "
             f"key {fingerprint}",
         )
     kind = f"of kind {crypto['key_kind']}, " if "key_kind" in crypto else ""
     tickets = "" if ticket is None else "; tickets by HPKE with X-Wing (post-quantum)"
     return (
-        f"one update: {count(number)} ciphertext{'' if number == 1 else 's'}, {size}",
+        f"one update: {count(number)} ciphertext{'' if number == 1 else 's'}, {data}",
         f"{count(crypto['slots_per_ciphertext'])} slots in each, Paillier with a "
         f"{crypto['key_bits']}-bit key {kind}{fingerprint} (not post-quantum){tickets}",
     )

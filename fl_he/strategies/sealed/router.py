@@ -104,7 +104,7 @@ class SealedMembers:
     Notes
     -----
     ``present`` holds them by node; one that is taken out of it has to meet company X anew.
-    ``company_x`` is the key holder's name in the manifest, once they have met.
+    ``company_x`` is company X's name in the manifest, once they have met.
     """
 
     def __init__(self, roster: Roster) -> None:
@@ -142,10 +142,10 @@ class SealedMembers:
             return progress, failed
         challenges = {one.name: one.challenge for one in joining.values() if one.challenge}
         request = SessionRequest(progress.session, challenges).to_content()
-        with refused_as("the key holder has stated no session:"):
+        with refused_as("company X has stated no session:"):
             stated = read_reply(self.roster.ask_company_x(SESSION, request), SessionReply)
         if progress.session not in ("", stated.session):
-            raise ProtocolError("the key holder must keep to the session in which the run began")
+            raise ProtocolError("company X must keep to the session in which the run began")
         self.company_x, self._manifest = stated.name, stated.manifest
         self.value_keys = stated.value_keys
         progress = replace(progress, session=stated.session)
@@ -270,7 +270,7 @@ class SealedChain:
             if resumed is None:
                 raise MisfitError
             return self.run_round()
-        with refused_as("the key holder has not opened the sum:"):
+        with refused_as("company X has not opened the sum:"):
             answer = read_reply(reply, OpenReply)
         opened = OpenedRound(request.round, request.contributors, answer.totals)
         self.progress = replace(

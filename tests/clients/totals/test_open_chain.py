@@ -351,7 +351,7 @@ class TestCompanyX:
     def test_messages_to_the_wrong_node(self, steps: OpenSteps) -> None:
         assert "'train' must go to a hospital" in reason(steps.hospital(COMPANY, 1))
         request = DecryptRequest(steps.session, "train", 1, 3, b"")
-        assert "only the key holder can open" in reason(
+        assert "only company X can open" in reason(
             steps.ask(NORTH, DECRYPT, request.add_to(steps.news()))
         )
 

@@ -104,11 +104,11 @@ def test_a_manifest_of_format_2_is_refused_and_made_anew_without_its_paillier_ke
 @pytest.mark.parametrize(
     ("nodes", "message"),
     [
-        ((), r"exactly one key holder, got \[\]"),
-        ((NORTH.public, SOUTH.public), r"exactly one key holder, got \[\]"),
+        ((), r"exactly one company X, got \[\]"),
+        ((NORTH.public, SOUTH.public), r"exactly one company X, got \[\]"),
         (
             (*NODES, make("company-y", "key-holder").public),
-            r"exactly one key holder, got \['company-x', 'company-y'\]",
+            r"exactly one company X, got \['company-x', 'company-y'\]",
         ),
         ((COMPANY.public,), "at least one hospital, got none"),
         ((*NODES, NORTH.public), "its own name, got one for north and north"),
@@ -144,7 +144,7 @@ def test_what_is_no_federation_is_refused(nodes: tuple[PublicIdentity, ...], mes
             [{**json.loads(NORTH.public.to_json()), "role": "key-holder"}],
             "fingerprint must be",
         ),
-        ("nodes", [], "exactly one key holder"),
+        ("nodes", [], "exactly one company X"),
         ("more", 1, "must have exactly the members"),
     ],
 )

@@ -94,7 +94,7 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
     assert cells(html, "federated (encrypted)") == ["180", "0.810", "0.820", "0.830", "0.840"]
     assert cells(html, "pooled (scikit-learn)") == ["190", "0.910", "0.920", "0.930", "0.940"]
     assert cells(html, "seconds to decrypt") == ["0.0500", "0.2000"]
-    assert cells(html, "bytes sent") == ["2,500", "10,000"]
+    assert cells(html, "data sent") == ["2.5 kB", "10.0 kB"]
     assert "0123456789abcdef" * 4 in words(html)
     assert "537 bytes" in words(html)
 

@@ -71,7 +71,7 @@ def test_tables_of_a_deployment() -> None:
     assert "n/a" not in " ".join(lines)
     assert "180 examples" in " ".join(lines)
     assert not any("alone" in line or "pooled" in line for line in lines)
-    assert row(text(cost_table(make_deployed())), "bytes sent") == ["2,500", "10,000"]
+    assert row(text(cost_table(make_deployed())), "data sent") == ["2.5 kB", "10.0 kB"]
 
 
 @pytest.mark.parametrize("width", [60, 120])
@@ -163,7 +163,7 @@ def test_cost_table() -> None:
     assert row(lines, "seconds to encrypt") == ["0.0250", "0.1000"]
     assert row(lines, "seconds to add") == ["0.0025", "0.0100"]
     assert row(lines, "seconds to decrypt") == ["0.0500", "0.2000"]
-    assert row(lines, "bytes sent") == ["2,500", "10,000"]
+    assert row(lines, "data sent") == ["2.5 kB", "10.0 kB"]
     assert row(lines, "seconds in rounds") == ["0.5000", "2.0000"]
     assert row(lines, "seconds to start up") == ["", "3.2500"]
     assert row(lines, "seconds to compare and save") == ["", "7.2500"]
