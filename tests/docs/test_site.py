@@ -140,7 +140,7 @@ NAMED_FILE = re.compile(
 
 @pytest.mark.parametrize(
     "page",
-    [*ROOT.glob("*.md"), *DOCS.glob("*.md"), *ROOT.glob("examples/*/README.md")],
+    [*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *ROOT.glob("examples/*/README.md")],
     ids=lambda page: page.relative_to(ROOT).as_posix(),
 )
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
