@@ -13,7 +13,7 @@ import sys
 from importlib.util import find_spec
 
 #: Packages that only extras bring; every module imports without them.
-EXTRAS = ("dp_accounting", "skops", "tenseal", "heu", "mlflow", "tensorboard", "torch")
+EXTRAS = ("dp_accounting", "skops", "tenseal", "heu", "mlflow", "mlxtend", "tensorboard", "torch")
 
 
 def main() -> None:

@@ -28,7 +28,8 @@ from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.feature_map import FeatureMap, Fourier, union
 from fl_he.learning.voting.party_models import NETWORK, maps_of, new_model
 
-_BRIGHTEST = 16.0  # of the pixels of data=digits
+#: Of the pixels of built-in images, by the name of the data set.
+_BRIGHTEST = {"digits": 16.0, "mnist": 255.0}
 #: How scikit-learn warns of a class with one example.
 _SINGLE_EXAMPLE = "Only one sample available|self.within_class_std_dev_ has at least 1 zero"
 _SEED = 10  # of the public random features; they need not differ between runs
@@ -101,10 +102,9 @@ def _cached(key: CacheKey) -> CapcData:
             "the outcome must be a class in CaPC, whose parties vote for one, got a number of "
             f"family {table.family}"
         )
-    digits = config.data.name == "digits"
-    scaling = standardise(table)[1]
-    if digits:
-        scaling = Scaling(np.zeros_like(scaling.mean), np.full_like(scaling.scale, _BRIGHTEST))
+    scaling, brightest = standardise(table)[1], _BRIGHTEST.get(config.data.name)
+    if brightest is not None:
+        scaling = Scaling(np.zeros_like(scaling.mean), np.full_like(scaling.scale, brightest))
     everything = Examples(scaling.apply(table.features), table.labels.astype(np.int64))
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))

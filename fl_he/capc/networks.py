@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fl_he.atomic import replace_file
 from fl_he.crypto.encoding.fields import (
@@ -197,7 +198,8 @@ def save_network(
     _made(structure, tensors)  # refused now, not where the file is read
     if Path(path).suffix != ENDING:
         raise DataError(f"a network's file must end with {ENDING}, got {Path(path).name!r}")
-    data = _safetensors().numpy.save(tensors, metadata={_KEY: _DOCUMENT.dumps(structure)})
+    shortest = {name: _shortest(array) for name, array in tensors.items()}
+    data = _safetensors().numpy.save(shortest, metadata={_KEY: _DOCUMENT.dumps(structure)})
     _check_sizes(int.from_bytes(data[:8], "little"), len(data))
     replace_file(Path(path), data)
 
@@ -245,6 +247,13 @@ def _safetensors() -> Any:
             "safetensors must be installed for networks in files: pip install 'fl-he[capc]'"
         ) from None
     return safetensors
+
+
+def _shortest(array: Array) -> NDArray[np.float32] | Array:
+    """Return an array in float32 if that holds its numbers exactly, such as PyTorch's."""
+    with np.errstate(over="ignore"):
+        short = array.astype(np.float32)
+    return short if np.array_equal(short, array) else array
 
 
 def _tensors(number: int) -> tuple[str, str]:

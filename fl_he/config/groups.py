@@ -15,7 +15,7 @@ from typing import Annotated, Any
 from fl_he.config.constraints import Constraint, Epsilon, Finite, Positive, Share, one_of, whole
 
 #: The data sets that need no file, and how many classes each has.
-BUILT_IN = {"breast_cancer": 2, "digits": 10, "wine": 3}
+BUILT_IN = {"breast_cancer": 2, "digits": 10, "mnist": 10, "wine": 3}
 
 
 def _choices(group: str) -> tuple[str, ...]:

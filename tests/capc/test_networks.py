@@ -49,6 +49,16 @@ def test_a_sequential_is_saved_with_its_convolutions_and_read_again(tmp_path: Pa
     assert (tmp_path / "network.safetensors").stat().st_size < 8 * 48 * 64
 
 
+def test_numbers_are_saved_in_float32_if_that_holds_them_exactly(tmp_path: Path) -> None:
+    short = RNG.normal(size=(3, 50)).astype(np.float32).astype(np.float64)
+    sizes = []
+    for weights in (short, short * 0.1):
+        read = saved(tmp_path, [Layer(weights, np.zeros(3))], shape=[50], classes=CLASSES)
+        np.testing.assert_array_equal(read.model.layers[0].weights, weights)
+        sizes.append((tmp_path / "network.safetensors").stat().st_size)
+    assert sizes[1] - sizes[0] == 4 * short.size
+
+
 @pytest.mark.parametrize("names", [True, False])
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
 def test_classifiers_of_scikit_learn_are_saved_in_the_tables_units(

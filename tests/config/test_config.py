@@ -261,8 +261,9 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
             (["hospitals=null"], "hospitals must be an integer, got null"),
             (["crypto=3"], "crypto must be a group of keys, got 3"),
             (
-                ["data=mnist"],
-                "data must be one of breast_cancer, csv, digits, grad_school, wine, got 'mnist'",
+                ["data=iris"],
+                "data must be one of breast_cancer, csv, digits, grad_school, mnist, wine, got "
+                "'iris'",
             ),
             (["privacy=laplace"], "privacy must be one of gaussian, none, got 'laplace'"),
             (

@@ -162,7 +162,8 @@ def changed(settings: dict[str, Any]) -> Config:
         ),
         (
             {**TABLE, "data.name": "nosuch"},
-            "data.name must be one of breast_cancer, csv, digits, grad_school, wine, got 'nosuch'",
+            "data.name must be one of breast_cancer, csv, digits, grad_school, mnist, wine, got "
+            "'nosuch'",
         ),
         ({"capc.queries": 7}, "capc.queries must come with capc.enabled=true, got 7 without"),
         ({"capc.selection": "no"}, "capc.selection must come with capc.enabled=true, got 'no'"),

