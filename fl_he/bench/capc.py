@@ -21,10 +21,11 @@ from fl_he.crypto.comparison.argmax import (
     blind_pairs,
     compare_permuted,
     largest_difference,
+    pair_batch,
     pairs,
-    winner,
+    winners,
 )
-from fl_he.crypto.comparison.comparison import Digits, bits, results
+from fl_he.crypto.comparison.comparison import bits, results
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, split_merged
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -115,7 +116,8 @@ def argmax_seconds(
         If a winner is not the largest number.
     """
     paillier, dgk = PrivateKey.generate(key_bits), DgkPrivateKey.generate(key_bits)
-    layout, digits = SlotLayout(value_bits, key_bits), Digits(value_bits)
+    layout = SlotLayout(value_bits, key_bits)
+    batch = pair_batch(dgk.public_key, value_bits, classes, queries)
     span = largest_difference(classes, value_bits)
     each, total = len(pairs(classes)), 0.0
     for _ in range(parties):
@@ -127,10 +129,9 @@ def argmax_seconds(
         start = process_time()
         blinded, kept = blind_pairs(paillier.public_key, layout, encrypted, queries)
         opened = split_merged(layout, paillier.decrypt(blinded), each, queries)
-        sent = bits(dgk, digits, opened)
-        answers = compare_permuted(dgk.public_key, digits, sent, kept)
-        found = results(dgk, digits.returned, answers)
-        won = [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
+        sent = bits(dgk, batch, opened)
+        answers = compare_permuted(dgk.public_key, batch, sent, kept)
+        won = winners(classes, queries, results(dgk, batch, answers))
         total += process_time() - start
 
         for query, position in enumerate(won):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import compress
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -135,11 +137,12 @@ def no_paillier_randomness(patch: pytest.MonkeyPatch) -> None:
 
 
 def no_dgk_randomness(patch: pytest.MonkeyPatch) -> None:
-    def encrypt_bits(key: dgk_private_key.DgkPrivateKey, bits: list[int]) -> list[int]:
+    def encrypt_slots(key: dgk_private_key.DgkPrivateKey, rows: list[list[int]]) -> list[int]:
         public = key.public_key
-        return [pow(public.g, bit, public.n) for bit in bits]
+        chosen = [compress(public.slot_bases, row) for row in rows]
+        return [int(prod(bases) % public.n) for bases in chosen]
 
-    patch.setattr(dgk_private_key.DgkPrivateKey, "encrypt_bits", encrypt_bits)
+    patch.setattr(dgk_private_key.DgkPrivateKey, "encrypt_slots", encrypt_slots)
 
 
 def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
@@ -149,7 +152,7 @@ def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
 def plain_comparisons(patch: pytest.MonkeyPatch) -> None:
     from fl_he.crypto.comparison import comparison  # noqa: PLC0415
 
-    patch.setattr(comparison, "_nonzero", lambda u: 1)
+    patch.setattr(comparison, "_nonzero", lambda prime: 1)
 
 
 def _slow(*values: object) -> object:

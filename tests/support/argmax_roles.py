@@ -7,8 +7,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs, winner
-from fl_he.crypto.comparison.comparison import Digits, bits, results
+from fl_he.crypto.comparison.argmax import (
+    PairSecrets,
+    blind_pairs,
+    compare_permuted,
+    pair_batch,
+    pairs,
+)
+from fl_he.crypto.comparison.argmax import winners as winning
+from fl_he.crypto.comparison.comparison import bits, results
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, split_merged
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -25,16 +32,16 @@ def winners(
     """
     queries, classes = numbers.shape
     public = paillier.public_key
-    layout, digits = SlotLayout(VALUE_BITS, public.key_bits), Digits(VALUE_BITS)
+    layout = SlotLayout(VALUE_BITS, public.key_bits)
+    batch = pair_batch(dgk.public_key, VALUE_BITS, classes, queries)
     encrypted = [public.encrypt(layout.join(column)) for column in numbers.T.tolist()]
     blinded, kept = blind_pairs(public, layout, encrypted, queries)
     each = len(pairs(classes))
     opened = split_merged(layout, paillier.decrypt(blinded), each, queries)
-    sent = bits(dgk, digits, opened)
-    answer = compare_permuted(dgk.public_key, digits, sent, kept)
-    found = results(dgk, digits.returned, answer)
+    sent = bits(dgk, batch, opened)
+    answer = compare_permuted(dgk.public_key, batch, sent, kept)
     return (
-        [winner(classes, found[at : at + each]) for at in range(0, len(found), each)],
+        winning(classes, queries, results(dgk, batch, answer)),
         kept,
         [opened[at : at + queries] for at in range(0, len(opened), queries)],
     )

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from math import prod
 
 import numpy as np
 from capc_parties import Parties
-from dgk_decryption import decrypted
+from dgk_decryption import slot_numbers
 from flwr.app import Message
 from integer_scores import integer_scores
 from message_search import leaks as plaintexts
@@ -22,7 +23,8 @@ from fl_he.capc.messages import CapcReply
 from fl_he.capc.node.keys import KeyPair
 from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_BITS
-from fl_he.crypto.comparison.argmax import pairs, tie_bits, winner
+from fl_he.crypto.comparison.argmax import pair_batch, pairs, tie_bits, winner
+from fl_he.crypto.comparison.comparison import Batch
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
@@ -141,7 +143,8 @@ def _paillier(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
 def _dgk(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
     key = keys.public.dgk
     found = [int(c) for c in key.from_bytes(data, len(data) // key.ciphertext_bytes)]
-    return found, any(c in {pow(key.g, m, key.n) for m in range(3)} for c in found)
+    # without randomness a ciphertext is a power of g, of order u
+    return found, any(pow(c, key.u, key.n) == 1 for c in found)
 
 
 def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
@@ -156,9 +159,12 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
             opened.append(np.array(numbers, dtype=object))
             hidden.append(_differences(score))
         for score, reply in zip(scores, run.replies[CapcStep.COMPARE], strict=True):
-            orders += _orders(keys, terms.value_bits, reply.part("compared"), terms.classes)
+            orders += _orders(
+                keys, terms.value_bits, reply.part("compared"), terms.classes, len(score)
+            )
             votes += score.argmax(axis=1).tolist()
-            yield from _random_plaintexts("querying", keys, reply.part("compared"))
+            batch = pair_batch(keys.public.dgk, terms.value_bits, terms.classes, len(score))
+            yield from _random_plaintexts("querying", keys, batch, reply.part("compared"))
     yield from _masked("querying", layout, opened, hidden, tie_bits(terms.classes))
     yield from _uniform("querying: orders", orders)
     positions = [winner(terms.classes, order) for order in orders]
@@ -178,9 +184,10 @@ def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
         opened.append(np.array(numbers, dtype=object))
         hidden.append(_differences(counts.astype(object)))
         (reply,) = run.replies[CapcStep.COMPARE_COUNTS]
-        orders += _orders(keys, VOTE_BITS, reply.part("compared"), terms.classes)
+        orders += _orders(keys, VOTE_BITS, reply.part("compared"), terms.classes, queries)
         labels += run.labels
-        yield from _random_plaintexts("guardian", keys, reply.part("compared"))
+        batch = pair_batch(keys.public.dgk, VOTE_BITS, terms.classes, queries)
+        yield from _random_plaintexts("guardian", keys, batch, reply.part("compared"))
         for name, data in run.parts(CapcStep.ANY):
             if name == "compared":
                 zero = keys.dgk.are_zero(keys.public.dgk.from_bytes(data, terms.classes * queries))
@@ -243,19 +250,24 @@ def _differences(scores: NDArray[np.object_]) -> NDArray[np.object_]:
     return np.concatenate([scores[:, first] - scores[:, second] for first, second in chosen])
 
 
-def _orders(keys: KeyPair, value_bits: int, compared: bytes, classes: int) -> list[tuple[int, ...]]:
-    each = len(pairs(classes))
-    count = len(compared) // keys.public.dgk.ciphertext_bytes // (-(-value_bits // 2) + 1)
-    found = keys.results(value_bits, compared, count)
-    return [tuple(found[at : at + each]) for at in range(0, len(found), each)]
+def _orders(
+    keys: KeyPair, value_bits: int, compared: bytes, classes: int, queries: int
+) -> list[tuple[int, ...]]:
+    found = keys.results(pair_batch(keys.public.dgk, value_bits, classes, queries), compared)
+    return [tuple(found[query::queries]) for query in range(queries)]
 
 
-def _random_plaintexts(role: str, keys: KeyPair, compared: bytes) -> Iterator[str]:
+def _random_plaintexts(role: str, keys: KeyPair, batch: Batch, compared: bytes) -> Iterator[str]:
     """Open some comparisons in full: what is not 0 must be any other number alike."""
-    key = keys.public.dgk
-    ciphertexts = key.from_bytes(compared, len(compared) // key.ciphertext_bytes)
-    values = [decrypted(keys.dgk, c) for c in ciphertexts[:200]]
-    quarters = [4 * (value - 1) // (key.u - 1) for value in values if value]
+    each, ciphertexts = batch.digits.returned, keys.public.dgk.from_bytes(compared, batch.returned)
+    quarters = []
+    for at, group in enumerate(batch.groups[: 200 // each]):
+        primes = batch.primes[: len(group)]
+        for ciphertext in ciphertexts[at * each : (at + 1) * each]:
+            numbers = slot_numbers(keys.dgk, ciphertext)
+            # a slot's numbers are times the other primes; without random factors they are small
+            small = [numbers[p] * pow(prod(primes) // p, -1, p) % p for p in primes]
+            quarters += [4 * (v - 1) // (p - 1) for v, p in zip(small, primes, strict=True) if v]
     yield from _uniform(f"{role}: plaintexts of comparisons", quarters, 4)
 
 

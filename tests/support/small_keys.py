@@ -69,5 +69,5 @@ def short(p: int, q: int, p1: int, q1: int, x: int) -> PrivateKey:
 def dgk() -> DgkPrivateKey:
     """Return a DGK key whose u is 257."""
     k = SMALL_DGK
-    public = DgkPublicKey(k["p"] * k["q"], k["g"], k["h"], minimum_bits=SMALL_BITS)
+    public = DgkPublicKey(k["p"] * k["q"], k["g"], k["h"], 257, minimum_bits=SMALL_BITS)
     return DgkPrivateKey(public, k["p"], k["q"], k["v_p"], k["v_q"])

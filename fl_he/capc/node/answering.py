@@ -11,9 +11,9 @@ from hashlib import sha256
 from fl_he.capc import protocol
 from fl_he.capc.node.party import Parts, Turn
 from fl_he.capc.terms import VOTE_PACKING
-from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs
+from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pair_batch
 from fl_he.crypto.comparison.blinding import blind
-from fl_he.crypto.comparison.comparison import Digits
+from fl_he.crypto.comparison.comparison import Batch, Digits
 from fl_he.crypto.comparison.comparison import compare as dgk_compare
 from fl_he.crypto.comparison.linear_map import linear_map
 from fl_he.crypto.comparison.relu import PRODUCTS, rectified
@@ -38,12 +38,12 @@ def evaluate(turn: Turn) -> Parts:
 
 def compare_units(turn: Turn) -> Parts:
     """Compare a hidden layer's units with 0, each result under a coin of its own."""
-    dgk, digits = turn.querying.dgk, Digits(turn.terms.value_bits)
-    masks = turn.memory.take(_UNIT_MASKS)
+    dgk, masks = turn.querying.dgk, turn.memory.take(_UNIT_MASKS)
     coins = [[secrets.randbits(1) for _ in row] for row in masks]
     flat = [mask for row in masks for mask in row]
-    encrypted = dgk.from_bytes(turn.part(protocol.UNIT_BITS), len(flat) * digits.sent)
-    compared = dgk_compare(dgk, digits, encrypted, flat, [coin for row in coins for coin in row])
+    batch = Batch(Digits(turn.terms.value_bits), dgk.primes, len(flat))
+    encrypted = dgk.from_bytes(turn.part(protocol.UNIT_BITS), batch.sent)
+    compared = dgk_compare(dgk, batch, encrypted, flat, [coin for row in coins for coin in row])
     turn.memory.keep(_UNITS, [masks, coins])
     return {protocol.COMPARED_UNITS: dgk.to_bytes(compared)}
 
@@ -60,12 +60,11 @@ def rectify(turn: Turn) -> Parts:
 
 def compare(turn: Turn) -> Parts:
     """Compare the classes in a random order of each query's own."""
-    dgk, digits = turn.querying.dgk, Digits(turn.terms.value_bits)
-    orders = turn.memory.take(_ORDERS)
+    terms, dgk, orders = turn.terms, turn.querying.dgk, turn.memory.take(_ORDERS)
     kept = PairSecrets(turn.memory.take(_MASKS), orders)
-    numbers = turn.queries * len(pairs(turn.terms.classes))
-    encrypted = dgk.from_bytes(turn.part(protocol.LOGIT_BITS), numbers * digits.sent)
-    compared = compare_permuted(dgk, digits, encrypted, kept)
+    batch = pair_batch(dgk, terms.value_bits, terms.classes, turn.queries)
+    encrypted = dgk.from_bytes(turn.part(protocol.LOGIT_BITS), batch.sent)
+    compared = compare_permuted(dgk, batch, encrypted, kept)
     turn.memory.keep(_ORDERS, orders)
     return {protocol.COMPARED_LOGITS: dgk.to_bytes(compared)}
 

@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from fl_he.capc import protocol
 from fl_he.capc.node.party import Parts, Turn
 from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING, Terms
+from fl_he.crypto.comparison.argmax import pair_batch
+from fl_he.crypto.comparison.comparison import Batch, Digits
 from fl_he.crypto.comparison.conditional_answer import release
 from fl_he.crypto.comparison.votes import encrypt_counts
 from fl_he.learning.voting.noisy_vote import vote_noise
@@ -45,10 +47,11 @@ def count_bits(turn: Turn) -> Parts:
         raise ProtocolError("counts must be compared with the noise of this batch")
     layout = turn.terms.vote_layout
     counts = own.open_pairs(layout, turn.part(protocol.BLINDED_COUNTS), classes, queries)
-    parts = {protocol.COUNT_BITS: own.digits(layout, counts)}
+    batch = pair_batch(own.public.dgk, VOTE_BITS, classes, queries)
+    parts = {protocol.COUNT_BITS: own.bits(batch, counts)}
     if turn.terms.threshold is not None:
         distances = own.open(layout, turn.part(protocol.BLINDED_DISTANCES), classes, queries)
-        parts[protocol.DISTANCE_BITS] = own.digits(layout, distances)
+        parts[protocol.DISTANCE_BITS] = own.bits(_distances(turn), distances)
     return parts
 
 
@@ -60,8 +63,14 @@ def decide(turn: Turn) -> Parts:
         return {protocol.WINNERS: bytes(winners)}
     turn.memory.keep(_WINNERS, winners)
     compared = turn.part(protocol.COMPARED_DISTANCES)
-    shares = own.results(VOTE_BITS, compared, classes * queries)
+    shares = own.results(_distances(turn), compared)
     return {protocol.SHARES: own.public.dgk.to_bytes(own.dgk.encrypt_bits(shares))}
+
+
+def _distances(turn: Turn) -> Batch:
+    """Return the comparisons with the threshold, by class, then by query."""
+    primes = turn.own.public.dgk.primes
+    return Batch(Digits(VOTE_BITS), primes, turn.terms.classes * turn.queries)
 
 
 def release_winners(turn: Turn) -> Parts:

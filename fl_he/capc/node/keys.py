@@ -9,8 +9,8 @@ from functools import partial
 from fl_he.capc.agreement import KeyPins
 from fl_he.capc.protocol import CapcRole
 from fl_he.clients.node.node import Node, OwnKey
-from fl_he.crypto.comparison.argmax import pairs, winner
-from fl_he.crypto.comparison.comparison import Digits, bits, results
+from fl_he.crypto.comparison.argmax import pair_batch, pairs, winners
+from fl_he.crypto.comparison.comparison import Batch, bits, results
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, merged_count, split_merged
@@ -88,21 +88,19 @@ class KeyPair:
             for z in layout.split(plaintexts[at : at + packs], queries)
         ]
 
-    def digits(self, layout: SlotLayout, opened: Sequence[int]) -> bytes:
+    def bits(self, batch: Batch, opened: Sequence[int]) -> bytes:
         """Encrypt the digits of opened numbers."""
-        encrypted = bits(self.dgk, Digits(layout.value_bits), opened)
-        return self.dgk.public_key.to_bytes(encrypted)
+        return self.dgk.public_key.to_bytes(bits(self.dgk, batch, opened))
 
-    def results(self, value_bits: int, compared: bytes, count: int) -> list[int]:
-        """Return the results of `count` comparisons."""
-        size = Digits(value_bits).returned
-        return results(self.dgk, size, self.dgk.public_key.from_bytes(compared, count * size))
+    def results(self, batch: Batch, compared: bytes) -> list[int]:
+        """Return the results of comparisons."""
+        ciphertexts = self.dgk.public_key.from_bytes(compared, batch.returned)
+        return results(self.dgk, batch, ciphertexts)
 
     def winners(self, value_bits: int, compared: bytes, classes: int, queries: int) -> list[int]:
         """Return each query's winner, a position in the order that the other side has chosen."""
-        each = len(pairs(classes))
-        found = self.results(value_bits, compared, each * queries)
-        return [winner(classes, found[at : at + each]) for at in range(0, len(found), each)]
+        batch = pair_batch(self.dgk.public_key, value_bits, classes, queries)
+        return winners(classes, queries, self.results(batch, compared))
 
 
 def own_keys(

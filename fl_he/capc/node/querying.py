@@ -10,9 +10,9 @@ import numpy as np
 from fl_he.capc import protocol
 from fl_he.capc.node.party import Parts, Turn
 from fl_he.capc.terms import VOTE_BITS, VOTE_PACKING
-from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pairs
+from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pair_batch
 from fl_he.crypto.comparison.blinding import blind
-from fl_he.crypto.comparison.comparison import Digits, compare
+from fl_he.crypto.comparison.comparison import Batch, Digits, compare
 from fl_he.crypto.comparison.conditional_answer import answer_layout, answers, any_of, encrypt_coins
 from fl_he.crypto.comparison.relu import products
 from fl_he.crypto.comparison.votes import by_class, encrypt_winners, vote_length
@@ -45,7 +45,7 @@ def unit_bits(turn: Turn) -> Parts:
     units = len(blinded) // (layout.packs(turn.queries) * width)
     opened = turn.own.open(layout, blinded, units, turn.queries)
     turn.memory.keep(f"{_UNITS}-{turn.answering}", opened)
-    return {protocol.UNIT_BITS: turn.own.digits(layout, opened)}
+    return {protocol.UNIT_BITS: turn.own.bits(_unit_batch(turn, len(opened)), opened)}
 
 
 def unit_products(turn: Turn) -> Parts:
@@ -53,17 +53,22 @@ def unit_products(turn: Turn) -> Parts:
     key = turn.own.public.paillier
     opened = turn.memory.take(f"{_UNITS}-{turn.answering}")
     compared = turn.part(protocol.COMPARED_UNITS)
-    found = turn.own.results(turn.terms.value_bits, compared, len(opened))
+    found = turn.own.results(_unit_batch(turn, len(opened)), compared)
     factors = products(key, turn.terms.logit_layout, opened, found, turn.queries)
     return {protocol.PRODUCTS: key.to_bytes(factors)}
 
 
+def _unit_batch(turn: Turn, count: int) -> Batch:
+    return Batch(Digits(turn.terms.value_bits), turn.own.public.dgk.primes, count)
+
+
 def logit_bits(turn: Turn) -> Parts:
     """Open the masked differences of one answering party and encrypt their digits."""
-    layout = turn.terms.logit_layout
+    terms, own, queries = turn.terms, turn.own, turn.queries
     blinded = turn.part(protocol.LOGITS)
-    opened = turn.own.open_pairs(layout, blinded, turn.terms.classes, turn.queries)
-    return {protocol.LOGIT_BITS: turn.own.digits(layout, opened)}
+    opened = own.open_pairs(terms.logit_layout, blinded, terms.classes, queries)
+    batch = pair_batch(own.public.dgk, terms.value_bits, terms.classes, queries)
+    return {protocol.LOGIT_BITS: own.bits(batch, opened)}
 
 
 def vote(turn: Turn) -> Parts:
@@ -104,18 +109,18 @@ def count(turn: Turn) -> Parts:
 def compare_counts(turn: Turn) -> Parts:
     """Compare counts in a random order, and with the threshold, the results under coins."""
     terms, memory, dgk = turn.terms, turn.memory, turn.guardian.dgk
-    digits = Digits(VOTE_BITS)
     kept = PairSecrets(memory.take(_MASKS), memory.take(_ORDERS))
-    numbers = turn.queries * len(pairs(terms.classes))
-    encrypted = dgk.from_bytes(turn.part(protocol.COUNT_BITS), numbers * digits.sent)
-    compared = dgk.to_bytes(compare_permuted(dgk, digits, encrypted, kept))
+    batch = pair_batch(dgk, VOTE_BITS, terms.classes, turn.queries)
+    encrypted = dgk.from_bytes(turn.part(protocol.COUNT_BITS), batch.sent)
+    compared = dgk.to_bytes(compare_permuted(dgk, batch, encrypted, kept))
     memory.keep(_ORDERS, kept.permutations)
     parts = {protocol.COMPARED_COUNTS: compared}
     if terms.threshold is not None:
         masks = [mask for label in memory.take(_REACHED_MASKS) for mask in label]
         coins = [secrets.randbits(1) for _ in masks]
-        encrypted = dgk.from_bytes(turn.part(protocol.DISTANCE_BITS), len(masks) * digits.sent)
-        reached = dgk.to_bytes(compare(dgk, digits, encrypted, masks, coins))
+        batch = Batch(Digits(VOTE_BITS), dgk.primes, len(masks))
+        encrypted = dgk.from_bytes(turn.part(protocol.DISTANCE_BITS), batch.sent)
+        reached = dgk.to_bytes(compare(dgk, batch, encrypted, masks, coins))
         parts[protocol.COMPARED_DISTANCES] = reached
         memory.keep(_REACHED_COINS, coins)
     return parts

@@ -20,7 +20,7 @@ import gmpy2
 from gmpy2 import mpz
 
 from fl_he.crypto.comparison.blinding import mask_plaintexts, random_masks
-from fl_he.crypto.comparison.comparison import Digits, compare
+from fl_he.crypto.comparison.comparison import Batch, Digits, compare
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, grouped, merge
 from fl_he.crypto.errors import CryptoError
@@ -128,8 +128,17 @@ def _ranked(
     ]
 
 
+def pair_batch(dgk_key: DgkPublicKey, value_bits: int, classes: int, queries: int) -> Batch:
+    """Return the comparisons of all pairs of classes, by pair, then by query.
+
+    A query has the same slot in all pairs, so that Alice may choose an order of its pairs.
+    """
+    count = len(pairs(classes)) * queries
+    return Batch(Digits(value_bits), dgk_key.primes, count, queries)
+
+
 def compare_permuted(
-    dgk_key: DgkPublicKey, digits: Digits, encrypted_bits: Sequence[int | mpz], kept: PairSecrets
+    dgk_key: DgkPublicKey, batch: Batch, encrypted_bits: Sequence[int | mpz], kept: PairSecrets
 ) -> list[mpz]:
     """Alice's second step: the comparisons of each query's classes in her random order.
 
@@ -137,29 +146,34 @@ def compare_permuted(
     ----------
     dgk_key : DgkPublicKey
         Bob's.
-    digits : Digits
+    batch : Batch
+        See `pair_batch`.
     encrypted_bits : sequence of int
-        Bob's answer to `blind_pairs`, by pair, then by query.
+        Bob's answer to `blind_pairs`.
     kept : PairSecrets
         Serves once.
 
     Returns
     -------
     list of mpz
-        By query, then by pair of positions: is the first one's class larger?
+        By pair of positions, then by query: is the first one's class larger?
     """
     queries, count = len(kept.permutations), len(kept.permutations[0])
     number_of = {pair: index for index, pair in enumerate(pairs(count))}
-    chosen: list[int | mpz] = []
-    masks, coins = [], []
-    for query, classes in enumerate(kept.permutations):
-        for first, second in combinations(classes, 2):
-            pair = number_of[min(first, second), max(first, second)]
-            at = (pair * queries + query) * digits.sent
-            chosen += encrypted_bits[at : at + digits.sent]
-            masks.append(kept.masks[pair][query])
-            coins.append(int(first > second))
-    return compare(dgk_key, digits, chosen, masks, coins)
+    order, coins = [], [0] * batch.count
+    for first, second in pairs(count):
+        for query, classes in enumerate(kept.permutations):
+            pair = classes[first], classes[second]
+            number = number_of[min(pair), max(pair)] * queries + query
+            order.append(number)
+            coins[number] = int(pair[0] > pair[1])
+    masks = [mask for row in kept.masks for mask in row]
+    return compare(dgk_key, batch, encrypted_bits, masks, coins, order=order)
+
+
+def winners(classes: int, queries: int, results: Sequence[int]) -> list[int]:
+    """Return Bob's result for each query, from the results of `compare_permuted`; see `winner`."""
+    return [winner(classes, results[query::queries]) for query in range(queries)]
 
 
 def winner(classes: int, results: Sequence[int]) -> int:
@@ -169,7 +183,7 @@ def winner(classes: int, results: Sequence[int]) -> int:
     ----------
     classes : int
     results : sequence of int
-        One bit for each pair of positions, as `compare_permuted` has them.
+        One bit for each pair of positions.
 
     Raises
     ------

@@ -21,7 +21,6 @@ from collections.abc import Sequence
 import gmpy2
 from gmpy2 import mpz
 
-from fl_he.crypto.comparison.comparison import hidden
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.errors import CryptoError
@@ -64,7 +63,7 @@ def any_of(
     Raises
     ------
     CryptoError
-        If u is not above n.
+        If a prime of u is not above n.
     """
     n, g = mpz(dgk_key.n), mpz(dgk_key.g)
     compared: list[mpz] = []
@@ -72,8 +71,10 @@ def any_of(
     at = 0
     for own in coins:
         count = len(own)
-        if dgk_key.u <= count:
-            raise CryptoError(f"u must be above {count} for this many bits, got {dgk_key.u}")
+        if min(dgk_key.primes) <= count:
+            raise CryptoError(
+                f"primes of u must be above {count} for this many bits, got {min(dgk_key.primes)}"
+            )
         total = mpz(1)
         for coin, share in zip(own, shares[at : at + count], strict=True):
             total = total * (g * gmpy2.invert(share, n) if coin else share) % n
@@ -83,10 +84,21 @@ def any_of(
         if coin:
             group = [total * gmpy2.powmod(g, -less, n) % n for less in range(1, count + 1)]
         else:
-            group = [total, *[g] * (count - 1)]  # `hidden` makes random numbers of the ones
+            group = [total, *[g] * (count - 1)]  # `_hidden` makes random numbers of the ones
         _shuffle(group)
         compared += group
-    return hidden(dgk_key, compared), secret
+    return _hidden(dgk_key, compared), secret
+
+
+def _hidden(public_key: DgkPublicKey, ciphertexts: Sequence[mpz]) -> list[mpz]:
+    """Multiply each plaintext by a random number coprime to u, with fresh randomness."""
+    n, u, masks = mpz(public_key.n), public_key.u, public_key.masks(len(ciphertexts))
+    hidden = []
+    for ciphertext, mask in zip(ciphertexts, masks, strict=True):
+        while gmpy2.gcd(factor := secrets.randbelow(u), u) != 1:
+            pass
+        hidden.append(gmpy2.powmod(ciphertext, factor, n) * mask % n)
+    return hidden
 
 
 def encrypt_coins(public_key: PublicKey, coins: Sequence[int]) -> list[int]:

@@ -1,6 +1,10 @@
 """Public keys of the DGK scheme: small plaintexts, cheap tests for zero.
 
-    ciphertext = g**plaintext * h**r  mod n,    plaintext modulo a small prime u
+    ciphertext = g**plaintext * h**r  mod n,    plaintext modulo u, a product of small primes
+
+A plaintext modulo u is one number modulo each prime (Chinese remainders): a slot for each, as in
+Naccache and Stern, "A new public key cryptosystem based on higher residues", CCS 1998, section 2.
+With one prime it is the paper's scheme.
 
 Damgard, Geisler, Kroigaard, "Efficient and Secure Comparison for On-Line Auctions", ACISP 2007,
 section 3, with their "A correction to ...", International Journal of Applied Cryptography 1
@@ -11,7 +15,8 @@ of order ``v_p * v_q``.
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -25,9 +30,10 @@ from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS, PublicNumbers
 from fl_he.crypto.paillier.key_kind import order_bits
 from fl_he.crypto.paillier.powers import PowerTable
 
-#: The plaintext space unless a test wants another: room for numbers of 84 bits, see `comparison`.
-PLAINTEXT_PRIME = 257
-_MAXIMUM_PRIME_BITS = 128
+#: The plaintext space of new keys: eight slots with room for numbers of 84 bits, see `comparison`.
+PLAINTEXT_PRIMES = (131, 137, 139, 149, 151, 157, 163, 167)
+_MAXIMUM_BITS = 128
+_PRIME_LIMIT = 2048
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
@@ -39,7 +45,7 @@ class DgkPublicKey(PublicNumbers):
     g, h : int
         Bases of plaintexts and of randomness, in ``[2, n - 2]``.
     u : int
-        A prime; plaintexts count modulo u.
+        Product of different odd primes; plaintexts count modulo u.
     """
 
     DOCUMENT: ClassVar[Document] = Document(
@@ -47,7 +53,7 @@ class DgkPublicKey(PublicNumbers):
         {
             "kty": constant("DGK"),
             **dict.fromkeys(("n", "g", "h"), base64url_integer(MAXIMUM_KEY_BITS)),
-            "u": base64url_integer(_MAXIMUM_PRIME_BITS),
+            "u": base64url_integer(_MAXIMUM_BITS),
             "kid": derived("fingerprint"),
         },
         limit=8192,
@@ -58,11 +64,21 @@ class DgkPublicKey(PublicNumbers):
 
     g: int
     h: int
-    u: int = PLAINTEXT_PRIME
+    u: int = math.prod(PLAINTEXT_PRIMES)
 
     def check_numbers(self) -> None:
         """See the base."""
         _check(self.n, self.g, self.h, self.u)
+
+    @property
+    def primes(self) -> tuple[int, ...]:
+        """Prime factors of u, the smallest first: the moduli of the slots."""
+        return _primes(self.u)
+
+    @property
+    def slot_bases(self) -> tuple[mpz, ...]:
+        """For each slot the power of g that holds 1 in it and 0 in all others."""
+        return _slot_bases(self.g, self.n, self.u)
 
     def masks(self, count: int) -> list[mpz]:
         """Return fresh encryptions of 0, uniform to the owner of the key as well.
@@ -83,8 +99,8 @@ class DgkPublicKey(PublicNumbers):
 # A node parses the same key in every message; exceptions are not kept.
 @functools.lru_cache(maxsize=16)
 def _check(n: int, g: int, h: int, u: int) -> None:
-    if u.bit_length() > _MAXIMUM_PRIME_BITS or u < 3 or not gmpy2.is_prime(u):
-        raise CryptoError("u must be an odd prime of at most 128 bits")
+    if u.bit_length() > _MAXIMUM_BITS or u < 3 or math.prod(_primes(u)) != u:
+        raise CryptoError("u must be a product of different odd primes, of at most 128 bits")
     if gmpy2.gcd(n, gmpy2.primorial(1000)) != 1 or gmpy2.is_strong_prp(n, 2):
         raise CryptoError("n must be a product of two large primes")
     for name, base in (("g", g), ("h", h)):
@@ -95,6 +111,35 @@ def _check(n: int, g: int, h: int, u: int) -> None:
     for name, base in (("g", gmpy2.powmod(g, u, n)), ("h", h)):
         if gmpy2.gcd(gmpy2.powmod(base, gmpy2.primorial(200) ** 2, n) - 1, n) != 1:
             raise CryptoError(f"{name} must be of large order modulo both factors of n")
+
+
+@functools.lru_cache(maxsize=4)
+def _primes(u: int) -> tuple[int, ...]:
+    return tuple(p for p in range(3, _PRIME_LIMIT, 2) if u % p == 0 and gmpy2.is_prime(p))
+
+
+@functools.lru_cache(maxsize=4)
+def _slot_bases(g: int, n: int, u: int) -> tuple[mpz, ...]:
+    others = [(u // prime, prime) for prime in _primes(u)]
+    return tuple(gmpy2.powmod(g, rest * pow(rest, -1, prime), n) for rest, prime in others)
+
+
+def separated(
+    power: mpz, primes: Sequence[int], modulus: mpz, wanted: Collection[int]
+) -> dict[int, mpz]:
+    """Raise a power to the product of all primes but one, for each of the wanted primes.
+
+    Of slots with these primes as moduli each result holds one: its number times that product.
+    """
+    if len(primes) == 1:
+        return {primes[0]: power}
+    half = len(primes) // 2
+    found: dict[int, mpz] = {}
+    for own, other in ((primes[:half], primes[half:]), (primes[half:], primes[:half])):
+        if any(prime in wanted for prime in own):
+            without = gmpy2.powmod(power, math.prod(other), modulus)
+            found |= separated(without, own, modulus, wanted)
+    return found
 
 
 # Public numbers only, so all nodes of one process may share them.

@@ -6,6 +6,7 @@ bits: encryption is about four times as fast as with the public key.
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from typing import ClassVar
@@ -14,7 +15,7 @@ import gmpy2
 import numpy as np
 from gmpy2 import mpz
 
-from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIME, DgkPublicKey
+from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIMES, DgkPublicKey, separated
 from fl_he.crypto.encoding.fields import constant, derived, scalar
 from fl_he.crypto.encoding.strict_json import Document, base64url_integer
 from fl_he.crypto.errors import CryptoError
@@ -63,14 +64,15 @@ class DgkPrivateKey(Secret):
     def __init__(self, public_key: DgkPublicKey, p: int, q: int, v_p: int, v_q: int) -> None:
         if p * q != public_key.n or p == q:
             raise CryptoError("p and q must be the factors of n")
+        primes = public_key.primes
         for prime, v in ((p, v_p), (q, v_q)):
             if not (gmpy2.is_prime(prime) and gmpy2.is_prime(v)):
                 raise CryptoError("p, q, v_p and v_q must be primes")
             half = gmpy2.powmod(public_key.g, v, prime)
             if (
                 gmpy2.powmod(public_key.h, v, prime) != 1
-                or half == 1
                 or gmpy2.powmod(half, public_key.u, prime) != 1
+                or any(power == 1 for power in separated(half, primes, mpz(prime), primes).values())
             ):
                 raise CryptoError("g and h must be of the orders u * v_p * v_q and v_p * v_q")
         self.public_key = public_key
@@ -80,7 +82,11 @@ class DgkPrivateKey(Secret):
 
     @classmethod
     def generate(
-        cls, key_bits: int = 2048, *, u: int = PLAINTEXT_PRIME, minimum_bits: int = MINIMUM_KEY_BITS
+        cls,
+        key_bits: int = 2048,
+        *,
+        primes: Sequence[int] = PLAINTEXT_PRIMES,
+        minimum_bits: int = MINIMUM_KEY_BITS,
     ) -> DgkPrivateKey:
         """Make a new key: some seconds at 2048 bits.
 
@@ -89,32 +95,53 @@ class DgkPrivateKey(Secret):
         CryptoError
             If `key_bits` is out of range or odd.
         """
-        half = prime_bits(key_bits, minimum_bits)
+        half, u = prime_bits(key_bits, minimum_bits), math.prod(primes)
         p, v_p = _prime(half, order_bits(key_bits), u)
         while (found := _prime(half, order_bits(key_bits), u))[0] == p:
             pass
         q, v_q = found
         n = p * q
-        g = _join(_of_order(p, u * v_p, (u, v_p)), _of_order(q, u * v_q, (u, v_q)), p, q)
+        g = _join(
+            _of_order(p, u * v_p, (*primes, v_p)), _of_order(q, u * v_q, (*primes, v_q)), p, q
+        )
         h = _join(_of_order(p, v_p, (v_p,)), _of_order(q, v_q, (v_q,)), p, q)
         return cls(DgkPublicKey(n, g, h, u, minimum_bits=minimum_bits), p, q, v_p, v_q)
 
     def encrypt_bits(self, bits: Sequence[int]) -> list[mpz]:
         """Encrypt plaintexts that are 0 or 1."""
-        g, n = mpz(self.public_key.g), mpz(self.public_key.n)
+        return self.encrypt_slots([[bit] * len(self.public_key.primes) for bit in bits])
+
+    def encrypt_slots(self, rows: Sequence[Sequence[int]]) -> list[mpz]:
+        """Encrypt rows of bits, each a slot's number; slots behind the end of a row hold 0."""
+        bases, n = self.public_key.slot_bases, mpz(self.public_key.n)
         p, q, inverse = self.__p, self.__q, self.__p_inverse
-        masks_p, masks_q = (half.powers_of_h.random_powers(len(bits)) for half in (p, q))
+        masks_p, masks_q = (half.powers_of_h.random_powers(len(rows)) for half in (p, q))
         ciphertexts = []
-        for bit, mask_p, mask_q in zip(bits, masks_p, masks_q, strict=True):
-            mask = mask_p + (mask_q - mask_p) * inverse % q.prime * p.prime
-            ciphertexts.append(mask * g % n if bit else mask)
+        for row, mask_p, mask_q in zip(rows, masks_p, masks_q, strict=True):
+            ciphertext = mask_p + (mask_q - mask_p) * inverse % q.prime * p.prime
+            for bit, base in zip(row, bases, strict=False):
+                if bit:
+                    ciphertext = ciphertext * base % n
+            ciphertexts.append(ciphertext)
         return ciphertexts
 
     def are_zero(self, ciphertexts: Sequence[int | mpz]) -> list[bool]:
         """Tell of each ciphertext whether it holds 0: ``c**v_p mod p`` is 1 (section 3)."""
+        return [power == 1 for power in self._plain_powers(ciphertexts)]
+
+    def zero_slots(self, ciphertexts: Sequence[int | mpz], used: int) -> list[list[bool]]:
+        """Tell of each ciphertext which of the slots in use, the first ones, hold 0."""
+        p, primes = self.__p.prime, self.public_key.primes[:used]
+        return [
+            [power == 1 for power in separated(base, primes, p, primes).values()]
+            for base in self._plain_powers(ciphertexts)
+        ]
+
+    def _plain_powers(self, ciphertexts: Sequence[int | mpz]) -> list[mpz]:
+        """Return powers modulo p that depend on the plaintexts alone."""
         p, v_p = self.__p.prime, self.__p.order
         residues = [mpz(ciphertext) % p for ciphertext in ciphertexts]
-        return [power == 1 for power in gmpy2.powmod_base_list(residues, v_p, p)]
+        return list(gmpy2.powmod_base_list(residues, v_p, p))
 
     def to_json(self) -> str:
         """Return the key as JSON text. It is secret."""

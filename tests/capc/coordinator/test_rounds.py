@@ -20,6 +20,7 @@ from sklearn.neural_network import MLPClassifier
 from fl_he.capc.messages import CapcReply
 from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_BITS, Terms
+from fl_he.crypto.comparison.argmax import pair_batch
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.learning.voting.answering import Layer
@@ -219,15 +220,17 @@ def test_what_the_others_see_is_uniform_and_never_twice_the_same() -> None:
     # It learns an order of classes under another permutation for each query and party.
     (request,) = parties.sent(CapcStep.VOTE)
     for compared in request.parts.values():
-        found = np.array(querying.results(bits, compared, 3 * queries)).reshape(queries, 3)
-        orders = Counter(map(tuple, found.tolist()))
+        batch = pair_batch(querying.public.dgk, bits, 3, queries)
+        found = np.array(querying.results(batch, compared)).reshape(3, queries)
+        orders = Counter(map(tuple, found.T.tolist()))
         assert len(orders) == 6
         assert min(orders.values()) > 3, "of 120, a sixth each"
     # The guardian sees a position that is uniform over the classes.
     guardian = parties.keys(parties.guardian)
     (request,) = parties.sent(CapcStep.DECIDE)
-    found = np.array(guardian.results(22, request.part("compared"), 3 * queries))
-    assert len(Counter(map(tuple, found.reshape(queries, 3).tolist()))) == 6
+    batch = pair_batch(guardian.public.dgk, 22, 3, queries)
+    found = np.array(guardian.results(batch, request.part("compared")))
+    assert len(Counter(map(tuple, found.reshape(3, queries).T.tolist()))) == 6
     # Nor can the coordinator, who hands the winners over, tell the label.
     (request,) = parties.sent(CapcStep.LEARN)
     positions = Counter(request.part("winners"))

@@ -9,10 +9,10 @@ from pathlib import Path
 import gmpy2
 import pytest
 import small_keys
-from dgk_decryption import decrypted, private_numbers
+from dgk_decryption import decrypted, private_numbers, slot_numbers
 from gmpy2 import mpz
 
-from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.dgk_key import PLAINTEXT_PRIMES, DgkPublicKey, separated
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.errors import CryptoError, KeyFileError
 from fl_he.crypto.key_files import ScryptCost
@@ -46,7 +46,7 @@ def test_equal_plaintexts_have_different_ciphertexts(small_dgk: DgkPrivateKey) -
 
 @pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 def test_a_generated_key_has_elements_of_the_stated_orders() -> None:
-    key = DgkPrivateKey.generate(1024, u=1031)
+    key = DgkPrivateKey.generate(1024, primes=(1031,))
     public, (p, q, v_p, v_q) = key.public_key, private_numbers(key)
     assert p * q == public.n
     assert public.key_bits == 1024
@@ -65,7 +65,7 @@ def test_a_generated_key_has_elements_of_the_stated_orders() -> None:
 def test_generated_primes_are_as_long_as_they_must_be() -> None:
     # otherwise some moduli would be a bit short
     for _ in range(8):
-        key = DgkPrivateKey.generate(SMALL_BITS, u=1031, minimum_bits=SMALL_BITS)
+        key = DgkPrivateKey.generate(SMALL_BITS, primes=(1031,), minimum_bits=SMALL_BITS)
         for prime in private_numbers(key)[:2]:
             assert int(prime) >> (SMALL_BITS // 2 - 2) == 3
         for order in private_numbers(key)[2:]:
@@ -74,6 +74,39 @@ def test_generated_primes_are_as_long_as_they_must_be() -> None:
     assert again.public_key.u == 1031
     public = DgkPublicKey.from_json(key.public_key.to_json(), minimum_bits=SMALL_BITS)
     assert public.fingerprint == again.public_key.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_a_plaintext_is_a_number_in_each_slot() -> None:
+    key = DgkPrivateKey.generate(SMALL_BITS, minimum_bits=SMALL_BITS)
+    public = key.public_key
+    assert public.primes == PLAINTEXT_PRIMES
+    rows = [[1, 0, 1, 1, 0, 0, 0, 1], [0, 1], [1] * 8, []]
+    ciphertexts = key.encrypt_slots(rows)
+    for row, ciphertext in zip(rows, ciphertexts, strict=True):
+        padded = row + [0] * (8 - len(row))
+        assert slot_numbers(key, ciphertext) == dict(zip(PLAINTEXT_PRIMES, padded, strict=True))
+        assert key.zero_slots([ciphertext], 8) == [[not bit for bit in padded]]
+    a, b = ciphertexts[:2]
+    assert list(slot_numbers(key, a * a % public.n * b % public.n).values())[:3] == [2, 1, 2]
+    assert key.zero_slots([b], 2) == [[True, False]]
+    found = separated(a, public.primes, mpz(public.n), {131, 157})
+    others = public.u // 131 % 131
+    assert set(found) == {131, 157}
+    assert slot_numbers(key, found[131]) == dict.fromkeys(PLAINTEXT_PRIMES, 0) | {131: others}
+    assert key.are_zero([found[157]]) == [True]
+    again = DgkPrivateKey.from_json(key.to_json(), minimum_bits=SMALL_BITS)
+    assert again.public_key.fingerprint == public.fingerprint
+
+
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_a_slot_without_its_order_is_refused() -> None:
+    key = DgkPrivateKey.generate(SMALL_BITS, primes=(131, 137), minimum_bits=SMALL_BITS)
+    public, numbers = key.public_key, map(int, private_numbers(key))
+    bare = pow(public.g, 137, public.n)  # the second slot would hold 0 whatever is encrypted
+    wrong = DgkPublicKey(public.n, bare, public.h, public.u, minimum_bits=SMALL_BITS)
+    with pytest.raises(CryptoError, match="g and h must be of the orders"):
+        DgkPrivateKey(wrong, *numbers)
 
 
 def test_orders_grow_with_the_modulus() -> None:
@@ -157,7 +190,14 @@ def test_public_numbers_that_hide_nothing_are_refused(small_dgk: DgkPrivateKey) 
             (n, 1, h, 257),
             (n, g, half_one, 257),
         ),
-        *((n, g, h, 256), (n, g, h, 2), (n + 1, g, h, 257), (n * 3, g, h, 257)),
+        *(
+            (n, g, h, 256),
+            (n, g, h, 2),
+            (n, g, h, 257 * 257),
+            (n, g, h, 2053),
+            (n + 1, g, h, 257),
+            (n * 3, g, h, 257),
+        ),
     ):
         with pytest.raises(CryptoError):
             DgkPublicKey(*wrong, minimum_bits=SMALL_BITS)
@@ -189,7 +229,7 @@ def test_orders_that_are_not_the_stated_ones_are_refused(small_dgk: DgkPrivateKe
 
 def test_the_square_of_a_prime_is_no_modulus(small_dgk: DgkPrivateKey) -> None:
     public, (p, _, v_p, _) = small_dgk.public_key, map(int, private_numbers(small_dgk))
-    square = DgkPublicKey(p * p, public.g % p, public.h % p, minimum_bits=500)
+    square = DgkPublicKey(p * p, public.g % p, public.h % p, public.u, minimum_bits=500)
     with pytest.raises(CryptoError, match="p and q must be the factors of n"):
         DgkPrivateKey(square, p, p, v_p, v_p)
 

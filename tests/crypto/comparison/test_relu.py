@@ -5,7 +5,7 @@ import secrets
 import numpy as np
 
 from fl_he.crypto.comparison.blinding import blind
-from fl_he.crypto.comparison.comparison import Digits, bits, compare, results
+from fl_he.crypto.comparison.comparison import Batch, Digits, bits, compare, results
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
 from fl_he.crypto.comparison.relu import products, rectified
 from fl_he.crypto.comparison.slot_layout import SlotLayout
@@ -16,7 +16,8 @@ def test_units_become_what_numpy_makes_of_them(
     small_key: PrivateKey, small_dgk: DgkPrivateKey
 ) -> None:
     public, value_bits, queries = small_key.public_key, 20, 11
-    layout, digits = SlotLayout(value_bits, public.key_bits), Digits(value_bits)
+    layout, primes = SlotLayout(value_bits, public.key_bits), small_dgk.public_key.primes
+    batch = Batch(Digits(value_bits), primes, 3 * queries)
     units = np.random.default_rng(0).integers(-(2**20), 2**20, size=(3, queries))
     units[0, :4] = [0, -1, 1, -(2**20)]
     encrypted = [public.encrypt(layout.join(row)) for row in units.tolist()]
@@ -25,12 +26,12 @@ def test_units_become_what_numpy_makes_of_them(
     coins = [[secrets.randbits(1) for _ in row] for row in masks]
     compared = compare(
         small_dgk.public_key,
-        digits,
-        bits(small_dgk, digits, opened),
+        batch,
+        bits(small_dgk, batch, opened),
         [mask for row in masks for mask in row],
         [coin for row in coins for coin in row],
     )
-    signs = results(small_dgk, digits.returned, compared)
+    signs = results(small_dgk, batch, compared)
     assert 0 < sum(signs) < len(signs)
     factors = products(public, layout, opened, signs, queries)
     found = rectified(public, layout, factors, masks, coins)
@@ -40,9 +41,9 @@ def test_units_become_what_numpy_makes_of_them(
 
 
 def test_bobs_bit_says_nothing_of_a_sign(small_key: PrivateKey, small_dgk: DgkPrivateKey) -> None:
-    digits = Digits(6)
+    batch = Batch(Digits(6), small_dgk.public_key.primes, 200)
     masks = [secrets.randbits(47) for _ in range(200)]
     coins = [secrets.randbits(1) for _ in masks]
-    encrypted = bits(small_dgk, digits, [(1 << 6) + 5 + mask for mask in masks])
-    compared = compare(small_dgk.public_key, digits, encrypted, masks, coins)
-    assert 60 < sum(results(small_dgk, digits.returned, compared)) < 140
+    encrypted = bits(small_dgk, batch, [(1 << 6) + 5 + mask for mask in masks])
+    compared = compare(small_dgk.public_key, batch, encrypted, masks, coins)
+    assert 60 < sum(results(small_dgk, batch, compared)) < 140

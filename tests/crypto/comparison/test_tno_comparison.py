@@ -66,7 +66,7 @@ def tno_at_most(paillier: Any, dgk: Any, x: int, y: int) -> int:
 @pytest.mark.filterwarnings("ignore")
 def test_both_order_two_numbers_alike(small_key: PrivateKey, small_primes: tuple[int, int]) -> None:
     # TNO's protocol wants a prime above 2**(BITS + 2)
-    dgk = DgkPrivateKey.generate(SMALL_BITS, u=1031, minimum_bits=SMALL_BITS)
+    dgk = DgkPrivateKey.generate(SMALL_BITS, primes=(1031,), minimum_bits=SMALL_BITS)
     schemes = tno_schemes(small_key, small_primes, dgk)
     values = [(3, 5), (5, 3), (0, 255), (255, 0), (128, 127), (254, 255), (17, 16)]
     won, kept, _ = winners(small_key, dgk, np.array(values))
