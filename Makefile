@@ -81,6 +81,10 @@ commands: $(VENV)/.installed-test ## run what README and docs tell, if quick: ma
 	ALL_COMMANDS=$(ALL) PYTHONPATH=tests:tests/support $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
 		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
 
+.PHONY: notebooks
+notebooks: $(VENV)/.installed-test ## run examples/notebooks, which are kept without outputs
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/jupyter execute examples/notebooks/*.ipynb
+
 .PHONY: wheel
 wheel: ## build sdist and wheel in dist/; use the wheel in an empty environment
 	PYTHON=$(PYTHON) .ci/check-release
