@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +13,7 @@ import typer
 from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
 from fl_he.commands.schema import READING, READING_FILE
+from fl_he.learning.errors import DataError
 from fl_he.terminal.errors import plain_errors
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from fl_he.learning.regression.trained import TrainedModel
+    from fl_he.learning.tables.faulty_rows import FaultyRows
+    from fl_he.learning.tables.schema.description import Schema
     from fl_he.learning.tables.table_file import RowNumbers
 
 _MODEL = "model.json"
@@ -36,6 +38,7 @@ _UNKNOWN_SCHEMA = (
 def predict(
     model: Annotated[Path, typer.Argument(metavar="MODEL")],
     data: Annotated[Path, typer.Argument(metavar="DATA")],
+    *,
     out: Annotated[
         Path | None,
         typer.Option(metavar="FILE", help="Where to write; if absent, to standard output."),
@@ -49,7 +52,14 @@ def predict(
         ),
     ] = None,
     reading: Annotated[Path | None, READING] = None,
-    *,
+    id_column: Annotated[
+        str | None,
+        typer.Option(
+            "--id",
+            metavar="COLUMN",
+            help="Column of the table, of text or numbers, that becomes the first of the output.",
+        ),
+    ] = None,
     rate: Annotated[
         bool,
         typer.Option("--rate", help="Of a model with an exposure: predict for an exposure of 1."),
@@ -61,63 +71,172 @@ def predict(
     for those without a coefficient. A model that was trained by a schema takes the hospital's own
     columns; a level that nobody had in training counts as the reference, with a warning. A model
     with an exposure predicts for each row's own, in the column of that name.
+
+    A row with a wrong or missing cell has an empty prediction and a line on standard error, and the
+    exit code is 1.
     """
     with plain_errors():
-        import numpy as np
-
-        from fl_he.learning.errors import DataError
-        from fl_he.learning.regression.glm import GlmModel
         from fl_he.learning.regression.registry import load_model
-        from fl_he.learning.regression.trained import BALANCED, FIRTH, PRIVATE
-        from fl_he.learning.tables.table import read_features
-        from fl_he.run_files.convergence import FIRTH_BIASED, NOISY, WEIGHTED, listed
 
         trained = load_model(_model_file(model))
-        names = np.array(trained.feature_names, dtype=object)
-        exposure = trained.exposure if isinstance(trained, GlmModel) else None
-        if rate and exposure is None:
-            raise DataError("--rate must come with a model with an exposure, and this has none")
-        if (described := schema or _schema_of(model)) is not None:
-            features, numbers = _features(data, described, reading, trained)
-            if trained.schema is None:
-                typer.echo(f"fl-he: warning: {model}: {_UNKNOWN_SCHEMA}", err=True)
-        elif trained.schema is not None:
-            raise DataError(
-                f"{model} was trained by the schema {trained.schema[:16]}: name its file with "
-                "--schema"
-            )
-        elif reading is not None:
-            raise DataError("--reading must come with a schema, and the model has none")
-        else:
-            known, numbers = read_features(data, names[trained.used].tolist(), "a table to predict")
-            features = np.tile(trained.mean, (len(known), 1))
-            features[:, trained.used] = known
-        if isinstance(trained, GlmModel) and exposure is not None and not rate:
-            found = _exposure(data, described, reading, exposure)
-            header, rows = trained.predictions(features, numbers, found)
-        else:
-            header, rows = trained.predictions(features, numbers)
-        by_schema = described is not None
-        unused = _without_effect(trained, features) if by_schema else names[~trained.used].tolist()
-        if unused:
-            typer.echo(
-                f"fl-he: warning: {model}: {'without effect' if by_schema else 'not read'}, as "
-                f"without a coefficient: {listed(unused)}. Columns that did not vary in training, "
-                "such as a level that nobody had, or were linear combinations of others, are taken "
-                "to be so in this table",
-                err=True,
-            )
-        weighted = WEIGHTED if trained.class_weight == BALANCED else ""
-        method = {FIRTH: FIRTH_BIASED, PRIVATE: NOISY}.get(trained.method or "", "")
-        for warning in filter(None, (_no_optimum(trained), weighted, method)):
-            typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
+        read = _read(trained, model, data, schema, reading, rate=rate)
+        ids = _ids(data, id_column, read) if id_column is not None else []
+        _warn(model, trained, read)
+        header, rows = _predictions(trained, read)
+        if id_column in header:
+            raise DataError(f"--id must name another column than {', '.join(header)}")
+        text = _csv(header, rows, id_column, ids)
         if out is None:
-            csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
-            return
-        require_absent(out)
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows([header, *rows])
-        write_new(out, text.getvalue().encode())
+            sys.stdout.write(text)
+        else:
+            require_absent(out)
+            write_new(out, text.encode())
+    if count := int(read.faulty.wrong.sum()):
+        for line in read.faulty.lines(read.rows, ids):
+            typer.echo(f"fl-he: {line}", err=True)
+        note = f"{count} of {len(rows)} rows without a prediction{read.rows.note}"
+        typer.echo(f"fl-he: {note}: correct their cells", err=True)
+        raise typer.Exit(1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    """A table to predict, as it was read.
+
+    Attributes
+    ----------
+    features : NDArray[np.float64]
+        Shape (rows, features); of faulty rows they are no numbers.
+    rows : RowNumbers
+    faulty : FaultyRows
+    exposure : NDArray[np.float64] or None
+        Shape (rows,); ``None``: 1 in each row.
+    schema : Schema or None
+    """
+
+    features: NDArray[np.float64]
+    rows: RowNumbers
+    faulty: FaultyRows
+    exposure: NDArray[np.float64] | None
+    schema: Schema | None
+
+    @property
+    def right(self) -> NDArray[np.intp]:
+        """Places of the rows that have a prediction."""
+        import numpy as np
+
+        return np.flatnonzero(~self.faulty.wrong)
+
+
+def _read(
+    trained: TrainedModel,
+    model: Path,
+    data: Path,
+    schema: Path | None,
+    reading: Path | None,
+    *,
+    rate: bool,
+) -> _Table:
+    """Read what a model predicts from; raises DataError."""
+    import numpy as np
+
+    from fl_he.learning.regression.glm import GlmModel
+    from fl_he.learning.tables.faulty_rows import FaultyRows
+    from fl_he.learning.tables.schema.description import read_schema
+    from fl_he.learning.tables.table import read_features
+
+    exposure = trained.exposure if isinstance(trained, GlmModel) else None
+    if rate and exposure is None:
+        raise DataError("--rate must come with a model with an exposure, and this has none")
+    faulty, described = FaultyRows(), None
+    if (of_run := schema or _schema_of(model)) is not None:
+        described = read_schema(of_run, reading, READING_FILE)
+        features, rows = _features(data, of_run, described, trained, faulty)
+        if trained.schema is None:
+            typer.echo(f"fl-he: warning: {model}: {_UNKNOWN_SCHEMA}", err=True)
+    elif trained.schema is not None:
+        raise DataError(
+            f"{model} was trained by the schema {trained.schema[:16]}: name its file with --schema"
+        )
+    elif reading is not None:
+        raise DataError("--reading must come with a schema, and the model has none")
+    else:
+        names = np.array(trained.feature_names, dtype=object)[trained.used].tolist()
+        known, rows = read_features(data, names, "a table to predict", faulty)
+        features = np.tile(trained.mean, (len(known), 1))
+        features[:, trained.used] = known
+    found = None
+    if exposure is not None and not rate:
+        found = _exposure(data, of_run, described, exposure, faulty)
+    trained.pass_over(features, rows, faulty)
+    return _Table(features, rows, faulty, found, described)
+
+
+def _ids(data: Path, name: str, read: _Table) -> list[str]:
+    """Return the cells of the column that names the rows, as they stand."""
+    from fl_he.learning.tables.table import read_texts
+
+    ids, rows = read_texts(data, name, read.schema.reading.form if read.schema else None)
+    if rows.numbers.tolist() != read.rows.numbers.tolist():
+        raise DataError(f"{data} must not change while it is read: predict it again")
+    return ids
+
+
+def _predictions(trained: TrainedModel, read: _Table) -> tuple[list[str], list[list[str]]]:
+    """Return the header and a row for each row of the table, empty where it has no prediction."""
+    from fl_he.learning.regression.glm import GlmModel
+    from fl_he.learning.tables.table_file import RowNumbers
+
+    right = read.right
+    features, numbers = read.features[right], RowNumbers(read.rows.numbers[right], read.rows.header)
+    if isinstance(trained, GlmModel) and read.exposure is not None:
+        header, found = trained.predictions(features, numbers, read.exposure[right])
+    else:
+        header, found = trained.predictions(features, numbers)
+    rows = [[""] * len(header)] * len(read.features)
+    for place, row in zip(right.tolist(), found, strict=True):
+        rows[place] = row
+    return header, rows
+
+
+def _csv(header: list[str], rows: list[list[str]], id_column: str | None, ids: list[str]) -> str:
+    """Return predictions as CSV.
+
+    Labels come with the model, so they are no formulas. Ids are the table's own, by which programs
+    join it with the predictions, and stay as they are.
+    """
+    from fl_he.report.csv_text import csv_lines, text_cell
+
+    lines = [[text_cell(cell) for cell in row] for row in (header, *rows)]
+    if id_column is not None:
+        lines = [[one, *line] for one, line in zip((id_column, *ids), lines, strict=True)]
+    return csv_lines(lines)
+
+
+def _warn(model: Path, trained: TrainedModel, read: _Table) -> None:
+    """Tell of columns without a coefficient, and of a training that biases predictions."""
+    import numpy as np
+
+    from fl_he.learning.regression.trained import BALANCED, FIRTH, PRIVATE
+    from fl_he.run_files.convergence import FIRTH_BIASED, NOISY, WEIGHTED, listed
+
+    by_schema = read.schema is not None
+    if by_schema:
+        unused = _without_effect(trained, read.features[read.right])
+    else:
+        unused = np.array(trained.feature_names, dtype=object)[~trained.used].tolist()
+    if unused:
+        typer.echo(
+            f"fl-he: warning: {model}: {'without effect' if by_schema else 'not read'}, as "
+            f"without a coefficient: {listed(unused)}. Columns that did not vary in training, "
+            "such as a level that nobody had, or were linear combinations of others, are taken "
+            "to be so in this table",
+            err=True,
+        )
+    weighted = WEIGHTED if trained.class_weight == BALANCED else ""
+    method = {FIRTH: FIRTH_BIASED, PRIVATE: NOISY}.get(trained.method or "", "")
+    for warning in filter(None, (_no_optimum(trained), weighted, method)):
+        typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
 
 
 def _schema_of(model: Path) -> Path | None:
@@ -132,40 +251,33 @@ def _schema_of(model: Path) -> Path | None:
 
 
 def _features(
-    data: Path, schema: Path, reading: Path | None, trained: TrainedModel
+    data: Path, schema: Path, described: Schema, trained: TrainedModel, faulty: FaultyRows
 ) -> tuple[NDArray[np.float64], RowNumbers]:
     """Return the features of a table by the schema of a model's training."""
-    from fl_he.learning.errors import DataError
     from fl_he.learning.tables.data import first_schema_difference
     from fl_he.learning.tables.schema.application import features_by_schema
-    from fl_he.learning.tables.schema.description import read_schema
 
-    described = read_schema(schema, reading, READING_FILE)
     digest, known = described.shared_digest, trained.schema
     if known not in (None, digest):
         raise DataError(
             f"{schema} must be the schema of the model's training, {known[:16]}, got {digest[:16]}"
         )
-    features, found, rows = features_by_schema(data, described, trained.imputed)
+    features, found, rows = features_by_schema(data, described, trained.imputed, faulty)
     if difference := first_schema_difference(trained.feature_names, found):
         raise DataError(f"{schema} must be the schema of the model's training: {difference}")
     return features, rows
 
 
 def _exposure(
-    data: Path, schema: Path | None, reading: Path | None, name: str
+    data: Path, schema: Path | None, described: Schema | None, name: str, faulty: FaultyRows
 ) -> NDArray[np.float64]:
     """Return the exposures of a table, in a column that the model names."""
-    from fl_he.learning.errors import DataError
+    from fl_he.learning.tables.schema.application import exposure_by_schema
     from fl_he.learning.tables.table import read_exposure
 
-    if schema is None:
-        return read_exposure(data, name)
-    from fl_he.learning.tables.schema.application import exposure_by_schema
-    from fl_he.learning.tables.schema.description import read_schema
-
-    described = read_schema(schema, reading, READING_FILE)
-    found = exposure_by_schema(data, described)
+    if described is None:
+        return read_exposure(data, name, faulty)
+    found = exposure_by_schema(data, described, faulty)
     if found is None or described.outcome.exposure != name:
         raise DataError(
             f"{schema} must be the schema of the model's training: its outcome must have the "
@@ -241,7 +353,6 @@ def _no_optimum(trained: TrainedModel) -> str:
 
 
 def _model_file(path: Path) -> Path:
-    from fl_he.learning.errors import DataError
 
     file = path / _MODEL if path.is_dir() else path
     hospitals = path / "hospitals"

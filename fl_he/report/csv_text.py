@@ -48,6 +48,11 @@ def _is_formula(part: str) -> bool:
 
 def csv_text(rows: Iterable[Sequence[str]]) -> str:
     """Return rows as CSV for people; see `text_cell`."""
+    return csv_lines([[text_cell(cell) for cell in row] for row in rows])
+
+
+def csv_lines(rows: Iterable[Sequence[str]]) -> str:
+    """Return rows as CSV, their cells as they are."""
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(map(text_cell, row) for row in rows)
+    csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

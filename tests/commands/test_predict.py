@@ -81,7 +81,8 @@ def test_predictions_are_by_name_and_exact(tmp_path: Path) -> None:
     rows = list(csv.DictReader(out.splitlines()))
     expected = model.expected(np.array([[61, 3.25], [40, 2.5]]))
     assert [float(row["probability"]) for row in rows] == expected.tolist()
-    assert [int(row["predicted"]) for row in rows] == (expected > 0.5).astype(int).tolist()
+    assert [row["predicted"] for row in rows] == ["sick", "not sick"]
+    assert [p > 0.5 for p in expected] == [True, False]
     assert fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv") == (0, "", "")
     assert (tmp_path / "p.csv").read_text() == out
     code, _, err = fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv")
@@ -115,9 +116,13 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
             "3 (the header is row 1)",
         ),
         (
-            "age,size\n3,4\n5,1e308\n6,-1e308\n",
+            "age,size\n5,1e308\n6,-1e308\n",
             "column 'size' must be of numbers that can be computed with, got 2 cells too large, "
-            "the first in row 3 (the header is row 1)",
+            "the first in row 2 (the header is row 1)",
+        ),
+        (
+            "age,size\n3,4\n5,true\n6,x\n",
+            "column 'size' must hold numbers, or true and false, got both: write one of them",
         ),
     ],
 )
@@ -128,6 +133,116 @@ def test_a_table_that_cannot_be_predicted(tmp_path: Path, table: str, words: str
     assert (code, out) == (1, "")
     assert words in err
     assert "secret" not in err
+
+
+FAULTY = """id,age,size
+=P1,61,3.25
+P2,,secret
+P3,40,2.5
+P4,50,1e308
+P5,"1,5",3
+"""
+
+
+def test_rows_that_cannot_be_predicted_have_a_line_each_and_an_empty_prediction(
+    tmp_path: Path,
+) -> None:
+    model = logistic_model()
+    model.save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text(FAULTY)
+    code, out, err = fl_he(tmp_path, "predict", ".", "new.csv", "--id", "id")
+    assert code == 1
+    first, third = model.expected(np.array([[61, 3.25], [40, 2.5]])).tolist()
+    assert out.splitlines() == [
+        *("id,predicted,probability", f"=P1,sick,{first!r}", "P2,,"),
+        *(f"P3,not sick,{third!r}", "P4,,", "P5,,"),
+    ]
+    assert err.splitlines() == [
+        "fl-he: row 3 ('P2'): column 'age': missing cell; column 'size': cell of text",
+        "fl-he: row 5 ('P4'): column 'size': cell too large",
+        "fl-he: row 6 ('P5'): column 'age': decimal comma",
+        "fl-he: 3 of 5 rows without a prediction (the header is row 1): correct their cells",
+    ]
+    again = fl_he(tmp_path, "predict", ".", "new.csv", "--id", "id", "--out", "p.csv")
+    assert again == (1, "", err)
+    assert (tmp_path / "p.csv").read_text() == out
+    code, out, err = fl_he(tmp_path, "predict", ".", "new.csv")
+    assert (code, out.splitlines()[:3:2]) == (1, ["predicted,probability", ","])
+    assert err.startswith("fl-he: row 3: column 'age': missing cell; column 'size': cell of text\n")
+
+
+def test_only_the_first_of_many_faulty_rows_are_told(tmp_path: Path) -> None:
+    logistic_model().save(tmp_path / "model.json")
+    rows = ["40,2.5", *["x,"] * 10, *["40,"] * 500]
+    (tmp_path / "new.csv").write_text("\n".join(["age,size", *rows, ""]))
+    code, out, err = fl_he(tmp_path, "predict", ".", "new.csv")
+    told = err.splitlines()
+    assert (code, len(out.splitlines()), len(told)) == (1, 512, 22)
+    assert told[9] == "fl-he: row 12: column 'age': cell of text; column 'size': missing cell"
+    assert told[19:] == [
+        "fl-he: row 22: column 'size': missing cell",
+        "fl-he: and 490 more rows",
+        "fl-he: 510 of 511 rows without a prediction (the header is row 1): correct their cells",
+    ]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_ids_are_kept_as_they_stand(tmp_path: Path, suffix: str) -> None:
+    logistic_model().save(tmp_path / "model.json")
+    frame = pl.DataFrame({"age": [61, 40, 50], "size": [3.0, 2.0, 3.0]})
+    for ids in ([" =a;1", "", '"x",\ny'], [2**60 + 1, -3, 7]):
+        table = frame.with_columns(pl.Series("id", ids))
+        path = tmp_path / f"new.{suffix}"
+        getattr(table, f"write_{suffix}")(path)
+        code, out, err = fl_he(tmp_path, "predict", ".", path.name, "--id", "id")
+        assert (code, err) == (0, "")
+        rows = list(csv.DictReader(out.splitlines(keepends=True)))
+        assert [row["id"] for row in rows] == [*map(str, ids)]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        (
+            "pid",
+            "must have one column 'pid', got none among 'age', 'size', 'probability'",
+        ),
+        ("probability", "--id must name another column than predicted, probability"),
+    ],
+)
+def test_a_column_that_cannot_name_rows(tmp_path: Path, name: str, words: str) -> None:
+    logistic_model().save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text("age,size,probability\n40,3,1\n")
+    code, out, err = fl_he(tmp_path, "predict", ".", "new.csv", "--id", name)
+    assert (code, out) == (1, "")
+    assert words in err
+
+
+@pytest.mark.parametrize(
+    ("positive", "labels"),
+    [
+        (None, ["1", "0"]),
+        ("1", ["1", "0"]),
+        ("true", ["true", "false"]),
+        ("yes", ["yes", "not yes"]),
+        ("=A1", ["'=A1", "not =A1"]),
+        ("Chance of Admit >= 0.7", ["Chance of Admit >= 0.7", "not Chance of Admit >= 0.7"]),
+    ],
+)
+def test_labels_are_the_users(tmp_path: Path, positive: str | None, labels: list[str]) -> None:
+    replace(logistic_model(), positive=positive).save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text("size,id,age\n3.25,a,61\n2.5,b,40\n")
+    _, out, _ = fl_he(tmp_path, "predict", ".", "new.csv")
+    assert [row["predicted"] for row in csv.DictReader(out.splitlines())] == labels
+
+
+def test_names_of_classes_are_no_formulas(tmp_path: Path) -> None:
+    model = replace(softmax_model(), classes=("=A1", "-2", "b"))
+    model.save(tmp_path / "model.json")
+    pl.DataFrame(WINE.features, schema=list(WINE.feature_names)).write_csv(tmp_path / "wine.csv")
+    _, out, _ = fl_he(tmp_path, "predict", ".", "wine.csv")
+    assert out.splitlines()[0] == "predicted,'=A1,-2,b"
+    assert {row["predicted"] for row in csv.DictReader(out.splitlines())} == {"'=A1", "-2", "b"}
 
 
 def test_what_cannot_be_exported(tmp_path: Path) -> None:

@@ -231,9 +231,16 @@ def test_predictions_are_of_each_row_s_exposure(tmp_path: Path, by_schema: bool)
     assert "It predicts for 1 of the exposure 'years'" in printed
     tables[1].loc[3, "years"] = 0.0
     tables[1].to_csv(tmp_path / "wrong.csv", index=False)
-    code, _, errors = fl_he(tmp_path, "predict", "run", "wrong.csv")
-    assert code != 0
-    assert "exposure 'years' must hold numbers above 0, got 1 other in row 5" in errors
+    code, printed, errors = fl_he(tmp_path, "predict", "run", "wrong.csv")
+    lines = printed.splitlines()
+    assert (len(lines), lines[4]) == (151, '""')
+    others = np.array(lines[1:4] + lines[5:], dtype=float)
+    np.testing.assert_allclose(others, np.delete(rates * tables[1]["years"], 3), rtol=1e-14)
+    assert code == 1
+    assert errors.splitlines()[0] == (
+        "fl-he: row 5: column 'years': exposure other than a number from above 0 to 1e+14"
+    )
+    assert "1 of 150 rows without a prediction" in errors
 
 
 def test_a_model_without_exposure_has_no_rate(tmp_path: Path) -> None:

@@ -85,6 +85,13 @@ class LogisticModel(RowModel):
         """The labels that the model predicts, shape (2,)."""
         return np.array([0, 1])
 
+    @property
+    def names(self) -> tuple[str, str]:
+        """The labels in words: the file names the class of label 1 alone."""
+        if self.positive in (None, "1"):
+            return "0", "1"
+        return "false" if self.positive == "true" else f"not {self.positive}", self.positive
+
     def expected(self, raw_features: Array, rows: RowNumbers | None = None) -> Array:
         """Return the probability of label 1, shape (m,), in [0, 1]; see TrainedModel."""
         return LOGISTIC.means(self.margins(raw_features, rows))[:, 0]
@@ -93,9 +100,9 @@ class LogisticModel(RowModel):
         self, raw_features: Array, rows: RowNumbers | None = None
     ) -> tuple[list[str], list[list[str]]]:
         """See TrainedModel."""
-        probability = self.expected(raw_features, rows)
+        probability, names = self.expected(raw_features, rows), self.names
         return ["predicted", "probability"], [
-            [str(int(p > 0.5)), repr(float(p))] for p in probability
+            [names[p > 0.5], repr(p)] for p in probability.tolist()
         ]
 
 

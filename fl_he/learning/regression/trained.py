@@ -18,7 +18,8 @@ from fl_he.atomic import replace_file
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression import parameters
 from fl_he.learning.tables.arrays import Array, different_names, finite_array, set_fields
-from fl_he.learning.tables.columns import too_large
+from fl_he.learning.tables.columns import TOO_LARGE, too_large
+from fl_he.learning.tables.faulty_rows import MOST_TOLD, FaultyRows
 from fl_he.learning.tables.scaling import Scaling
 from fl_he.learning.tables.table_file import RowNumbers
 
@@ -144,6 +145,28 @@ class TrainedModel(ABC):
 
     def margins(self, raw_features: Array, rows: RowNumbers | None) -> Array:
         """Return the margins of features in their original units; see `expected`."""
+        margins, largest = self._margins(raw_features)
+        if largest.any():
+            raise too_large(self.feature_names, largest, rows)
+        return margins
+
+    def pass_over(self, raw_features: Array, rows: RowNumbers, faulty: FaultyRows) -> None:
+        """Add the rows in which a value is so large that there is no prediction; see `expected`.
+
+        Unless that are all rows that are not faulty yet: see `margins`.
+        """
+        places = np.flatnonzero(~faulty.wrong)
+        _, largest = self._margins(raw_features[places])
+        if not (wrong := largest.any(axis=1)).all():
+            found = np.zeros(len(faulty.wrong), dtype=bool)
+            found[places] = wrong
+            faulty.add(found)
+            for column in np.flatnonzero(largest.any(axis=0)).tolist():
+                of = places[largest[:, column]][:MOST_TOLD]
+                faulty.tell(self.feature_names[column], TOO_LARGE, rows.numbers[of].tolist())
+
+    def _margins(self, raw_features: Array) -> tuple[Array, NDArray[np.bool_]]:
+        """Return the margins, and the cells because of which rows have none, shape (m, d)."""
         features = finite_array(raw_features, "features", dimensions=2)
         with np.errstate(over="ignore", invalid="ignore"):
             scaled = Scaling(self.mean, self.scale).apply(features)
@@ -152,11 +175,9 @@ class TrainedModel(ABC):
             terms = np.nan_to_num(np.abs(scaled) * np.abs(coefficients).max(axis=0), nan=np.inf)
         predicted = np.isfinite(margins) & (margins <= self.MOST_MARGIN)
         overflows = np.array(~predicted.all(axis=1))
-        if overflows.any():
-            # The largest terms of a row are why its margin overflows.
-            largest = overflows[:, None] & (terms == terms.max(axis=1, keepdims=True))
-            raise too_large(self.feature_names, largest, rows)
-        return margins
+        # The largest terms of a row are why its margin overflows.
+        largest = overflows[:, None] & (terms == terms.max(axis=1, keepdims=True))
+        return margins, largest
 
     def to_json(self) -> str:
         """Write the model as JSON text.

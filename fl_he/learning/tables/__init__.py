@@ -8,6 +8,7 @@ by ``table_file``, which ``csv_file`` and ``parquet_file`` implement, ``columns`
 
 arrays          checked fields: read-only float64 arrays, and names
 table_file      files of tables, read block by block
+faulty_rows     rows of a table to predict that have no prediction
 columns         cells as numbers, and their faults
 labels          a column of labels: the target
 csv_file        CSV files as tables

@@ -17,13 +17,14 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.faulty_rows import MOST_TOLD, FaultyRows
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, RowNumbers, Unreadable, shown
 
 #: Texts of truth values, in small letters.
 TRUTH = {"true": 1.0, "false": 0.0}
 #: Kinds of cells; ``{s}`` makes a plural.
 _TEXT, MISSING, _INFINITE = "cell{s} of text", "missing cell{s}", "infinite cell{s}"
-_TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
+TOO_LARGE, _DATE = "cell{s} too large", "date{s}"
 _COMMA, _THOUSANDS = "decimal comma{s}", "cell{s} with thousands separators"
 _EITHER = "cell{s} with a decimal comma or a thousands separator"
 # Apart from _THOUSANDS: next to these a comma is no separator of thousands.
@@ -31,7 +32,7 @@ _GROUPED = "cell{s} with thousands separators (blanks, points or apostrophes)"
 _RULES = {
     MISSING: "have no missing values",
     _INFINITE: "be finite",
-    _TOO_LARGE: "be of numbers that can be computed with",
+    TOO_LARGE: "be of numbers that can be computed with",
 }
 #: Remedies for the cells of a column, other than leaving it out.
 _REMEDIES = {
@@ -80,16 +81,31 @@ def as_number(cell: str) -> float | None:
 
 
 class ColumnFacts:
-    """Counts of a column's cells by kind, and the row of the first cell of each kind."""
+    """Counts of a column's cells by kind, and the row of the first cell of each kind.
+
+    Attributes
+    ----------
+    found : dict of str to (count, first)
+    rows : dict of str to list of int
+        The first rows, of cells that were added by `add_rows`.
+    """
 
     def __init__(self) -> None:
         self.found: dict[str, tuple[int, int]] = {}
+        self.rows: dict[str, list[int]] = {}
 
     def add(self, kind: str, count: int, first: int) -> None:
         """Count cells of a kind, of which there may be none; ``first`` is the row of the first."""
         if count:
             known, row = self.found.get(kind, (0, first))
             self.found[kind] = (known + count, min(row, first))
+
+    def add_rows(self, kind: str, rows: Rows) -> None:
+        """Count cells of a kind in these rows, of which there may be none."""
+        if len(rows):
+            self.add(kind, len(rows), int(rows[0]))
+            told = self.rows.setdefault(kind, [])
+            told += rows[: MOST_TOLD - len(told)].tolist()
 
     def settle(self, *, points: bool) -> None:
         """Count cells with one comma as what the column's other cells show that they are.
@@ -129,7 +145,7 @@ def counted(kind: str, count: int, first: int) -> str:
 def cells(
     names: Sequence[str],
     wrong: NDArray[np.bool_],
-    kind: str = _TOO_LARGE,
+    kind: str = TOO_LARGE,
     rows: RowNumbers | None = None,
 ) -> dict[str, ColumnFacts]:
     """Return how many cells of a kind each column has, and where the first one is.
@@ -177,7 +193,7 @@ def too_large(
     names: Sequence[str], wrong: NDArray[np.bool_], rows: RowNumbers | None = None
 ) -> DataError:
     """Return the error of finite cells with which a computation overflows: see `cells`."""
-    found = cells(names, wrong, _TOO_LARGE, rows)
+    found = cells(names, wrong, TOO_LARGE, rows)
     faults = [facts.fault(name) for name, facts in found.items()]
     return DataError.of(faults, rows.note if rows else "")
 
@@ -204,22 +220,23 @@ class Numbers:
     def add(self, rows: Rows, cells: Sequence[Cells]) -> None:
         """Add rows, with the cells of each column."""
         values = np.empty((len(rows), len(self.names)))
+        unread = np.zeros(values.shape, dtype=bool)
         for column, found in enumerate(cells):
             if isinstance(found, np.ndarray):
                 values[:, column] = found
             elif isinstance(found, Unreadable):
-                values[:, column] = 0.0
-                self._of(column).add(found.kind, len(rows), int(rows[0]))
+                values[:, column], unread[:, column] = 0.0, True
+                self._of(column).add_rows(found.kind, rows)
             else:
-                values[:, column] = self._spelt(column, found, rows)
+                values[:, column] = self._spelt(column, found, rows, unread[:, column])
         for column in np.flatnonzero((np.abs(values) >= FIRST_ROUNDED).any(axis=0)).tolist():
             if not isinstance(found := cells[column], np.ndarray | Unreadable):
                 self._note_rounded(column, found, rows, values[:, column])
         for column in np.flatnonzero(~np.isfinite(values).all(axis=0)).tolist():
             of = values[:, column]
             for kind, wrong in ((MISSING, np.isnan(of)), (_INFINITE, np.isinf(of))):
-                self._of(column).add(kind, int(wrong.sum()), int(rows[wrong.argmax()]))
-        self._blocks.append(values)
+                self._of(column).add_rows(kind, rows[wrong])
+        self._blocks.append(np.where(unread, np.nan, values))
 
     def faults(self) -> Iterator[Fault]:
         """Yield a fault for each column that holds anything but finite numbers."""
@@ -252,9 +269,23 @@ class Numbers:
             for kind, found in facts.found.items()
         )
 
+    def pass_over(self, faulty: FaultyRows) -> Iterator[Fault]:
+        """Add the rows with wrong cells, and yield the faults that are of no single row."""
+        wrong = ~np.isfinite(self.values)
+        faulty.add(np.array(wrong.any(axis=1)))
+        for column, facts in self._facts.items():
+            for kind, rows in facts.rows.items():
+                faulty.tell(self.names[column], kind, rows)
+        for column, truth in self._truth.items():
+            count, _ = truth.found[_TEXT]
+            if count + np.count_nonzero(wrong[:, column]) < len(wrong):
+                name = self.names[column]
+                words = f"column {shown(name)} must hold numbers, or true and false, got both"
+                yield Fault(f"{words}: write one of them", "drop", name)
+
     @property
     def values(self) -> Array:
-        """The numbers, shape (m, d); only of use without faults."""
+        """The numbers, shape (m, d); NaN or infinite where a cell is wrong."""
         return np.concatenate(self._blocks)
 
     def _has_fractions(self, column: int) -> bool:
@@ -284,8 +315,13 @@ class Numbers:
     def _of(self, column: int) -> ColumnFacts:
         return self._facts.setdefault(column, ColumnFacts())
 
-    def _spelt(self, column: int, cells: Sequence[str], rows: Rows) -> Array:
-        """Return the numbers that cells spell, NaN for a missing one and any for another text."""
+    def _spelt(
+        self, column: int, cells: Sequence[str], rows: Rows, unread: NDArray[np.bool_]
+    ) -> Array:
+        """Return the numbers that cells spell, NaN for a missing one and 0 for another text.
+
+        ``unread``, shape (m,), becomes true where there is another text.
+        """
         text = "".join(cells)
         if text.isascii() and "_" not in text:  # see as_number
             with suppress(ValueError):
@@ -299,7 +335,8 @@ class Numbers:
                 values[place] = truth
                 self._truth.setdefault(column, ColumnFacts()).add(_TEXT, 1, int(rows[place]))
             else:
-                self._of(column).add(kind_of(cell), 1, int(rows[place]))
+                unread[place] = True
+                self._of(column).add_rows(kind_of(cell), rows[place : place + 1])
                 if len(texts := self._texts.setdefault(column, set())) <= _MOST_CATEGORIES:
                     texts.add(cell)
         return values

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import replace
@@ -21,6 +22,7 @@ from fl_he.learning.tables.columns import (
     as_number,
     counted,
 )
+from fl_he.learning.tables.faulty_rows import MOST_TOLD, FaultyRows
 from fl_he.learning.tables.table_file import MISSING_TEXTS, Cells, Unreadable, shown
 from fl_he.run_files.metrics_contract import BRESLOW, COUNTS, EXPOSED, SURVIVAL
 
@@ -264,13 +266,31 @@ class Labels:
         times = self.outcomes(family)
         return times if self.faults or events.faults else np.copysign(times, seen - 0.5)
 
-    def exposures(self) -> Array:
-        """Return the labels as numbers, which must be above 0."""
+    def exposures(self, faulty: FaultyRows | None = None) -> Array:
+        """Return the labels as numbers, which must be above 0.
+
+        ``faulty`` takes the rows with wrong labels, unless that are all rows; ``None``: such rows
+        are faults.
+        """
+        if faulty is not None and (found := self._passed_over(faulty)) is not None:
+            return found
         numbers = self._read_numbers(None)
         spelt = [as_number(label) is not None or label.lower() in TRUTH for label in self._labels]
         self._require((numbers > 0.0) | ~np.array(spelt, dtype=bool), "numbers above 0", "exposure")
         self._require_digits(numbers, "exposure", _UNIT)
         return numbers
+
+    def _passed_over(self, faulty: FaultyRows) -> Array | None:
+        """Return exposures, NaN where one is wrong; ``None`` if all are."""
+        spelt = (as_number(label) for label in self._labels)
+        numbers = np.array([math.nan if number is None else number for number in spelt])
+        right = (numbers > 0.0) & (numbers <= _LARGEST)
+        if not right.any():
+            return None
+        faulty.add(~right)
+        rows = np.array(self._rows)[~right][:MOST_TOLD].tolist()
+        faulty.tell(self.name, f"exposure other than a number from above 0 to {_LARGEST:.0e}", rows)
+        return np.where(right, numbers, np.nan)
 
     def _require_digits(self, numbers: Array, kind: str, remedy: str) -> None:
         """Take down a fault if finite numbers are too large to be summed up."""

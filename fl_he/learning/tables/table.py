@@ -13,8 +13,9 @@ from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import Numbers
 from fl_he.learning.tables.csv_file import COMPRESSIONS, CsvFile, CsvForm
+from fl_he.learning.tables.faulty_rows import FaultyRows
 from fl_he.learning.tables.labels import RATE, Labels
-from fl_he.learning.tables.table_file import RowNumbers, TableFile, shown, some
+from fl_he.learning.tables.table_file import RowNumbers, TableFile, Unreadable, shown, some
 
 _MOST_NAMED = 10
 _PARQUET, _SAVE, _GZIP = "a Parquet file", "save the table as CSV UTF-8", "a gzip file"
@@ -95,7 +96,9 @@ def _other_kind(path: Path, suffix: str, form: CsvForm | None) -> str:
     return ""
 
 
-def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, RowNumbers]:
+def read_features(
+    path: Path, names: Sequence[str], what: str, faulty: FaultyRows | None = None
+) -> tuple[Array, RowNumbers]:
     """Read columns of a table in an order of names; other columns are passed over.
 
     Parameters
@@ -106,11 +109,13 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
         Of the features.
     what
         The table's part in errors, such as ``"a table of cases"``.
+    faulty
+        Takes the rows with wrong cells, unless that are all rows; ``None``: they are refused.
 
     Returns
     -------
     features : NDArray[np.float64]
-        Shape (rows, features).
+        Shape (rows, features); NaN or infinite where a cell is wrong.
     rows : RowNumbers
 
     Raises
@@ -126,7 +131,11 @@ def read_features(path: Path, names: Sequence[str], what: str) -> tuple[Array, R
         )
     numbers = Numbers([name for name in names if name in known])
     rows = read_columns(table, numbers)
-    refuse(rows, [*faults, *table.empty_faults(), *table.faults, *numbers.faults()])
+    wrong = list(numbers.faults())
+    if faulty is not None:
+        of_columns = list(numbers.pass_over(faulty))
+        wrong = wrong if faulty.wrong.all() else of_columns
+    refuse(rows, [*faults, *table.empty_faults(), *table.faults, *wrong])
     return numbers.values, rows
 
 
@@ -163,7 +172,39 @@ def read_labels(
     return texts, rows, labels.notes
 
 
-def read_exposure(path: Path, name: str) -> Array:
+def read_texts(path: Path, name: str, form: CsvForm | None = None) -> tuple[list[str], RowNumbers]:
+    """Read the cells of a column as they stand, of any type.
+
+    Parameters
+    ----------
+    path, name, form
+        See `read_labels`.
+
+    Returns
+    -------
+    texts : list of str
+        Empty where a cell is.
+    rows : RowNumbers
+
+    Raises
+    ------
+    DataError
+        If there is no such column.
+    """
+    table = open_table(path, form=form)
+    place = _place_of(table, name)
+    texts, rows = list[str](), [np.empty(0, dtype=np.intp)]
+    for block in table.blocks([place], place):
+        (cells,) = block.cells
+        if isinstance(cells, Unreadable):
+            kind = cells.kind.replace("{s}", "s")
+            raise DataError(f"column {shown(name)} must hold text or numbers, got {kind}")
+        texts += map(str, cells)
+        rows.append(block.rows)
+    return texts, RowNumbers(np.concatenate(rows), table.header)
+
+
+def read_exposure(path: Path, name: str, faulty: FaultyRows | None = None) -> Array:
     """Read the column of exposures of a table to predict.
 
     Parameters
@@ -172,6 +213,8 @@ def read_exposure(path: Path, name: str) -> Array:
         A CSV or Parquet file.
     name
         Of the column.
+    faulty
+        See `read_features`.
 
     Returns
     -------
@@ -185,20 +228,26 @@ def read_exposure(path: Path, name: str) -> Array:
     """
     table = open_table(path)
     labels, rows = _column(table, name, f"; {RATE}")
-    found = labels.exposures()
+    found = labels.exposures(faulty)
     refuse(rows, [*table.faults, *labels.faults])
     return found
 
 
 def _column(table: TableFile, name: str, advice: str = "") -> tuple[Labels, RowNumbers]:
     """Read a column that must be there once; ``advice``: where it is not."""
+    _place_of(table, name, advice)
+    labels = Labels(name, missing=table.missing_labels)
+    return labels, read_columns(table, Numbers([]), labels)
+
+
+def _place_of(table: TableFile, name: str, advice: str = "") -> int:
+    """Return where a column is that must be there once; ``advice``: where it is not."""
     if table.names.count(name) != 1:
         several = name in table.names
         found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"
         words = f"data file must have one column {shown(name)}, got {found}{advice}"
         raise DataError.of([Fault(words, known=tuple(table.names))])
-    labels = Labels(name, missing=table.missing_labels)
-    return labels, read_columns(table, Numbers([]), labels)
+    return table.names.index(name)
 
 
 def read_columns(table: TableFile, numbers: Numbers, *labels: Labels) -> RowNumbers:

@@ -10,6 +10,7 @@ design       columns of the model from columns of a table
 description  the schema and its checks
 cells        columns of a table, read as they are declared
 outcome      the columns of the outcome, read as they are declared
+table        a table as its schema reads it
 application  tables by their schema: faults, or the columns of the model
 draft        a draft of a schema from one table
 """

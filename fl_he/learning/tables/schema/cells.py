@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.columns import FIRST_ROUNDED, MISSING, TRUTH, Rows, as_number, kind_of
+from fl_he.learning.tables.faulty_rows import MOST_TOLD, FaultyRows
 from fl_he.learning.tables.schema.description import Column, Reading, other_policies
 from fl_he.learning.tables.table_file import Cells, Unreadable, shown
 
@@ -147,10 +148,22 @@ class ColumnReader(ABC):
         stay as it is.
         """
         for kind, (count, rows) in self._found.items():
-            policy = self.column.missing
-            if kind != MISSING or policy == "refuse" or (policy == "drop-row" and not drop):
+            if kind != MISSING or self._refuses(drop=drop):
                 remedy = self._remedy(kind, drop=drop, fixed=fixed)
                 yield cell_fault(self.name, kind, count, rows, remedy)
+
+    def _refuses(self, *, drop: bool) -> bool:
+        """Return whether no cell may be missing."""
+        policy = self.column.missing
+        return policy == "refuse" or (policy == "drop-row" and not drop)
+
+    def pass_over(self, faulty: FaultyRows) -> None:
+        """Add the rows with cells that the column must not have in a table to predict."""
+        refuses = self._refuses(drop=False)
+        faulty.add(np.isinf(self.values) | (np.isnan(self.values) & refuses))
+        for kind, (_, rows) in self._found.items():
+            if kind != MISSING or refuses:
+                faulty.tell(self.name, kind, rows)
 
     @abstractmethod
     def _texts(self, rows: Rows, cells: Sequence[str]) -> _Read:
@@ -171,7 +184,7 @@ class ColumnReader(ABC):
         """Count cells of a kind, of which there may be none."""
         if places.any():
             count, known = self._found.get(kind, (0, []))
-            known += rows[places][: _MOST_ROWS - len(known)].tolist()
+            known += rows[places][: MOST_TOLD - len(known)].tolist()
             self._found[kind] = (count + int(places.sum()), known)
 
     def _each(self, rows: Rows, cells: Sequence[str], read: Callable[[str], float | str]) -> _Read:
@@ -356,6 +369,7 @@ def reader_of(name: str, column: Column, missing: Missing, reading: Reading) -> 
 def cell_fault(name: str, kind: str, count: int, rows: Sequence[int], remedy: str) -> Fault:
     """Return the fault of this many cells of a column, the first of which are in these rows."""
     words = kind.replace("{s}", "" if count == 1 else "s")  # names in it may have braces
+    rows = rows[:_MOST_ROWS]
     first = "the first " if count > len(rows) else ""
     places = f"row{'s' if len(rows) > 1 else ''} {', '.join(map(str, rows))}"
     return Fault(

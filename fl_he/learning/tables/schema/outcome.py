@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.faulty_rows import FaultyRows
 from fl_he.learning.tables.labels import Labels
 from fl_he.learning.tables.schema.cells import Missing
 from fl_he.learning.tables.schema.description import Outcome
@@ -81,10 +82,13 @@ class OutcomeLabels:
             return labels.outcomes(outcome.family, outcome.transform), outcome.name
         return labels.is_zero_or_one()
 
-    def exposure(self) -> Array | None:
-        """Return the exposures of rows that have a label; ``None`` without such a column."""
+    def exposure(self, faulty: FaultyRows | None = None) -> Array | None:
+        """Return the exposures of rows that have a label; ``None`` without such a column.
+
+        ``faulty``: see `Labels.exposures`.
+        """
         found = self._read.get(self._outcome.exposure or "")
-        return None if found is None else found.exposures()
+        return None if found is None else found.exposures(faulty)
 
     @property
     def blank(self) -> NDArray[np.bool_]:

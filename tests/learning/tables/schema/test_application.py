@@ -18,6 +18,7 @@ import pytest
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables import csv_file
 from fl_he.learning.tables.data import Dataset
+from fl_he.learning.tables.faulty_rows import FaultyRows
 from fl_he.learning.tables.schema.application import (
     check_table,
     features_by_schema,
@@ -531,6 +532,29 @@ def test_a_row_to_predict_must_be_complete_and_needs_no_outcome(tmp_path: Path) 
     holes = saved(tmp_path, cell(frame, "crp", (4, None)))
     with pytest.raises(DataError, match="column 'crp': 1 missing cell, in row 4: fill them in: a"):
         features_by_schema(holes, schema(("crp: {type: number}", DROPPED)))
+
+
+def test_faulty_rows_are_passed_over_and_told_one_by_one(tmp_path: Path) -> None:
+    changes = (
+        ("crp: {type: number}", DROPPED),
+        ("outcome: {", "terms: age + log(crp) + smoker\noutcome: {"),
+    )
+    frame = cell(table().drop("died", "id"), "crp", (4, None), (7, "-1"))
+    frame = cell(cell(frame, "age", (4, "Zaphod"), (8, "200")), "smoker", (9, "Trillian"))
+    faulty = FaultyRows()
+    found, names, rows = features_by_schema(saved(tmp_path, frame), schema(*changes), {}, faulty)
+    wrong = [2, 5, 6, 7]
+    assert np.flatnonzero(faulty.wrong).tolist() == wrong
+    whole = load(tmp_path, table(), *changes)
+    assert names == whole.feature_names
+    np.testing.assert_array_equal(np.delete(found, wrong, 0), np.delete(whole.features, wrong, 0))
+    assert np.isnan(found[wrong]).all()
+    assert faulty.lines(rows, "abcdefghijkl") == [
+        "row 4 ('c'): column 'age': cell of text; column 'crp': missing cell",
+        "row 7 ('f'): column 'crp': cell for which log(crp) has no value",
+        "row 8 ('g'): column 'age': cell outside 0 to 120 years",
+        "row 9 ('h'): column 'smoker': cell other than 0, 1, true, false, yes and no",
+    ]
 
 
 def test_rows_without_any_value_are_told_and_have_no_prediction(tmp_path: Path) -> None:
