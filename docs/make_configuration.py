@@ -31,11 +31,11 @@ HEAD = """\
 A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`. Keys with a
 dot belong to a group, and a group's choice is one word: `optimizer=newton`. Unknown keys and values
 of the wrong type or out of range are refused by name. `fl-he run --help` prints the keys,
-`fl-he run --cfg job` what a command line comes to, and every run's `metrics.json` holds its whole
-configuration.
+`fl-he run --cfg job` prints the configuration of a command line, and every run's `metrics.json` holds
+its whole configuration.
 
 In `flwr run` the common settings are keys of Flower's run configuration, `num-server-rounds` (here
-`rounds`), `hospitals` and `topology`, and all others stand in `overrides`:
+`rounds`), `hospitals` and `topology`. All other settings are in `overrides`:
 `--run-config "hospitals=5 num-server-rounds=20 overrides='optimizer=gd C=null'"`. A setting that is
 given both ways must have the same value.
 
@@ -60,7 +60,7 @@ def page() -> str:
             parts.append(_choices(name))
     parts += [
         "## `experiment`",
-        "Several settings at once. What stands on the command line beside it wins.",
+        "Several settings at once. Other settings on the command line override them.",
         _choices("experiment"),
     ]
     return "\n\n".join(part.strip() for part in parts) + "\n"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Draw every *.mmd of this folder as an SVG beside it: `make diagrams`. The SVGs are committed, so
+# Draw every *.mmd of this folder as an SVG in the same folder: `make diagrams`. The SVGs are committed, so
 # that neither the site nor a reader loads a script. Needs npm and chromium (Debian: chromium).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
