@@ -31,8 +31,8 @@ HEAD = """\
 A run is configured by `KEY=VALUE` on the command line, as in `fl-he run hospitals=5`. Keys with a
 dot belong to a group, and a group's choice is one word: `optimizer=newton`. Unknown keys and values
 of the wrong type or out of range are refused by name. `fl-he run --help` prints the keys,
-`fl-he run --cfg job` prints the configuration of a command line, and every run's `metrics.json` holds
-its whole configuration.
+`fl-he run --cfg job` prints the configuration of a command line, and every run's `metrics.json`
+holds its whole configuration.
 
 In `flwr run` the common settings are keys of Flower's run configuration, `num-server-rounds` (here
 `rounds`), `hospitals` and `topology`. All other settings are in `overrides`:
