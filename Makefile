@@ -5,9 +5,9 @@ ARGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 
-# Tests start hundreds of processes, each of which would compile all modules anew.
+# Tests start hundreds of processes, and each would compile all modules anew.
 unexport PYTHONDONTWRITEBYTECODE
-# Several test processes share the cores; threads of BLAS that wait for each other take a fifth.
+# Several test processes share the cores; waiting threads of BLAS would take a fifth of the time.
 export OMP_NUM_THREADS ?= 1
 
 .DEFAULT_GOAL := help
@@ -36,17 +36,17 @@ test-slow: $(VENV)/.installed-test ## run the slow tests: Ray, Flower's processe
 	$(SLOW) --numprocesses 4 -m slow $(ARGS)
 
 .PHONY: release-checks
-release-checks: $(VENV)/.installed-test ## run what takes longest, before a release (hours)
+release-checks: $(VENV)/.installed-test ## run the longest tests, before a release (hours)
 	$(SLOW) --numprocesses 2 -m release $(ARGS)
 	$(MAKE) commands ALL=1 ARGS=
 	$(MAKE) mutation SAMPLE=5 # percent: about 300 mutants
 
-# At most two at a time, a limit on memory, and low priority: a mutant may compute for ever.
+# At most two at a time, a limit on memory, and low priority: a mutant may never end.
 MODULE ?= clients crypto
 MUTANTS = fl_he.$$module.*
 ifdef SAMPLE
 MUTANTS = $$($(BIN)/python tests/support/mutation_sample.py $(SAMPLE) fl_he.$$module.*)
-# A sample is drawn from mutants that exist; a name that none has makes them and ends there.
+# A sample is drawn from existing mutants; a name without a match makes the mutants and then stops.
 MAKE_MUTANTS = [ -d mutants ] || $(BIN)/mutmut run --max-children 2 none || true;
 endif
 .PHONY: mutation
@@ -74,10 +74,10 @@ docs: $(VENV)/.installed-test ## build the documentation: build/site/index.html
 	$(BIN)/python docs/make_configuration.py > docs/configuration.md
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
-# In a fresh clone, so what is not committed is not in it.
+# In a fresh clone, without uncommitted changes.
 PAGES = README.md CONTRIBUTING.md docs examples
 .PHONY: commands
-commands: $(VENV)/.installed-test ## run what README and docs tell, if quick: make commands ARGS=docs/runs.md ALL=1
+commands: $(VENV)/.installed-test ## run the quick commands of README and docs: make commands ARGS=docs/runs.md ALL=1
 	ALL_COMMANDS=$(ALL) PYTHONPATH=tests:tests/support $(BIN)/python -m pytest -p documented_commands -p no:xdist --capture=no \
 		--confcutdir=docs --verbosity=-1 $(or $(ARGS),$(PAGES))
 
@@ -90,7 +90,7 @@ wheel: ## build sdist and wheel in dist/; use the wheel in an empty environment
 	PYTHON=$(PYTHON) .ci/check-release
 
 .PHONY: hooks
-hooks: $(VENV)/.installed-dev ## check what changed before each commit
+hooks: $(VENV)/.installed-dev ## check the changes before each commit
 	$(BIN)/pre-commit install
 
 .PHONY: diagrams
@@ -106,7 +106,7 @@ INSTALL = @echo "installing into $(VENV): pip downloads Flower, Ray, scikit-lear
 		"need, which takes a minute or more and prints nothing meanwhile"; \
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable
 
-# The extras build on each other, so that a larger set-up counts as the smaller ones.
+# The extras build on each other, so a larger set-up includes the smaller ones.
 $(VENV)/.installed: pyproject.toml constraints.txt | $(BIN)/python
 	$(INSTALL) '.[privacy]'
 	@touch $@

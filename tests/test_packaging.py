@@ -67,7 +67,7 @@ def test_the_pinned_flower_is_the_one_that_the_app_names() -> None:
     assert pinned is not None
     target = config["tool"]["flwr"]["app"]["flwr-version-target"]
     assert pinned[1] == target
-    tried = re.search(r"^Flower minors that were tried: (.*)\.$", CONTRIBUTING, re.MULTILINE)
+    tried = re.search(r"^Tested minor versions of Flower: (.*)\.$", CONTRIBUTING, re.MULTILINE)
     assert tried is not None
     assert target.rpartition(".")[0] in tried[1].split(", ")
 
