@@ -15,6 +15,7 @@ import typer
 
 from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
+from fl_he.commands.capc import capc
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import enroll, keygen
 from fl_he.commands.ledger import ledger
@@ -78,6 +79,7 @@ _COMMANDS = (
 )
 for command in _COMMANDS:
     app.command()(command)
+app.add_typer(capc, name="capc")
 # Flower's SuperNode takes all that is not ours.
 _ITS_OPTIONS = {"ignore_unknown_options": True, "allow_extra_args": True}
 app.command(context_settings=_ITS_OPTIONS)(node)

@@ -57,10 +57,11 @@ def test_help_lists_the_commands(tmp_path: Path) -> None:
         ("ledger", "FILE is company X's identity"),
         ("status", "Files are read, never"),
         ("bench", "All five parts"),
+        ("capc votes", "FILE... are one .npy or .csv file"),
     ],
 )
 def test_help_says_what_the_arguments_are(tmp_path: Path, command: str, words: str) -> None:
-    code, out, _ = fl_he(tmp_path, command, "--help")
+    code, out, _ = fl_he(tmp_path, *command.split(), "--help")
     assert code == 0
     assert words in " ".join(out.split())
 

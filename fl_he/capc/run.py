@@ -17,7 +17,7 @@ from fl_he.config.capc import Backend
 from fl_he.config.run import Config
 from fl_he.experiment.run import origin_figures
 from fl_he.learning.errors import PrivacyError
-from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget
+from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget, noise_of
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.grid import HopWatch
@@ -188,11 +188,9 @@ def budget_of(config: Config) -> tuple[ConfidentGNMax | None, VotingBudget | Non
         If the budget allows no query, or dp-accounting is not installed.
     """
     capc = config.capc
-    tested = capc.threshold is None or capc.sigma_threshold is not None
-    if capc.sigma_gnmax is None or not tested:
+    noise = noise_of(capc.sigma_gnmax, capc.sigma_threshold, capc.threshold)
+    if noise is None:
         return None, None
-    threshold = 0.0 if capc.threshold is None else capc.threshold
-    noise = ConfidentGNMax(capc.sigma_gnmax, capc.sigma_threshold, threshold)
     noise.epsilon(1, capc.delta)  # refused now if dp-accounting is not there
     if capc.epsilon is None:
         return noise, None

@@ -9,6 +9,7 @@ bench        measure what encryption costs
 schema       ``schema``: draft a schema from a table; ``check`` a table by it
 predict      ``predict`` with a saved model, ``export`` it
 keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
+capc         ``capc votes``: label queries by noisy votes in files
 agree        put the agreement of a deployed CaPC together
 plan         draft a study plan from a configuration
 federation   ``federation``: put the manifest together; ``show`` a public file

@@ -250,8 +250,10 @@ def _place_of(table: TableFile, name: str, advice: str = "") -> int:
     return table.names.index(name)
 
 
-def read_columns(table: TableFile, numbers: Numbers, *labels: Labels) -> RowNumbers:
-    """Read columns of a table, of names that it has; raises DataError.
+def read_columns(
+    table: TableFile, numbers: Numbers, *labels: Labels, most: int | None = None
+) -> RowNumbers:
+    """Read columns of a table, of names that it has; raises DataError, also beyond `most` rows.
 
     A name that several columns have is passed over: it is one of the table's faults.
     """
@@ -264,6 +266,8 @@ def read_columns(table: TableFile, numbers: Numbers, *labels: Labels) -> RowNumb
     text = columns[len(numbers.names)] if labels else None
     for block in table.blocks(columns, text):
         rows.append(block.rows)
+        if most is not None and sum(map(len, rows)) > most:
+            raise DataError(f"data file must have at most {most} rows, got more")
         numbers.add(block.rows, block.cells[: len(numbers.names)])
         for one, cells in zip(labels, block.cells[len(numbers.names) :], strict=True):
             one.add(block.rows, cells)

@@ -14,6 +14,7 @@ integer_model    models and queries in fixed point
 party_models     kinds of models that a simulated party can have
 model_file       a party's own fitted classifier out of a file
 case_files       a querying party's cases and labels
+vote_files       parties' votes or logits in files
 query_selection  unlabelled cases that a querying party asks about
 gnmax            privacy cost of noisy votes
 noisy_vote       noise on votes, and the noisy vote on counts that one party sees

@@ -147,6 +147,28 @@ def _affordable(noise: ConfidentGNMax, epsilon: float, delta: float) -> int:
     return most
 
 
+def noise_of(
+    sigma_gnmax: float | None, sigma_threshold: float | None, threshold: float | None
+) -> ConfidentGNMax | None:
+    """Return the noise of a vote with these settings; None if something is released without any.
+
+    Parameters
+    ----------
+    sigma_gnmax, sigma_threshold : float or None
+        See ConfidentGNMax; None for no noise.
+    threshold : float or None
+        None: there is no test.
+
+    Raises
+    ------
+    PrivacyError
+        If a sigma is out of range.
+    """
+    if sigma_gnmax is None or (threshold is not None and sigma_threshold is None):
+        return None
+    return ConfidentGNMax(sigma_gnmax, sigma_threshold, 0.0 if threshold is None else threshold)
+
+
 class VotingBudget:
     """Spent and remaining budget for the patients of one answering party.
 

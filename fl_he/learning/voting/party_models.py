@@ -107,14 +107,15 @@ def probabilities(model: Any, features: Array, classes: int) -> Array:
     if hasattr(model, "predict_proba"):
         return _placed(model, model.predict_proba(features), classes)
     if isinstance(model, AnsweringModel):
-        return _softmax(model.scores(features))
+        return softmax(model.scores(features))
     scores = np.asarray(model.decision_function(features), dtype=np.float64)
     if scores.ndim == 1:
         scores = np.stack([np.zeros_like(scores), scores], axis=1)
-    return _placed(model, _softmax(scores), classes)
+    return _placed(model, softmax(scores), classes)
 
 
-def _softmax(scores: Array) -> Array:
+def softmax(scores: Array) -> Array:
+    """Return the chances of scores of shape (m, classes)."""
     powers = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 

@@ -27,7 +27,7 @@ def answered(result: Mapping[str, Any]) -> str:
     return f"{count(result['answered']) if known else '?'} of {count(result['queries'])}"
 
 
-def analysis_note(metrics: Metrics) -> str | None:
+def analysis_note(metrics: Mapping[str, Any]) -> str | None:
     """Tell PATE's bound by the votes themselves; None where nobody knows them."""
     analysis = metrics.get("analysis")
     if analysis is None:
@@ -35,6 +35,16 @@ def analysis_note(metrics: Metrics) -> str | None:
     return (
         f"for analysis only, NOT TO BE RELEASED: epsilon {analysis['epsilon_by_votes']:.3f} by the "
         "votes themselves (PATE's data-dependent bound), which tells something about them"
+    )
+
+
+def privacy_note(privacy: Mapping[str, Any]) -> str:
+    """Tell the epsilon of the released labels for any votes."""
+    if privacy["epsilon"] is None:
+        return "no differential privacy: what is released is not noisy"
+    return (
+        f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for each answering "
+        f"party's patients, over {privacy['queries']} queries, all counted as answered"
     )
 
 
@@ -65,14 +75,7 @@ def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
 
 def answers_table(metrics: Metrics) -> Table:
     """List the answers to each querying party, and its model before and after on the test set."""
-    privacy = metrics["privacy"]
-    if privacy["epsilon"] is None:
-        spent = "no differential privacy: what is released is not noisy"
-    else:
-        spent = (
-            f"epsilon {privacy['epsilon']:.3f} at delta {privacy['delta']:g} for each answering "
-            f"party's patients, over {privacy['queries']} queries, all counted as answered"
-        )
+    spent = privacy_note(metrics["privacy"])
     if by_votes := analysis_note(metrics):
         spent = f"{spent}\n{by_votes}"
     if masks := masks_note(metrics):
