@@ -12,6 +12,7 @@ terms        what the steps have to know of an agreement, in a simulation or dep
 agreement    the file that parties of a deployed CaPC agree on
 networks     networks in files without pickle, for deployed nodes and for runs
 coordinator  the coordinator's side: who takes part, whose turn it is, what goes where
+all_labels   batches of a run with several labels, and one result from those of all labels
 run          a run: one querying party after another, the budget, the run's files
 node         a node's side: the step functions, keys, envelopes, the ledger of budgets
 data         data of a simulated run: each party's own, pools to ask about, a test set

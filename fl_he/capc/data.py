@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ from fl_he.learning.tables.partition import partition
 from fl_he.learning.tables.scaling import Scaling, standardise
 from fl_he.learning.voting.answering import AnsweringModel
 from fl_he.learning.voting.feature_map import FeatureMap, Fourier, union
+from fl_he.learning.voting.many_labels import LabelModels, constant_model, having_label, subsets
 from fl_he.learning.voting.party_models import NETWORK, maps_of, new_model
 
 #: Of the pixels of built-in images, by the name of the data set.
@@ -63,10 +64,13 @@ class CapcData:
     test : Examples
         Held out from all.
     classes : int
+        With ``capc.labels`` they are the subsets of labels, see :mod:`many_labels`.
     table : Dataset
         In its own units, for networks in files.
     bounds : tuple of (float, float)
         Of each feature of the table: they became -1 and 1.
+    label : str
+        The only label whose classes these are, of several; else empty.
     """
 
     parties: tuple[Examples, ...]
@@ -75,6 +79,22 @@ class CapcData:
     classes: int
     table: Dataset = field(repr=False)
     bounds: tuple[tuple[float, float], ...]
+    label: str = ""
+
+    def of_label(self, label: int, name: str) -> CapcData:
+        """Return the data of one label: the classes are not to have it, and to have it."""
+
+        def having(one: Examples) -> Examples:
+            return Examples(one.features, having_label(one.labels, label))
+
+        return replace(
+            self,
+            parties=tuple(map(having, self.parties)),
+            pools={party: having(pool) for party, pool in self.pools.items()},
+            test=having(self.test),
+            classes=2,
+            label=name,
+        )
 
 
 def capc_data(config: Config) -> CapcData:
@@ -91,7 +111,7 @@ def capc_data(config: Config) -> CapcData:
 @lru_cache(maxsize=1)
 def _cached(key: CacheKey) -> CapcData:
     config, capc = key.config, key.config.capc
-    table = whole_table(config.data)
+    table, labels = _table(config)
     if table.incomplete is not None:
         raise DataError(
             f"missing: mean must be left out of column {table.incomplete.names[0]!r} of a schema "
@@ -105,7 +125,7 @@ def _cached(key: CacheKey) -> CapcData:
     scaling, brightest = standardise(table)[1], _BRIGHTEST.get(config.data.name)
     if brightest is not None:
         scaling = Scaling(np.zeros_like(scaling.mean), np.full_like(scaling.scale, brightest))
-    everything = Examples(scaling.apply(table.features), table.labels.astype(np.int64))
+    everything = Examples(scaling.apply(table.features), labels)
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))
     tests = int(np.ceil(config.test_size * len(order)))
@@ -137,13 +157,31 @@ def _cached(key: CacheKey) -> CapcData:
     pools = {party: pool.take(share) for party, share in zip(querying, shares, strict=True)}
     low, high = scaling.mean - scaling.scale, scaling.mean + scaling.scale
     bounds = tuple(zip(low.tolist(), high.tolist(), strict=True))
-    return CapcData(tuple(parties), pools, test, table.class_count, table, bounds)
+    classes = 1 << len(capc.labels) if capc.labels else table.class_count
+    return CapcData(tuple(parties), pools, test, classes, table, bounds)
+
+
+def _table(config: Config) -> tuple[Dataset, NDArray[np.int64]]:
+    """Return the table, and the class of each row; with ``capc.labels`` that is a subset."""
+    data, names = config.data, config.capc.labels
+    if not names:
+        table = whole_table(data)
+        return table, table.labels.astype(np.int64)
+    # the columns of the other labels are no features
+    first, *others = tables = [
+        whole_table(replace(data, target=name, drop=[*data.drop, *set(names) - {name}]))
+        for name in names
+    ]
+    if any(not np.array_equal(other.features, first.features) for other in others):
+        raise DataError("each row with one of capc.labels must have all of them")
+    return first, subsets([table.labels.astype(np.int64) for table in tables])
 
 
 def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | None = None) -> Any:
     """Return a party's model, fitted on its examples and those that it has learned since.
 
-    A network in a file stays as it is.
+    A network in a file stays as it is. Of several labels each has a model, see `LabelModels`; a
+    party whose examples all have the label, or all do not, says so of every case.
 
     Raises
     ------
@@ -151,6 +189,12 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
         If the party's examples are of one class only, or its network does not fit the table.
     """
     kinds, own = config.capc.models, data.parties[party]
+    if config.capc.labels and not data.label:
+        models = []
+        for label, name in enumerate(config.capc.labels):
+            more = extra and Examples(extra.features, having_label(extra.labels, label))
+            models.append(fitted_model(data.of_label(label, name), config, party, more))
+        return LabelModels(tuple(models))
     kind = kinds[party % len(kinds)]
     if kind.startswith(NETWORK):
         return _network(data, kind.removeprefix(NETWORK), party)
@@ -159,6 +203,8 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
         features = np.concatenate([features, extra.features])
         labels = np.concatenate([labels, extra.labels])
     if len(np.unique(labels)) < 2:
+        if data.label:  # a rare one, say, which the party has never seen
+            return constant_model(int(labels[0]), features.shape[1])
         raise DataError(
             f"hospital-{party + 1} must have examples of two classes at least, got one: choose "
             "fewer hospitals, another partition, or more of capc.examples"

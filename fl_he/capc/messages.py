@@ -56,6 +56,8 @@ class CapcRequest(_WithParts):
         Public keys as JSON. SEEDS and PAIR: the `MANIFEST` that simulated nodes share.
     parts : mapping of str to bytes
         What other nodes answered. SEEDS and PAIR: sealed halves of seeds, by the other hospital.
+    label : int
+        In a simulation of votes for one of several labels: its number, from 1; 0 elsewhere.
     """
 
     session: Annotated[str, matching("[0-9a-f]{32}", "be 32 hexadecimal digits")]
@@ -64,6 +66,7 @@ class CapcRequest(_WithParts):
     answering: tuple[str, ...] = ()
     keys: _Keys = field(default_factory=dict)
     parts: _Parts = field(default_factory=dict, repr=False)
+    label: Annotated[Whole, SPARSE] = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.capc.agreement import Agreement
+from fl_he.capc.all_labels import of_all_labels, voted_labels
 from fl_he.capc.coordinator.roster import CapcRoster
 from fl_he.capc.coordinator.rounds import CaPC
 from fl_he.config.capc import Backend
@@ -18,6 +19,7 @@ from fl_he.config.run import Config
 from fl_he.experiment.run import origin_figures
 from fl_he.learning.errors import PrivacyError
 from fl_he.learning.voting.gnmax import ConfidentGNMax, VotingBudget, noise_of
+from fl_he.learning.voting.many_labels import ClippedVotes
 from fl_he.report import files
 from fl_he.run_files import metrics_contract
 from fl_he.strategies.grid import HopWatch
@@ -50,17 +52,26 @@ class Batches:
         self._start = perf_counter()
         self._config, self._folder, self._tell = config, folder, tell
         self._noise, self._budget = budget_of(config)
+        self._labels = voted_labels(config.capc)
         self._results: list[dict[str, Any]] = []  # what each querying party said of itself
 
     def _batches(self) -> Iterator[tuple[int, int]]:
-        """Yield the parties that the configuration names, as long as the budget lasts."""
+        """Yield the configured parties, and how many cases each asks about within the budget.
+
+        In a binary vote each label of a case counts as a query.
+        """
         for number in sorted(self._config.capc.querying):
-            queries = self._config.capc.queries
+            cases, votes = self._config.capc.queries, len(self._labels)
             if self._budget is not None:
-                queries = min(queries, self._budget.affordable())
-                self._budget.spend(queries)
-            if queries:
-                yield number, queries
+                cases = min(cases, self._budget.affordable() // votes)
+                self._budget.spend(cases * votes)
+            if cases:
+                yield number, cases
+
+    def _add(self, learned: Sequence[dict[str, Any]]) -> None:
+        """Add what a querying party says of its batch, or of its batch for each label."""
+        names = self._config.capc.labels
+        self._results.append(of_all_labels(learned, names) if learned[1:] else learned[0])
 
     def _write(
         self,
@@ -139,6 +150,11 @@ class EncryptedBatches(Batches):
             on_step=lambda step: tell(StepEnded(step)),
         )
         self._names = self._roster.names
+        if self._roster.agreement is not None and config.capc.labels:
+            raise ProtocolError(
+                "capc.labels must be left out with deployed nodes, whose agreement is on one vote "
+                "for each case: agree on the subsets of labels as classes"
+            )
         require_masks(config.crypto.collusion, self._roster.masked_set)
         segments = segments_of(config.segments, config.hospitals - 1)
         self._protocol = CaPC(self._roster, topology=config.topology, segments=segments)
@@ -148,12 +164,12 @@ class EncryptedBatches(Batches):
         simulated = self._roster.agreement is None
         named = ((f"hospital-{number}", queries) for number, queries in self._batches())
         for party, queries in named if simulated else self._deployed():
-            report = self._protocol.ask(party, queries)
+            learned = [self._protocol.ask(party, queries, label) for label in self._labels]
             if self._roster.masked_set:
                 votes = len(self._roster.answering(party))
                 self._masked_votes = min(self._masked_votes or votes, votes)
             untold = {"party": party, "queries": queries, **dict.fromkeys(_UNTOLD)}
-            self._results.append(report if simulated else untold)
+            self._add(learned if simulated else [untold])
             yield BatchEnded(party, queries)
 
     def finish(self) -> dict[str, Any]:
@@ -179,7 +195,9 @@ class EncryptedBatches(Batches):
                 yield name, queries
 
 
-def budget_of(config: Config) -> tuple[ConfidentGNMax | None, VotingBudget | None]:
+def budget_of(
+    config: Config,
+) -> tuple[ConfidentGNMax | ClippedVotes | None, VotingBudget | None]:
     """Return the noise of a vote, None if something is released without any, and the budget.
 
     Raises
@@ -188,9 +206,12 @@ def budget_of(config: Config) -> tuple[ConfidentGNMax | None, VotingBudget | Non
         If the budget allows no query, or dp-accounting is not installed.
     """
     capc = config.capc
+    noise: ConfidentGNMax | ClippedVotes | None
     noise = noise_of(capc.sigma_gnmax, capc.sigma_threshold, capc.threshold)
     if noise is None:
         return None, None
+    if capc.tau is not None:
+        noise = ClippedVotes(len(capc.labels), capc.tau, capc.sigma_gnmax)
     noise.epsilon(1, capc.delta)  # refused now if dp-accounting is not there
     if capc.epsilon is None:
         return noise, None

@@ -9,15 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.capc.all_labels import of_all_labels
 from fl_he.capc.data import Examples, capc_data, fitted_model, public_map
 from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms, variance_of
+from fl_he.config.capc import Voting
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.key_kind import KeyKind
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
-from fl_he.learning.voting.party_models import class_accuracy, probabilities
+from fl_he.learning.voting.many_labels import ClippedVotes, LabelModels, having_label, subset_model
+from fl_he.learning.voting.party_models import class_accuracy, label_auc, probabilities
 from fl_he.learning.voting.query_selection import select_queries
+from fl_he.wire.records import ProtocolError
 
 
 class SimulatedParty(Party):
@@ -28,20 +32,38 @@ class SimulatedParty(Party):
     config : Config
     index : int
         From 0; the guardian has one beyond all parties.
+    label : int
+        Of ``capc.labels`` the one that is voted for, from 1; 0 for one vote for each case.
+
+    Raises
+    ------
+    DataError
+        If the data cannot be used.
+    ProtocolError
+        If there is no such label.
     """
 
-    def __init__(self, config: Config, index: int) -> None:
+    def __init__(self, config: Config, index: int, label: int = 0) -> None:
         self._config, self._index = config, index
-        self._data = capc_data(config)
+        self._data, names = capc_data(config), config.capc.labels
+        if label > len(names):
+            raise ProtocolError(f"label must be at most {len(names)}, got {label}")
+        if label:
+            self._data = self._data.of_label(label - 1, names[label - 1])
         self._map = public_map(config, self._data)
         self._bits = self._map.integer_bits(config.capc.feature_integer_bits)
+
+    def about(self, label: int) -> SimulatedParty:
+        """See Party."""
+        return SimulatedParty(self._config, self._index, label)
 
     @cached_property
     def terms(self) -> Terms:
         """See Party."""
         capc = self._config.capc
+        subsets = not capc.labels or capc.voting is Voting.powerset
         return Terms(
-            classes=self._data.classes,
+            classes=self._data.classes if subsets else 2,
             features=self._map.size,
             fraction_bits=capc.feature_fraction_bits,
             integer_bits=capc.feature_integer_bits,
@@ -61,21 +83,27 @@ class SimulatedParty(Party):
 
     def model(self) -> IntegerModel:
         """See Party."""
-        model = answering_model(self._fitted(), self._data.classes, self._map)
+        fitted, classes = self._fitted(), self._data.classes
+        if isinstance(fitted, LabelModels):
+            model = subset_model([answering_model(one, 2, self._map) for one in fitted.models])
+        else:
+            model = answering_model(fitted, classes, self._map)
         return self.terms.in_integers(model, self._bits)
 
-    def plain_votes(self, count: int) -> NDArray[np.int64]:
-        """Return the votes on the party's queries without noise, shape (count, classes).
+    def plain_classes(self, count: int) -> NDArray[np.int64]:
+        """Return the class that each other party votes for on the party's queries.
 
-        They are those of the other parties' own ``predict``, without fixed point or encryption.
+        They are those of the parties' own ``predict``, without fixed point or encryption, of shape
+        (answering parties, count).
         """
         asked = self._chosen(count)
-        votes = np.zeros((count, self._data.classes), dtype=np.int64)
-        for other in range(self._config.hospitals):
-            if other != self._index:
-                labels = fitted_model(self._data, self._config, other).predict(asked.features)
-                votes[np.arange(count), labels.astype(np.int64)] += 1
-        return votes
+        others = (other for other in range(self._config.hospitals) if other != self._index)
+        fitted = (fitted_model(self._data, self._config, other) for other in others)
+        return np.array([model.predict(asked.features) for model in fitted], dtype=np.int64)
+
+    def plain_votes(self, count: int) -> NDArray[np.int64]:
+        """Return the votes on the party's queries without noise, shape (count, classes)."""
+        return _counted(self.plain_classes(count), self._data.classes)
 
     def learn(
         self, labels: NDArray[np.int64], votes: NDArray[np.int64] | None = None
@@ -86,6 +114,8 @@ class SimulatedParty(Party):
 
         Only a simulation can say most of it: it knows the true labels and everybody's votes.
         """
+        if self._config.capc.labels and not self._data.label:
+            return self._learn_subsets(labels)
         data, asked = self._data, self._chosen(len(labels))
         answered = np.flatnonzero(labels >= 0)  # the others got no answer
         given = labels[answered]
@@ -105,12 +135,37 @@ class SimulatedParty(Party):
             "after": self._quality(self._fitted(learned)),
         }
 
+    def _learn_subsets(self, found: NDArray[np.int64]) -> dict[str, Any]:
+        """Learn each label from the subsets; count queries by their whole subsets."""
+        names, tau = self._config.capc.labels, self._config.capc.tau
+        voted = self.plain_classes(len(found))
+        learned = []
+        for at in range(len(names)):
+            votes = _counted(having_label(voted, at), 2)
+            learned.append(self.about(at + 1).learn(having_label(found, at), votes))
+        answered = np.flatnonzero(found >= 0)
+        if tau is None:
+            counts = _counted(voted, self._data.classes)[answered]
+            top = counts.max(axis=1, initial=0) == counts[np.arange(len(counts)), found[answered]]
+        else:
+            top = ClippedVotes(len(names), tau, None).answers(voted) == found
+        return of_all_labels(learned, names) | {
+            "queries": len(found),
+            "answered": len(answered),
+            "refused": len(found) - len(answered),
+            "equal_to_plain_majority": int(top.sum()),
+        }
+
     def _fitted(self, extra: Examples | None = None) -> Any:
         return fitted_model(self._data, self._config, self._index, extra)
 
     def _quality(self, model: Any) -> dict[str, Any]:
-        test = self._data.test
-        return class_accuracy(model.predict(test.features), test.labels, self._data.classes)
+        test, classes = self._data.test, self._data.classes
+        found = class_accuracy(model.predict(test.features), test.labels, classes)
+        if self._data.label:
+            chances = probabilities(model, test.features, classes)[:, 1]
+            found["roc_auc"] = label_auc(chances, test.labels)
+        return found
 
     def _chosen(self, count: int) -> Examples:
         """Return the cases that the party asks about."""
@@ -118,9 +173,22 @@ class SimulatedParty(Party):
         rows = select_queries(
             self._config.capc.selection,
             pool.features,
-            probabilities(self._fitted(), pool.features, self._data.classes),
+            self._chances(pool.features),
             own.features,
             count=count,
             seed=self._config.seed + self._index,
         )
         return pool.take(rows)
+
+    def _chances(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self._config.capc.labels:
+            return np.empty((len(features), 0))  # no selection by chances with several labels
+        return probabilities(self._fitted(), features, self._data.classes)
+
+
+def _counted(voted: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """Return the votes of each class, shape (m, classes), by each party's class, (parties, m)."""
+    votes = np.zeros((voted.shape[1], classes), dtype=np.int64)
+    for found in voted:
+        votes[np.arange(len(found)), found] += 1
+    return votes

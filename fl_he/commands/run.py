@@ -98,8 +98,10 @@ def _simulate(config: Config, folder: Path) -> dict[str, Any]:
 
 def _steps(config: Config) -> int:
     """Return how many hops CaPC takes without hidden layers; docs/capc.md counts them."""
+    from fl_he.config.capc import Voting
     from fl_he.config.groups import Collusion
 
     batch = 12 if config.capc.threshold is None else 14
     once = 4 if config.crypto.collusion is Collusion.resistant else 2
-    return once + batch * len(config.capc.querying)
+    labels = len(config.capc.labels) if config.capc.voting is Voting.binary else 1
+    return once + batch * len(config.capc.querying) * labels

@@ -10,6 +10,7 @@ constraints   the range of one setting, declared with its type; `ConfigError`
 groups        data, simulation, partition, optimizer, privacy and crypto
 capc          CaPC's group
 run           one run: all groups and the settings without a group
+many_labels   settings of votes for several labels of a case
 describing    settings of a table of descriptive statistics that cannot go together
 command_line  the words of a setting as shells and Hydra read them, and near names
 rules         settings that cannot go together

@@ -16,6 +16,21 @@ class Backend(StrEnum):
     plain = "plain"
 
 
+#: With ``voting=binary`` each label takes a batch.
+MOST_LABELS = 16
+#: 32 classes.
+MOST_OF_A_POWERSET = 5
+
+
+class Voting(StrEnum):
+    """Votes for one label of several classes, or for several labels of a case."""
+
+    single = "single"
+    binary = "binary"
+    tau = "tau"
+    powerset = "powerset"
+
+
 @dataclass
 class CapcConfig:
     """Parties label each other's queries instead of training one model.
@@ -26,6 +41,15 @@ class CapcConfig:
         Whether the run is one of CaPC; ``experiment=capc_breast_cancer`` sets it.
     backend : Backend
         ``plain`` computes the same votes without any encryption.
+    voting : Voting
+        ``binary``, ``tau`` and ``powerset`` answer all of `labels` for each case: by a vote for
+        each label, by one vote of vectors that are clipped to the norm `tau`, or by one vote for
+        the subset of at most 5 labels.
+    labels : list of str
+        Columns of a table of your own that say by 0 and 1 whether a case has a label, in the place
+        of ``data.target``: ``"capc.labels=[edema,effusion]"``.
+    tau : float or None
+        Largest L2 norm of the positive votes of a party for a case, with ``voting=tau``.
     models : list of str
         Kinds of the parties' models, or ``network:FILE``; the parties take them in turn.
     querying : list of int
@@ -64,6 +88,9 @@ class CapcConfig:
 
     enabled: bool = False
     backend: Backend = Backend.encrypted
+    voting: Voting = Voting.single
+    labels: list[str] = field(default_factory=list)
+    tau: Positive | None = None
     models: Annotated[list[str], Constraint("a list of at least one kind", bool)] = field(
         default_factory=lambda: ["logistic", "lda", "linear_svc"]
     )

@@ -6,7 +6,7 @@ type in the schema.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from itertools import chain
 
 from fl_he.config.capc import CapcConfig
@@ -25,6 +25,7 @@ from fl_he.config.groups import (
     Engine,
     PartitionScheme,
 )
+from fl_he.config.many_labels import many_labels
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling, Topology
 from fl_he.errors import written
 from fl_he.run_files.metrics_contract import BOUNDED, EXPOSED
@@ -55,6 +56,7 @@ def check(config: Config) -> None:
         *of_number,
         _test_set,
         _capc,
+        many_labels,
         describing,
         _sealed,
         _data,
@@ -314,7 +316,8 @@ def _data(config: Config) -> Iterator[str]:
     )
     given = {key: getattr(data, key) for key in keys if getattr(data, key) not in (None, [])}
     if data.name not in BUILT_IN:
-        yield from _own_table(data, given.keys())
+        outcome = () if config.capc.labels else ("target",)
+        yield from _own_table(data, given.keys(), outcome)
         return
     for key, value in given.items():
         yield (
@@ -323,7 +326,7 @@ def _data(config: Config) -> Iterator[str]:
         )
 
 
-def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
+def _own_table(data: DataConfig, given: Set[str], outcome: Sequence[str]) -> Iterator[str]:
     described = "schema" in given
     if described and (more := sorted(given - {"path", "schema", "reading"})):
         yield (
@@ -335,7 +338,7 @@ def _own_table(data: DataConfig, given: Set[str]) -> Iterator[str]:
             "data.reading must come with data.schema and have a name for each file in data.path, "
             f"got {len(data.reading)}"
         )
-    for key in ("path",) if described else ("path", "target"):
+    for key in ("path",) if described else ("path", *outcome):
         if key not in given:
             yield (
                 f"data.{key} must be set for data={data.name}, got null: for example "

@@ -262,6 +262,7 @@ def _read_voting_privacy(value: object, at: Place) -> object:
 _QUALITY = {
     **_figures("accuracy", "balanced_accuracy"),
     "per_class_accuracy": [Number | None],  # null for a class without a case
+    "labels?": [{"label": str, **_numbers("accuracy", "balanced_accuracy"), **_figures("roc_auc")}],
 }
 _BEFORE_AND_AFTER = _kind({"before": _QUALITY, "after": _QUALITY})
 _QUERYING = _kind(

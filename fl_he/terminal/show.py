@@ -13,7 +13,7 @@ from rich.segment import Segment
 
 from fl_he.errors import visible
 from fl_he.report.files import COMPARISON, write_comparison
-from fl_he.report.tables.capc import answers_table, steps_table
+from fl_he.report.tables.capc import answers_table, labels_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table, counted_text, withheld_note
 from fl_he.report.tables.cost import cost_table
@@ -30,6 +30,8 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
     """Print a run's tables, its folder, and its warnings."""
     if metrics.get("protocol") == CAPC:
         _print(answers_table(metrics))
+        if (labels := labels_table(metrics)) is not None:
+            _print(labels)
         if metrics["steps"]:  # none without encryption
             _print(steps_table(metrics))
         typer.echo(f"run folder: {from_here(folder)}")

@@ -43,7 +43,7 @@ from fl_he.learning.tables.moments import Limbs
 from fl_he.learning.tables.schema.application import check_table, load_by_schema
 from fl_he.learning.tables.schema.description import read_schema
 from fl_he.learning.tables.schema.draft import draft_schema
-from fl_he.report.tables.capc import answers_table, steps_table
+from fl_he.report.tables.capc import answers_table, labels_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
@@ -288,7 +288,7 @@ def _privacy_ledger(data: bytes) -> object:
 
 
 _TABLES = (comparison_table, cost_table, coefficient_table)
-_CAPC_TABLES = (answers_table, steps_table)
+_CAPC_TABLES = (answers_table, labels_table, steps_table)
 
 
 @cache
@@ -346,7 +346,15 @@ def _metrics() -> list[Any]:
                 **dict.fromkeys(("queries", "answered", "refused", "examples"), 5),
                 **dict.fromkeys(("label_accuracy", "equal_to_plain_majority"), 0.5),
                 **{
-                    when: {"accuracy": 0.5, "balanced_accuracy": 0.5, "per_class_accuracy": [0.5]}
+                    when: {
+                        **{"accuracy": 0.5, "balanced_accuracy": 0.5, "per_class_accuracy": [0.5]},
+                        "labels": [
+                            {
+                                **{"label": "a", "accuracy": 0.5, "balanced_accuracy": 0.5},
+                                "roc_auc": 0.5,
+                            }
+                        ],
+                    }
                     for when in ("before", "after")
                 },
             }

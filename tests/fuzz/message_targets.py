@@ -240,6 +240,7 @@ def _capc_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
         answering=("hospital-2", "hospital-3"),
         keys={"querying-dgk": "{}"},
         parts={"bits": b"bytes", "x": b""},
+        label=3,
     )
     reply = CapcReply(
         parts={"bits": b"bytes"},

@@ -127,6 +127,24 @@ def make_capc(*, encrypted: bool = True, epsilon: float | None = 9.5) -> dict[st
     }
 
 
+def make_many_labels() -> dict[str, Any]:
+    """Metrics of a run of CaPC with two labels, one of which no case of the test set has."""
+    metrics = make_capc()
+    for result in metrics["querying"]:
+        for when, auc in (("before", 0.5), ("after", 0.75)):
+            result[when] |= {
+                "per_class_accuracy": [],
+                "labels": [
+                    {
+                        **{"label": label, "accuracy": 0.5, "balanced_accuracy": auc - 0.125},
+                        "roc_auc": known,
+                    }
+                    for label, known in ((HOSTILE, auc), ("effusion", None))
+                ],
+            }
+    return metrics
+
+
 def make_deployed_capc() -> dict[str, Any]:
     """Metrics of a deployed run of CaPC, whose parties tell nobody what came of it."""
     metrics = make_capc()
@@ -193,6 +211,7 @@ EXAMPLES = {
     "sealed": make_sealed(),
     "table": make_table(),
     "capc": make_capc(),
+    "many labels": make_many_labels(),
     "deployed capc": make_deployed_capc(),
     "capc in plain": make_capc(encrypted=False, epsilon=None),
     "one round": make_metrics(hospitals=30, rounds=1),

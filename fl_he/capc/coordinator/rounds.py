@@ -83,7 +83,7 @@ class CaPC:
         limits = [one.left.get(querying, 0) - self._asked[querying] for _, one in answering]
         return min([parties[querying].open_cases, *budgets, *limits])
 
-    def ask(self, querying: str, queries: int) -> dict[str, Any]:
+    def ask(self, querying: str, queries: int, label: int = 0) -> dict[str, Any]:
         """Have one party's batch of queries answered by all others; return the party's report.
 
         Parameters
@@ -92,6 +92,8 @@ class CaPC:
             Name of the querying party.
         queries : int
             How many, at least 1.
+        label : int
+            See `CapcRequest`.
 
         Raises
         ------
@@ -100,7 +102,8 @@ class CaPC:
         """
         answering = self._roster.answering(querying)
         places = Places(querying, answering, GUARDIAN)
-        call = CapcRequest(NO_SESSION, queries, querying, answering, self._public_keys(querying))
+        keys = self._public_keys(querying)
+        call = CapcRequest(NO_SESSION, queries, querying, answering, keys, label=label)
         mail, report = Mail(places, in_turn=self._deployed), ""
         while (due := mail.due()) is not None:
             row, taken = due

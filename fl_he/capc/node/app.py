@@ -80,6 +80,7 @@ class Capc:
             if step is CapcStep.ASK:
                 # Nobody else chooses it: what was sealed for an old batch is of no use in a new one
                 request = replace(request, session=secrets.token_hex(16))
+            party = party.about(request.label)
             turn = Turn(request, party, Memory(context, request.session), cache(keys), pairs)
             reply = _take(step, turn, node, agreed)
         if node.simulated:  # a deployed node tells nobody how long its numbers took

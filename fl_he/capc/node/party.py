@@ -37,6 +37,20 @@ class Party(Protocol):
     def learn(self, labels: NDArray[np.int64]) -> dict[str, Any]:
         """Take the labels, -1 for "no answer"; return what the party says of itself then."""
 
+    def about(self, label: int) -> Party:
+        """Return the party's part in a vote for one of several labels, from 1.
+
+        Raises
+        ------
+        ProtocolError
+            Unless the label is 0, where the party has agreed on one vote for a case.
+        """
+        if label:
+            raise ProtocolError(
+                f"label must be 0: this node has agreed on one vote for each case, got {label}"
+            )
+        return self
+
     def require_budget(self, queries: int) -> None:
         """Refuse noise for more queries than a budget allows; a simulation has no budget."""
         return

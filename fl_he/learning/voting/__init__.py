@@ -18,4 +18,5 @@ vote_files       parties' votes or logits in files
 query_selection  unlabelled cases that a querying party asks about
 gnmax            privacy cost of noisy votes
 noisy_vote       noise on votes, and the noisy vote on counts that one party sees
+many_labels      votes for several labels of a case
 """

@@ -21,6 +21,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -169,6 +170,13 @@ def noise_of(
     return ConfidentGNMax(sigma_gnmax, sigma_threshold, 0.0 if threshold is None else threshold)
 
 
+class VotingNoise(Protocol):
+    """Noise of a vote that pays for queries."""
+
+    def affordable(self, epsilon: float, delta: float) -> int:
+        """Return how many queries a budget pays for."""
+
+
 class VotingBudget:
     """Spent and remaining budget for the patients of one answering party.
 
@@ -176,12 +184,12 @@ class VotingBudget:
 
     Parameters
     ----------
-    noise : ConfidentGNMax
+    noise : ConfidentGNMax or ClippedVotes
     epsilon, delta : float
         The budget over all queries of all querying parties.
     """
 
-    def __init__(self, noise: ConfidentGNMax, epsilon: float, delta: float) -> None:
+    def __init__(self, noise: VotingNoise, epsilon: float, delta: float) -> None:
         self.queries = 0
         self._most = noise.affordable(epsilon, delta)
 

@@ -127,6 +127,13 @@ def _placed(model: Any, known: Array, classes: int) -> Array:
     return chances
 
 
+def label_auc(scores: Array, having: NDArray[np.int64]) -> float | None:
+    """Return the area under the ROC curve, shapes (m,); None where all cases are of one class."""
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - a second to import
+
+    return float(roc_auc_score(having, scores)) if len(np.unique(having)) == 2 else None
+
+
 def class_accuracy(
     predicted: NDArray[np.int64], true: NDArray[np.int64], classes: int
 ) -> dict[str, Any]:

@@ -11,9 +11,11 @@ from fl_he.report.page.charts import bar_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import (
+    LABEL_COLUMNS,
     STEP_COLUMNS,
     analysis_note,
     answered,
+    label_rows,
     masks_note,
     quality,
     step_rows,
@@ -86,8 +88,12 @@ def _answers(metrics: Metrics) -> Section:
         rows.append(Row((f"{one['party']}, after", answered(one), right, *figures[1]), strong=True))
     headings = ("party", "answered", "labels right", "accuracy", "balanced accuracy")
     sheet = Sheet("Querying parties on the held-out test set", headings, rows)
+    blocks: list[Block] = [sheet]
+    if labels := [Row(row) for row in label_rows(metrics)]:
+        title = "Labels on the held-out test set, before > after"
+        blocks.append(Sheet(title, LABEL_COLUMNS, labels))
     charts = [chart for one in told if (chart := _by_class(one)) is not None]
-    return Section("Before and after", [sheet, Charts(charts)])
+    return Section("Before and after", [*blocks, Charts(charts)])
 
 
 def _by_class(result: Mapping[str, Any]) -> Chart | None:

@@ -16,6 +16,10 @@ _PLAIN = "WITHOUT ENCRYPTION (backend=plain)"
 STEP_COLUMNS = ("step", "hops", "seconds", "CPU seconds of all nodes", "data sent")
 
 
+#: Columns of `label_rows`; the figures are of the test set, before and after.
+LABEL_COLUMNS = ("querying party", "label", "balanced accuracy", "ROC AUC")
+
+
 def quality(result: Mapping[str, Any], when: str, figure: str) -> str:
     """Write a figure of a querying party's model, which a deployed party tells nobody."""
     return decimal((result.get(when) or {}).get(figure))
@@ -71,6 +75,33 @@ def step_rows(metrics: Metrics) -> list[tuple[str, ...]]:
         )
         for one in metrics["steps"]
     ]
+
+
+def label_rows(metrics: Metrics) -> list[tuple[str, ...]]:
+    """Write each label's figures of each querying party, in the order of `LABEL_COLUMNS`."""
+    rows = []
+    for result in metrics["querying"]:
+        before, after = ((result.get(when) or {}).get("labels", []) for when in ("before", "after"))
+        for old, new in zip(before, after, strict=False):
+            changes = (
+                f"{decimal(old[figure])} > {decimal(new[figure])}"
+                for figure in ("balanced_accuracy", "roc_auc")
+            )
+            rows.append((result["party"], old["label"], *changes))
+    return rows
+
+
+def labels_table(metrics: Metrics) -> Table | None:
+    """List the figures of each label; None where cases have one label."""
+    rows = label_rows(metrics)
+    if not rows:
+        return None
+    table = Table(title="Labels on the test set, before > after")
+    for number, heading in enumerate(LABEL_COLUMNS):
+        table.add_column(heading, justify="left" if number < 2 else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    return table
 
 
 def answers_table(metrics: Metrics) -> Table:

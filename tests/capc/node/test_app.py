@@ -328,7 +328,7 @@ def test_parts_of_another_kind_are_refused() -> None:
 
 def test_requests_and_replies_survive_their_records() -> None:
     parts = {"bits": b"12", "x": b""}
-    request = CapcRequest("ab" * 16, 5, "a", ("b", "c"), {"guardian-dgk": "{}"}, parts)
+    request = CapcRequest("ab" * 16, 5, "a", ("b", "c"), {"guardian-dgk": "{}"}, parts, 3)
     assert CapcRequest.from_content(request.to_content()) == request
     reply = CapcReply({"votes": b"1"}, 0.5, {"paillier": "{}"}, "{}", "hospital-1", "hospital")
     assert CapcReply.from_content(reply.to_content()) == reply

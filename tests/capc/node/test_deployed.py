@@ -232,6 +232,21 @@ def test_nodes_with_different_agreements_are_told(deployed: Deployed) -> None:
         deployed.ask(1)
 
 
+def test_several_labels_are_refused_by_coordinator_and_nodes(
+    deployed: Deployed, tmp_path: Path
+) -> None:
+    words = (
+        *("experiment=capc_breast_cancer", "hospitals=4", "topology=chain", "data=csv"),
+        *("data.path=none.csv", "capc.voting=powerset", "capc.labels=[a,b]"),
+    )
+    with pytest.raises(ProtocolError, match=r"capc\.labels must be left out with deployed nodes"):
+        server_app.train(deployed.grid, compose("config", list(words)), tmp_path / "run")
+    deployed.grid.change = lambda step, name, request: replace(request, label=2)
+    with pytest.raises(ProtocolError, match="label must be 0: this node has agreed on one vote"):
+        deployed.ask(1)
+    assert answered(tmp_path / LAST) == []
+
+
 def test_nor_does_a_coordinator_that_hides_it_get_far(deployed: Deployed) -> None:
     """The guardian has agreed to less noise than the others."""
     other = deployed.folder / "other.json"

@@ -14,6 +14,7 @@ from example_pages import (
     HOSTILE,
     make_capc,
     make_deployed_capc,
+    make_many_labels,
     make_newton,
     make_sealed,
     make_table,
@@ -321,6 +322,12 @@ def test_capc(tmp_path: Path) -> None:
     assert "9.5 at delta 1e-05" in words(html)
     assert f"Paillier {'ab' * 32}, DGK {'cd' * 32}" in words(html)
     assert "NOT ENCRYPTED" not in html
+
+
+def test_many_labels(tmp_path: Path) -> None:
+    text = words(page(tmp_path, make_many_labels()))
+    assert f"{HOSTILE} {HOSTILE} 0.375 > 0.625 0.500 > 0.750" in text
+    assert f"{HOSTILE} effusion 0.375 > 0.625 n/a > n/a" in text
 
 
 def test_deployed_capc_says_what_nobody_tells(tmp_path: Path) -> None:
