@@ -16,12 +16,13 @@ import typer
 from fl_he.commands.agree import agree
 from fl_he.commands.bench import bench
 from fl_he.commands.capc import capc
+from fl_he.commands.export import export
 from fl_he.commands.federation import federation, show
 from fl_he.commands.keygen import enroll, keygen
 from fl_he.commands.ledger import ledger
 from fl_he.commands.node import node
 from fl_he.commands.plan import plan
-from fl_he.commands.predict import export, predict
+from fl_he.commands.predict import predict
 from fl_he.commands.report import report
 from fl_he.commands.run import run
 from fl_he.commands.schema import check, schema

@@ -7,7 +7,8 @@ run          train over simulated hospitals
 report       tables and pages of finished runs
 bench        measure what encryption costs
 schema       ``schema``: draft a schema from a table; ``check`` a table by it
-predict      ``predict`` with a saved model, ``export`` it
+predict      predict with a saved model, and compare with outcomes
+export       save a model for another program
 keygen       make a node's Paillier and DGK keys; ``enroll``: make its identity
 capc         ``capc votes``: label queries by noisy votes in files
 agree        put the agreement of a deployed CaPC together

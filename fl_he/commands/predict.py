@@ -1,12 +1,13 @@
-"""``fl-he predict``: a saved model on a table. ``fl-he export``: a model for another program."""
+"""``fl-he predict``: a saved model on a table."""
 # ruff: noqa: PLC0415 - see the package
 
 from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,15 +25,22 @@ if TYPE_CHECKING:
     from fl_he.learning.tables.faulty_rows import FaultyRows
     from fl_he.learning.tables.schema.description import Schema
     from fl_he.learning.tables.table_file import RowNumbers
+    from fl_he.report.blocks import Page
 
 _MODEL = "model.json"
-_TARGETS = ("sklearn",)
 #: Of a mean that hospitals sum up under encryption.
 _ROUNDING = 1e-8
 _UNKNOWN_SCHEMA = (
     "the model has no digest of its schema, so only the names of its features were compared: make "
     "sure that the schema is that of its training"
 )
+
+
+class Form(StrEnum):
+    """Forms of a comparison with outcomes, beside a table on the terminal."""
+
+    md = "md"
+    csv = "csv"
 
 
 def predict(
@@ -64,6 +72,32 @@ def predict(
         bool,
         typer.Option("--rate", help="Of a model with an exposure: predict for an exposure of 1."),
     ] = False,
+    calibration: Annotated[
+        bool,
+        typer.Option(
+            "--calibration",
+            help="Compare the predictions with the outcomes of the table, here, and print that; "
+            "predictions are written to --out alone.",
+        ),
+    ] = False,
+    target: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With --calibration: the column of outcomes, unless a schema names it.",
+        ),
+    ] = None,
+    event: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="With --calibration of times without a schema: the column of events.",
+        ),
+    ] = None,
+    form: Annotated[
+        Form | None,
+        typer.Option("--format", help="With --calibration: print Markdown or CSV, not a table."),
+    ] = None,
 ) -> None:
     """Predict each row of a table; prints CSV in the order of its rows.
 
@@ -78,19 +112,26 @@ def predict(
     with plain_errors():
         from fl_he.learning.regression.registry import load_model
 
-        trained = load_model(_model_file(model))
-        read = _read(trained, model, data, schema, reading, rate=rate)
+        trained = load_model(model_file(model))
+        if not calibration and (target or event or form):
+            raise DataError("--target, --event and --format must come with --calibration")
+        if calibration and rate:
+            raise DataError("--calibration must come without --rate: outcomes are of the exposures")
+        read = _read(trained, model, data, (schema, reading), rate=rate)
         ids = _ids(data, id_column, read) if id_column is not None else []
         _warn(model, trained, read)
         header, rows = _predictions(trained, read)
         if id_column in header:
             raise DataError(f"--id must name another column than {', '.join(header)}")
         text = _csv(header, rows, id_column, ids)
-        if out is None:
+        found = _validated(trained, read, model, data, (target, event)) if calibration else None
+        if out is None and found is None:
             sys.stdout.write(text)
-        else:
+        elif out is not None:
             require_absent(out)
             write_new(out, text.encode())
+        if found is not None:
+            _print(found, form)
     if count := int(read.faulty.wrong.sum()):
         for line in read.faulty.lines(read.rows, ids):
             typer.echo(f"fl-he: {line}", err=True)
@@ -129,15 +170,9 @@ class _Table:
 
 
 def _read(
-    trained: TrainedModel,
-    model: Path,
-    data: Path,
-    schema: Path | None,
-    reading: Path | None,
-    *,
-    rate: bool,
+    trained: TrainedModel, model: Path, data: Path, forms: tuple[Path | None, ...], *, rate: bool
 ) -> _Table:
-    """Read what a model predicts from; raises DataError."""
+    """Read features and exposures by the files of a schema and of a reading; raises DataError."""
     import numpy as np
 
     from fl_he.learning.regression.glm import GlmModel
@@ -146,10 +181,11 @@ def _read(
     from fl_he.learning.tables.table import read_features
 
     exposure = trained.exposure if isinstance(trained, GlmModel) else None
+    schema, reading = forms
     if rate and exposure is None:
         raise DataError("--rate must come with a model with an exposure, and this has none")
     faulty, described = FaultyRows(), None
-    if (of_run := schema or _schema_of(model)) is not None:
+    if (of_run := schema or schema_of(model)) is not None:
         described = read_schema(of_run, reading, READING_FILE)
         features, rows = _features(data, of_run, described, trained, faulty)
         if trained.schema is None:
@@ -168,6 +204,8 @@ def _read(
     found = None
     if exposure is not None and not rate:
         found = _exposure(data, of_run, described, exposure, faulty)
+    if faulty.wrong.all():
+        raise DataError(f"no row can be predicted: {'; '.join(faulty.lines(rows))}")
     trained.pass_over(features, rows, faulty)
     return _Table(features, rows, faulty, found, described)
 
@@ -177,8 +215,7 @@ def _ids(data: Path, name: str, read: _Table) -> list[str]:
     from fl_he.learning.tables.table import read_texts
 
     ids, rows = read_texts(data, name, read.schema.reading.form if read.schema else None)
-    if rows.numbers.tolist() != read.rows.numbers.tolist():
-        raise DataError(f"{data} must not change while it is read: predict it again")
+    _require_same(data, rows, read.rows)
     return ids
 
 
@@ -213,6 +250,87 @@ def _csv(header: list[str], rows: list[list[str]], id_column: str | None, ids: l
     return csv_lines(lines)
 
 
+def _validated(
+    trained: TrainedModel, read: _Table, model: Path, data: Path, columns: tuple[str | None, ...]
+) -> Page:
+    """Compare predictions with the outcomes of the table."""
+    import numpy as np
+
+    from fl_he.learning.regression.registry import family_of_model
+    from fl_he.learning.regression.validation import validate
+    from fl_he.learning.tables.data import Dataset
+    from fl_he.learning.tables.schema.application import outcomes_by_schema, schema_of_outcome
+    from fl_he.report.figures import count
+    from fl_he.terminal.validation import validation_page
+
+    if read.schema is not None and any(columns):
+        raise DataError("--target and --event must be left out: the schema names the outcome")
+    schema = read.schema or schema_of_outcome(**_outcome(trained, *columns))
+    outcomes, rows = outcomes_by_schema(data, schema)
+    _require_same(data, rows, read.rows)
+    known = ~np.isnan(outcomes)
+    both = np.flatnonzero(known & ~read.faulty.wrong)
+    if not both.size:
+        raise DataError("--calibration must be of rows with outcomes and predictions, got none")
+    dataset = Dataset(
+        read.features[both],
+        outcomes[both],
+        trained.feature_names,
+        classes=schema.outcome.classes,
+        family=schema.outcome.models,
+        exposure=None if read.exposure is None else read.exposure[both],
+    )
+    margins = trained.margins(read.features[both], None)
+    found = validate(family_of_model(trained, schema.outcome.models), margins, dataset)
+    left_out = (
+        (int(np.count_nonzero(~known)), "outcome"),
+        (int(np.count_nonzero(known & read.faulty.wrong)), "prediction"),
+    )
+    notes = [f"Left out: {count(rows)} rows without {what}." for rows, what in left_out if rows]
+    return validation_page(found, str(model), data.name, notes)
+
+
+def _outcome(trained: TrainedModel, target: str | None, event: str | None) -> dict[str, Any]:
+    """Return the outcome of a model without a schema, by the columns that the user names."""
+    from fl_he.learning.regression.cox import CoxModel
+    from fl_he.learning.regression.glm import GlmModel
+    from fl_he.learning.regression.logistic import LogisticModel
+    from fl_he.learning.regression.registry import family_of_model
+    from fl_he.learning.regression.softmax import SoftmaxModel
+
+    of_time = isinstance(trained, CoxModel)
+    if target is None or (event is None) is of_time:
+        needed = "--target and --event" if of_time else "--target alone"
+        raise DataError(
+            f"--calibration without a schema must come with {needed}: the model file does not say "
+            "in which columns the outcomes are"
+        )
+    settings: dict[str, Any] = {"column": target, "event": event}
+    if isinstance(trained, LogisticModel):
+        settings["positive"] = trained.positive
+    elif isinstance(trained, SoftmaxModel):
+        settings["classes"] = trained.classes
+    elif isinstance(trained, GlmModel):
+        settings["family"] = family_of_model(trained).name
+    return settings
+
+
+def _print(page: Page, form: Form | None) -> None:
+    """Print a page as a table, or as Markdown or CSV."""
+    from fl_he.report.page.text import as_csv, as_markdown
+    from fl_he.terminal.show import show_page
+
+    if form is None:
+        show_page(page)
+    else:
+        sys.stdout.write(as_csv({page.title: page}) if form is Form.csv else as_markdown([page]))
+
+
+def _require_same(data: Path, rows: RowNumbers, earlier: RowNumbers) -> None:
+    if rows.numbers.tolist() != earlier.numbers.tolist():
+        raise DataError(f"{data} must not change while it is read: predict it again")
+
+
 def _warn(model: Path, trained: TrainedModel, read: _Table) -> None:
     """Tell of columns without a coefficient, and of a training that biases predictions."""
     import numpy as np
@@ -239,11 +357,11 @@ def _warn(model: Path, trained: TrainedModel, read: _Table) -> None:
         typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
 
 
-def _schema_of(model: Path) -> Path | None:
+def schema_of(model: Path) -> Path | None:
     """Return the schema in the folder of a model's run, if there is one."""
     from fl_he.run_files.checkpoint import SCHEMA
 
-    folder = _model_file(model).parent
+    folder = model_file(model).parent
     if folder.parent.name == "hospitals":
         folder = folder.parents[1]
     file = folder / SCHEMA
@@ -302,46 +420,14 @@ def _without_effect(trained: TrainedModel, features: NDArray[np.float64]) -> lis
     ]
 
 
-def export(
-    run: Annotated[Path, typer.Argument(metavar="RUN")],
-    to: Annotated[str, typer.Option(metavar="sklearn", help="For which program.")] = "sklearn",
-    out: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="If absent, RUN/model.skops.")
-    ] = None,
-) -> None:
-    """Save a run's model for scikit-learn: a fitted Pipeline, in skops' format.
-
-    RUN is a run's folder, or its model.json. A model that was trained by a schema takes the columns
-    that the schema's terms make of a table: docs/schema.md.
-    """
-    with plain_errors():
-        from fl_he.learning.regression.glm import GlmModel
-        from fl_he.learning.regression.registry import load_model
-        from fl_he.learning.regression.sklearn_export import save_pipeline
-
-        if to not in _TARGETS:
-            raise typer.BadParameter(f"--to must be one of {', '.join(_TARGETS)}, got {to!r}")
-        source = _model_file(run)
-        if out is not None:
-            require_absent(out)
-        target = out or source.with_suffix(".skops")
-        model = load_model(source)
-        save_pipeline(model, target)
-        by_schema = model.schema is not None or _schema_of(run) is not None
-        takes = ". It takes the columns of the schema's terms: docs/schema.md" if by_schema else ""
-        exposure = model.exposure if isinstance(model, GlmModel) else None
-        takes += f". It predicts for 1 of the exposure {exposure!r}" if exposure else ""
-        typer.echo(f"{target}: read it with skops.io.load{takes}")
-
-
 def _no_optimum(trained: TrainedModel) -> str:
     """Say why a model is not the optimum of its training; nothing if it is, or nobody can tell."""
-    from fl_he.learning.regression.registry import FAMILIES, NUMERIC
+    from fl_he.learning.regression.registry import NUMERIC, family_of_model
     from fl_he.learning.regression.trained import NOT_CONVERGED, SEPARATED
     from fl_he.run_files.convergence import NO_FINITE, NO_OPTIMUM, NOT_THE_OPTIMUM, subject
 
     if trained.training == SEPARATED:
-        family = next(one.name for one in FAMILIES.values() if isinstance(trained, one.trained))
+        family = family_of_model(trained).name
         firth = " or, if there are two classes, with penalty=firth" * (family not in NUMERIC)
         return (
             f"{subject(family)} are separated: {NO_OPTIMUM}, and coefficients that separate have "
@@ -352,8 +438,8 @@ def _no_optimum(trained: TrainedModel) -> str:
     return ""
 
 
-def _model_file(path: Path) -> Path:
-
+def model_file(path: Path) -> Path:
+    """Return the model's file of a run's folder, or the file itself."""
     file = path / _MODEL if path.is_dir() else path
     hospitals = path / "hospitals"
     if path.is_dir() and not file.exists() and hospitals.is_dir():

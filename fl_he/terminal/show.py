@@ -12,12 +12,14 @@ from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
 from rich.segment import Segment
 
 from fl_he.errors import visible
+from fl_he.report.blocks import Page, Sheet
 from fl_he.report.files import COMPARISON, write_comparison
 from fl_he.report.tables.capc import answers_table, labels_table, steps_table
 from fl_he.report.tables.coefficients import coefficient_table
 from fl_he.report.tables.comparison import comparison_table, counted_text, withheld_note
 from fl_he.report.tables.cost import cost_table
 from fl_he.report.tables.diagnostics import findings_text
+from fl_he.report.tables.fitted import DividedTable
 from fl_he.report.tables.privacy import privacy_table
 from fl_he.report.tables.sites import sites_table
 from fl_he.report.tables.sweep import SweepRow, sweep_table
@@ -56,6 +58,14 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
             typer.echo(visible(withheld))
     for hint in warnings(metrics):
         typer.echo(f"fl-he: warning: {visible(hint)}", err=True)
+
+
+def show_page(page: Page) -> None:
+    """Print the notes and the tables of a page."""
+    for line in (page.title, page.subtitle, *(note.text for note in page.notes)):
+        typer.echo(visible(line))
+    for section in page.sections:
+        _print(*(DividedTable(block) for block in section.blocks if isinstance(block, Sheet)))
 
 
 def show_all(runs: Sequence[SweepRow], path: Path | None = None) -> None:

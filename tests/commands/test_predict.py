@@ -14,6 +14,7 @@ from example_metrics import make_metrics
 from skops import io
 
 from fl_he.learning.regression.logistic import LogisticModel
+from fl_he.learning.regression.poisson import PoissonModel
 from fl_he.learning.regression.sklearn_export import to_pipeline
 from fl_he.learning.regression.softmax import SoftmaxModel
 from fl_he.learning.regression.trained import METHODS, TrainedModel
@@ -169,6 +170,20 @@ def test_rows_that_cannot_be_predicted_have_a_line_each_and_an_empty_prediction(
     code, out, err = fl_he(tmp_path, "predict", ".", "new.csv")
     assert (code, out.splitlines()[:3:2]) == (1, ["predicted,probability", ","])
     assert err.startswith("fl-he: row 3: column 'age': missing cell; column 'size': cell of text\n")
+
+
+def test_rows_of_which_none_can_be_predicted_are_refused_together(tmp_path: Path) -> None:
+    known = logistic_model()
+    PoissonModel(
+        *(known.feature_names, known.mean, known.scale, known.coefficients, 0.1), exposure="years"
+    ).save(tmp_path / "model.json")
+    (tmp_path / "new.csv").write_text("age,size,years\n40,,1\n41,3,0\n")
+    assert fl_he(tmp_path, "predict", ".", "new.csv") == (
+        1,
+        "",
+        "fl-he: no row can be predicted: row 2: column 'size': missing cell; row 3: column "
+        "'years': exposure other than a number from above 0 to 1e+14\n",
+    )
 
 
 def test_only_the_first_of_many_faulty_rows_are_told(tmp_path: Path) -> None:

@@ -32,4 +32,5 @@ hazards            score tests of proportional hazards, from sums over events
 glm_fit            deviance, dispersion and tests of a model of a number
 sklearn_export     a trained model as scikit-learn's own
 baselines          scikit-learn models and figures to compare with
+validation         a model on rows whose outcomes their owner knows
 """

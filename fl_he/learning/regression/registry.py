@@ -20,7 +20,11 @@ from fl_he.learning.regression.gamma import GAMMA
 from fl_he.learning.regression.gaussian import GAUSSIAN
 from fl_he.learning.regression.glm import GlmFamily
 from fl_he.learning.regression.logistic import LOGISTIC
-from fl_he.learning.regression.negative_binomial import NEGATIVE_BINOMIAL
+from fl_he.learning.regression.negative_binomial import (
+    NEGATIVE_BINOMIAL,
+    NegativeBinomial,
+    NegativeBinomialModel,
+)
 from fl_he.learning.regression.poisson import POISSON
 from fl_he.learning.regression.softmax import SOFTMAX
 from fl_he.learning.regression.trained import BALANCED, EQUAL, TrainedModel, read_model
@@ -151,6 +155,22 @@ def class_probabilities(dataset: Dataset, theta: Array) -> Array:
     """
     family = class_family(dataset)
     return family.of_classes(family.means(family.margins(dataset.features, theta)))
+
+
+def family_of_model(model: TrainedModel, name: str = "") -> Family:
+    """Return the family of a trained model, with its alpha; ``name``: of several with such models.
+
+    Examples
+    --------
+    >>> from fl_he.learning.regression.cox import CoxModel
+    >>> one = np.ones(1)
+    >>> family_of_model(CoxModel(("age",), one, one, one, 0.0)).name
+    'cox'
+    """
+    if isinstance(model, NegativeBinomialModel):
+        return NegativeBinomial(math.log(model.alpha))
+    known = [family for family in _ALL if isinstance(model, family.trained)]
+    return next((family for family in known if family.name == name), known[0])
 
 
 def load_model(path: str | Path) -> TrainedModel:

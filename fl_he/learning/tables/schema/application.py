@@ -6,8 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from fl_he.learning.errors import DataError, Fault
 from fl_he.learning.tables.arrays import Array
@@ -15,7 +17,7 @@ from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.described import Described, Facts
 from fl_he.learning.tables.faulty_rows import FaultyRows
 from fl_he.learning.tables.incomplete import Incomplete
-from fl_he.learning.tables.schema.description import Column, Schema
+from fl_he.learning.tables.schema.description import Column, Outcome, Reading, Schema
 from fl_he.learning.tables.schema.table import MOST_NAMED, SchemaTable, design_of
 from fl_he.learning.tables.table_file import (
     RowNumbers,
@@ -220,3 +222,31 @@ def exposure_by_schema(
     table = SchemaTable(path, schema, (), labelled=False, exposed=True, fixed=True, faulty=faulty)
     table.refuse()
     return table.exposure
+
+
+def outcomes_by_schema(path: str | Path, schema: Schema) -> tuple[Array, RowNumbers]:
+    """Read the outcomes of a table to predict, shape (rows,); NaN where a row has none.
+
+    Raises
+    ------
+    DataError
+        If there are no such columns, or a cell is no outcome.
+    """
+    outcome = schema.outcome.model_copy(update={"missing": "drop-row", "exposure": None})
+    schema = schema.model_copy(update={"outcome": outcome})
+    table = SchemaTable(path, schema, (), labelled=True, fixed=True)
+    table.refuse()
+    outcomes = np.full(len(table.rows), np.nan)
+    outcomes[table.kept], _ = table.labels()
+    return outcomes, RowNumbers(table.rows, table.header)
+
+
+def schema_of_outcome(**outcome: Any) -> Schema:
+    """Return the schema of an outcome alone; raises DataError if it cannot be one."""
+    try:
+        described = Outcome(**outcome)
+    except ValidationError as error:
+        words = {str(one["ctx"]["error"]) for one in error.errors()}
+        raise DataError(f"the outcome cannot be read: {'; '.join(sorted(words))}") from None
+    # Not checked, as a schema has columns.
+    return Schema.model_construct(columns={}, outcome=described, terms=None, reading=Reading())
