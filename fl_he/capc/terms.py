@@ -11,6 +11,7 @@ from fractions import Fraction
 from typing import Annotated
 
 from fl_he.crypto.comparison.argmax import largest_difference, tie_bits
+from fl_he.crypto.comparison.relu import COMPARED_BITS
 from fl_he.crypto.comparison.slot_layout import STATISTICAL_BITS, SlotLayout
 from fl_he.crypto.encoding.fields import Natural, between, check_fields
 from fl_he.crypto.errors import CryptoError
@@ -103,7 +104,7 @@ class Terms:
             model,
             fraction_bits=self.fraction_bits,
             integer_bits=integer_bits,
-            largest_value=(1 << self.value_bits) - 1,
+            compared_bits=COMPARED_BITS,
             largest_difference=largest_difference(self.classes, self.value_bits),
         )
 

@@ -13,10 +13,9 @@ from fl_he.capc.node.party import Parts, Turn
 from fl_he.capc.terms import VOTE_PACKING
 from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_permuted, pair_batch
 from fl_he.crypto.comparison.blinding import blind
-from fl_he.crypto.comparison.comparison import Batch, Digits
 from fl_he.crypto.comparison.comparison import compare as dgk_compare
 from fl_he.crypto.comparison.linear_map import linear_map
-from fl_he.crypto.comparison.relu import PRODUCTS, rectified
+from fl_he.crypto.comparison.relu import PRODUCTS, highest_bits, rectified, unit_batch
 from fl_he.crypto.comparison.votes import collect_votes, vote_length
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
@@ -38,23 +37,26 @@ def evaluate(turn: Turn) -> Parts:
 
 def compare_units(turn: Turn) -> Parts:
     """Compare a hidden layer's units with 0, each result under a coin of its own."""
-    dgk, masks = turn.querying.dgk, turn.memory.take(_UNIT_MASKS)
+    dgk, (value_bits, masks) = turn.querying.dgk, turn.memory.take(_UNIT_MASKS)
+    layout = turn.terms.logit_layout.narrowed(value_bits)
     coins = [[secrets.randbits(1) for _ in row] for row in masks]
     flat = [mask for row in masks for mask in row]
-    batch = Batch(Digits(turn.terms.value_bits), dgk.primes, len(flat))
+    batch = unit_batch(dgk, layout, len(flat))
     encrypted = dgk.from_bytes(turn.part(protocol.UNIT_BITS), batch.sent)
-    compared = dgk_compare(dgk, batch, encrypted, flat, [coin for row in coins for coin in row])
-    turn.memory.keep(_UNITS, [masks, coins])
+    shares = highest_bits(layout, flat), [coin for row in coins for coin in row]
+    compared = dgk_compare(dgk, batch, encrypted, *shares)
+    turn.memory.keep(_UNITS, [value_bits, masks, coins])
     return {protocol.COMPARED_UNITS: dgk.to_bytes(compared)}
 
 
 def rectify(turn: Turn) -> Parts:
     """Take the ReLU of a hidden layer's units and evaluate the next layer."""
     key = turn.querying.paillier
-    masks, coins = turn.memory.take(_UNITS)
+    value_bits, masks, coins = turn.memory.take(_UNITS)
     count = PRODUCTS * len(masks) * turn.queries
     factors = key.from_bytes(turn.part(protocol.PRODUCTS), count)
-    units = rectified(key, turn.terms.logit_layout, factors, masks, coins)
+    layout = turn.terms.logit_layout.narrowed(value_bits)
+    units = rectified(key, layout, factors, masks, coins)
     return _layer(turn.memory.take(_LAYER) + 1, units, turn)
 
 
@@ -118,10 +120,11 @@ def _layer(number: int, inputs: Sequence[Sequence[int]], turn: Turn) -> Parts:
         outputs.append(linear_map(key, layer.weights, features, offsets))
     units = list(zip(*outputs, strict=True))
     if number < len(model) - 1:
-        hidden, masks = blind(key, layout, units, queries)
+        hidden, masks = blind(key, layout.narrowed(layer.bits), units, queries)
         turn.memory.keep(_LAYER, number)
-        turn.memory.keep(_UNIT_MASKS, masks)
-        return {protocol.UNITS: key.to_bytes([c for packs in hidden for c in packs])}
+        turn.memory.keep(_UNIT_MASKS, [layer.bits, masks])
+        body = key.to_bytes([c for packs in hidden for c in packs])
+        return {protocol.UNITS: bytes([layer.bits]) + body}
     blinded, kept = blind_pairs(key, layout, units, queries)
     turn.memory.keep(_MASKS, kept.masks)
     turn.memory.keep(_ORDERS, kept.permutations)

@@ -14,7 +14,7 @@ from fl_he.crypto.comparison.argmax import PairSecrets, blind_pairs, compare_per
 from fl_he.crypto.comparison.blinding import blind
 from fl_he.crypto.comparison.comparison import Batch, Digits, compare
 from fl_he.crypto.comparison.conditional_answer import answer_layout, answers, any_of, encrypt_coins
-from fl_he.crypto.comparison.relu import products
+from fl_he.crypto.comparison.relu import highest_bits, products, unit_batch
 from fl_he.crypto.comparison.votes import by_class, encrypt_winners, vote_length
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 from fl_he.wire.records import ProtocolError
@@ -39,27 +39,25 @@ def ask(turn: Turn) -> Parts:
 
 def unit_bits(turn: Turn) -> Parts:
     """Open the masked units of one answering party's hidden layer and encrypt their digits."""
-    layout, blinded = turn.terms.logit_layout, turn.part(protocol.UNITS)
-    # how many units there are is the answering party's to say
-    width = turn.own.public.paillier.ciphertext_bytes
-    units = len(blinded) // (layout.packs(turn.queries) * width)
-    opened = turn.own.open(layout, blinded, units, turn.queries)
-    turn.memory.keep(f"{_UNITS}-{turn.answering}", opened)
-    return {protocol.UNIT_BITS: turn.own.bits(_unit_batch(turn, len(opened)), opened)}
+    own, part = turn.own, turn.part(protocol.UNITS)
+    # the bits of a unit and how many there are is the answering party's to say
+    layout = turn.terms.logit_layout.narrowed(int.from_bytes(part[:1], "big"))
+    width = layout.packs(turn.queries) * own.public.paillier.ciphertext_bytes
+    opened = own.open(layout, part[1:], len(part) // width, turn.queries)
+    turn.memory.keep(f"{_UNITS}-{turn.answering}", [layout.value_bits, opened])
+    batch = unit_batch(own.public.dgk, layout, len(opened))
+    return {protocol.UNIT_BITS: own.bits(batch, highest_bits(layout, opened))}
 
 
 def unit_products(turn: Turn) -> Parts:
     """Multiply each masked unit by its result, which is under a coin of the answering party's."""
-    key = turn.own.public.paillier
-    opened = turn.memory.take(f"{_UNITS}-{turn.answering}")
-    compared = turn.part(protocol.COMPARED_UNITS)
-    found = turn.own.results(_unit_batch(turn, len(opened)), compared)
-    factors = products(key, turn.terms.logit_layout, opened, found, turn.queries)
+    own, key = turn.own, turn.own.public.paillier
+    value_bits, opened = turn.memory.take(f"{_UNITS}-{turn.answering}")
+    layout = turn.terms.logit_layout.narrowed(value_bits)
+    batch = unit_batch(own.public.dgk, layout, len(opened))
+    found = own.results(batch, turn.part(protocol.COMPARED_UNITS))
+    factors = products(key, layout, opened, found, turn.queries)
     return {protocol.PRODUCTS: key.to_bytes(factors)}
-
-
-def _unit_batch(turn: Turn, count: int) -> Batch:
-    return Batch(Digits(turn.terms.value_bits), turn.own.public.dgk.primes, count)
 
 
 def logit_bits(turn: Turn) -> Parts:

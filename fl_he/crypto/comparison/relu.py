@@ -8,21 +8,41 @@ Nobody learns a sign: Bob gets ``delta = (x >= 0) xor coin`` with a coin of Alic
     B  products         [[delta]], [[delta * z]], [[(1 - delta) * z]]          -> A
     A  rectified        sign * x = sign * z - sign * (2**l + r)
 
+A unit of more than COMPARED_BITS bits is compared by its highest ones: of z and r the lowest t bits
+are left out. Those may carry, so a unit from ``-2**t`` to -1 may pass as if it were not below 0.
+That is an error of at most ``2**-COMPARED_BITS`` of the largest number that a unit may be, which
+must be at most ``2**l - 2**t``.
+
 All numbers are in the slots of their queries, so that the results again hold many queries each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import gmpy2
 from gmpy2 import mpz
 
+from fl_he.crypto.comparison.comparison import Batch, Digits
+from fl_he.crypto.comparison.dgk_key import DgkPublicKey
+from fl_he.crypto.comparison.linear_map import linear_map
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.public_key import PublicKey
 
 #: Ciphertexts of Bob's for each number.
 PRODUCTS = 3
+COMPARED_BITS = 16
+
+
+def unit_batch(dgk_key: DgkPublicKey, layout: SlotLayout, count: int) -> Batch:
+    """Return the comparisons of units with 0."""
+    return Batch(Digits(min(layout.value_bits, COMPARED_BITS)), dgk_key.primes, count)
+
+
+def highest_bits(layout: SlotLayout, numbers: Iterable[int]) -> list[int]:
+    """Return the part of each z or r that is compared."""
+    left_out = max(0, layout.value_bits - COMPARED_BITS)
+    return [number >> left_out for number in numbers]
 
 
 def products(
@@ -84,22 +104,24 @@ def rectified(
     n, n_squared = mpz(public_key.n), public_key.n_squared
     offset = 1 << layout.value_bits
     units = []
-    at = 0
+    rest = iter(factors)
     for unit_masks, unit_coins in zip(masks, coins, strict=True):
-        packs = [mpz(1)] * layout.packs(len(unit_masks))
-        plain = [0] * len(packs)
-        for query, (mask, coin) in enumerate(zip(unit_masks, unit_coins, strict=True)):
-            pack, place = layout.place(query)
-            delta, times_z, times_z_else = factors[at : at + PRODUCTS]
-            at += PRODUCTS
-            shift = offset + mask
-            if coin:  # the sign is 1 - delta
-                term = times_z_else * gmpy2.powmod(delta, shift, n_squared)
-                plain[pack] -= shift * place
-            else:
-                term = times_z * gmpy2.invert(gmpy2.powmod(delta, shift, n_squared), n_squared)
-            packs[pack] = packs[pack] * term % n_squared
-        units.append(
-            [int(p * (1 + n * (c % n)) % n_squared) for p, c in zip(packs, plain, strict=True)]
-        )
+        packs = []
+        for start in range(0, len(unit_masks), layout.slots):
+            end = start + layout.slots
+            shifts = [offset + mask for mask in unit_masks[start:end]]
+            total, negative = mpz(1), []  # negative holds [[1 - sign]]
+            for slot, coin in enumerate(unit_coins[start:end]):
+                place = layout.place(slot)[1]
+                delta, times_z, times_z_else = next(rest), next(rest), next(rest)
+                if coin:  # the sign is 1 - delta
+                    negative.append(delta)
+                else:
+                    inverse = gmpy2.invert(delta, n_squared)
+                    negative.append(inverse * (1 + n * place) % n_squared)
+                total = total * (times_z_else if coin else times_z) % n_squared
+            # - sign * shift = shift * (1 - sign) - shift
+            shifted = linear_map(public_key, [shifts], negative, [-layout.join(shifts)[0]])
+            packs.append(int(total * shifted[0] % n_squared))
+        units.append(packs)
     return units

@@ -15,7 +15,7 @@ ciphertext or more there is nothing to merge.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import gmpy2
 from gmpy2 import mpz
@@ -39,6 +39,8 @@ class SlotLayout:
         l: numbers are compared that are below ``2**value_bits`` in size, 1 to 80.
     key_bits : int
         Length of the Paillier modulus.
+    slot_bits : int, optional
+        Width of a slot; by default that of a number, its mask, and the carry of their sum.
 
     Raises
     ------
@@ -48,6 +50,7 @@ class SlotLayout:
 
     value_bits: int
     key_bits: int
+    slot_bits: int | None = None
 
     def __post_init__(self) -> None:
         if not 1 <= self.value_bits <= 80:
@@ -60,8 +63,8 @@ class SlotLayout:
 
     @property
     def bits(self) -> int:
-        """Width of a slot: a number, its mask, and the carry of their sum."""
-        return self.value_bits + STATISTICAL_BITS + 2
+        """Width of a slot."""
+        return self.slot_bits or self.value_bits + STATISTICAL_BITS + 2
 
     @property
     def mask_bits(self) -> int:
@@ -72,6 +75,20 @@ class SlotLayout:
     def slots(self) -> int:
         """Number of queries in one plaintext: their slots stay below half of the modulus."""
         return (self.key_bits - 2) // self.bits
+
+    def narrowed(self, value_bits: int) -> SlotLayout:
+        """Return the same slots for shorter numbers.
+
+        Raises
+        ------
+        CryptoError
+            If the numbers would be longer.
+        """
+        if value_bits > self.value_bits:
+            raise CryptoError(
+                f"numbers must have at most {self.value_bits} bits here, got {value_bits}"
+            )
+        return replace(self, value_bits=value_bits, slot_bits=self.bits)
 
     def packs(self, queries: int) -> int:
         """Return how many plaintexts this many queries need."""

@@ -22,6 +22,8 @@ _FEWEST_SCALE_BITS = 3
 #: A unit may stand for no more, or floats would overflow.
 _MOST_UNIT = 2.0**200
 _SMALLEST = 2.0**-100  # largest weight of a layer that is not 0
+#: Less than what sums in floats may be wrong by.
+_EXACT = 1.0 - 2.0**-40
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,10 +34,13 @@ class IntegerLayer:
     ----------
     weights : list of list of int, shape (outputs, inputs)
     offsets : list of int, shape (outputs,)
+    bits : int
+        Outputs are below ``2**bits`` in size.
     """
 
     weights: list[list[int]] = field(repr=False)
     offsets: list[int] = field(repr=False)
+    bits: int
 
 
 #: Layers with a ReLU behind each but the last.
@@ -47,10 +52,13 @@ def in_integers(
     *,
     fraction_bits: int,
     integer_bits: int | Sequence[int],
-    largest_value: int,
+    compared_bits: int,
     largest_difference: int,
 ) -> IntegerModel:
     """Scale and round a model so that no query makes a number outgrow its bits.
+
+    The bits of a hidden layer's units depend on the arguments and the number of layers only, as
+    those who compare the units see them: from layer to layer numbers grow by as many bits.
 
     Parameters
     ----------
@@ -59,8 +67,8 @@ def in_integers(
         Fixed point of the features.
     integer_bits : int or sequence of int
         Features are below ``2**integer_bits`` in size; for all of them, or for each.
-    largest_value : int
-        Of a unit before its ReLU.
+    compared_bits : int
+        A unit is compared with 0 by so many of its highest bits.
     largest_difference : int
         Between two classes' numbers.
 
@@ -69,27 +77,20 @@ def in_integers(
     DataError
         If too few bits would be left for the weights.
     """
-    inputs = model.layers[0].weights.shape[1]
+    inputs, count = model.layers[0].weights.shape[1], len(model.layers)
     each = [integer_bits] * inputs if isinstance(integer_bits, int) else integer_bits
-    reaches = [1 << (fraction_bits + bits) for bits in each]
-    # All layers get as many bits, the last one what is left, too.
-    for bits in range(_MOST_SCALE_BITS, _FEWEST_SCALE_BITS - 1, -1):
-        layers: list[IntegerLayer] = []
-        reach, unit = list(reaches), float(1 << fraction_bits)
-        for layer in model.layers[:-1]:
-            made, reach, unit = _rounded(layer, bits, reach, unit)
-            layers.append(made)
-            if max(reach) > largest_value or unit > _MOST_UNIT:
-                break
-        else:
-            fewest = bits if layers else _FEWEST_SCALE_BITS
-            last = _last_layer(model.layers[-1], reach, unit, largest_difference, fewest)
-            if last is not None:
-                return (*layers, last)
-    raise DataError(
-        f"a model must leave at least {_FEWEST_SCALE_BITS} bits to its weights: raise value_bits, "
-        "or lower fraction_bits or integer_bits"
-    )
+    reach, unit = [1 << (fraction_bits + bits) for bits in each], float(1 << fraction_bits)
+    first, last = fraction_bits + max(each), largest_difference.bit_length() - 1
+    layers: list[IntegerLayer] = []
+    for number, layer in enumerate((*model.layers[:-1], _centred(model.layers[-1])), 1):
+        bits, limit = last, (largest_difference - 1) / 2.0
+        if number < count:
+            bits = first + max(0, last - first) * number // count
+            # a unit that lost its lowest bits and got a carry must not need another bit
+            limit = (1 << bits) - (1 << max(0, bits - compared_bits))
+        made, reach, unit = _rounded(layer, bits, reach, unit, limit)
+        layers.append(made)
+    return tuple(layers)
 
 
 def fixed_point(
@@ -115,51 +116,45 @@ def fixed_point(
     return scaled.astype(np.int64)
 
 
+def _centred(layer: Layer) -> Layer:
+    """Return the same layer around the mean of the classes that it knows; others are 0 in it."""
+    known = np.isfinite(layer.offsets)
+    weights, offsets = np.zeros_like(layer.weights), np.full_like(layer.offsets, -np.inf)
+    weights[known] = layer.weights[known] - layer.weights[known].mean(axis=0)
+    offsets[known] = layer.offsets[known] - layer.offsets[known].mean()
+    return Layer(weights, offsets)
+
+
 def _rounded(
-    layer: Layer, bits: int, reach: Sequence[int], unit: float
+    layer: Layer, bits: int, reach: Sequence[int], unit: float, limit: float
 ) -> tuple[IntegerLayer, list[int], float]:
-    """Return a layer with its largest weight of this many bits, its units' reach, their unit.
+    """Return a layer scaled so that its outputs fill their limit, their reach and their unit.
 
     reach : how large each input may be;  unit : which input stands for 1.
     """
-    # with offsets alone any scale will do
-    largest = max(float(np.abs(layer.weights).max(initial=0.0)) or 1.0, _SMALLEST)
-    scale = 2.0 ** (bits - int(np.ceil(np.log2(largest))))
-    weights = np.rint(layer.weights * scale).astype(np.int64)
-    offsets = [round(float(offset) * scale * unit) for offset in layer.offsets]
-    grown = [
-        size + abs(offset) for size, offset in zip(_sizes(weights, reach), offsets, strict=True)
-    ]
-    return IntegerLayer(weights.tolist(), offsets), grown, unit * scale
+    known = np.isfinite(layer.offsets)
+    offsets, weights = np.where(known, layer.offsets, 0.0), np.abs(layer.weights)
+    reaches = np.array([float(r) for r in reach])
+    # half a step for the rounding of each number
+    rounding = 0.5 * (float(((weights != 0.0) @ reaches).max()) + 1.0)
+    size = float((weights @ reaches + np.abs(offsets) * unit).max())
+    largest = float(weights.max(initial=0.0))
+    most = 2.0**_MOST_SCALE_BITS / max(largest, _SMALLEST)
+    scale = min((limit * _EXACT - rounding) / max(size, _SMALLEST), most)
+    if scale <= 0.0 or 0.0 < scale * largest < 2.0**_FEWEST_SCALE_BITS or unit * scale > _MOST_UNIT:
+        raise DataError(
+            f"a model must leave at least {_FEWEST_SCALE_BITS} bits to its weights: raise "
+            "value_bits, or lower fraction_bits or integer_bits"
+        )
+    scaled = np.rint(layer.weights * scale).astype(np.int64)
+    shifts = [round(float(offset) * scale * unit) for offset in offsets]
+    grown = [size + abs(shift) for size, shift in zip(_sizes(scaled, reach), shifts, strict=True)]
+    # a class that is not known is below all others, whatever the query
+    below = [s if k else -max(grown) - 1 for s, k in zip(shifts, known, strict=True)]
+    return IntegerLayer(scaled.tolist(), below, bits), grown, unit * scale
 
 
 def _sizes(weights: NDArray[np.int64], reach: Sequence[int]) -> list[int]:
     """Return how large each output may become without its offset."""
     sizes: list[int] = (np.abs(weights).astype(object) @ np.array(reach, dtype=object)).tolist()
     return sizes
-
-
-def _last_layer(
-    layer: Layer, reach: Sequence[int], unit: float, largest_difference: int, fewest_bits: int
-) -> IntegerLayer | None:
-    """Return the layer scaled to fill what it may; None if that is too little."""
-    known = np.isfinite(layer.offsets)
-    weights, offsets = np.zeros_like(layer.weights), np.zeros_like(layer.offsets)
-    weights[known] = layer.weights[known] - layer.weights[known].mean(axis=0)
-    offsets[known] = layer.offsets[known] - layer.offsets[known].mean()
-    # How far a class's number may be from 0; half a step for the rounding of each weight.
-    share = (largest_difference - 1) / 2.0
-    reaches = np.array([float(r) for r in reach])
-    rounding = 0.5 * (float(((weights != 0.0) @ reaches).max()) + 1.0)
-    size = (np.abs(weights) @ reaches + np.abs(offsets) * unit).max()
-    largest = float(np.abs(weights).max())
-    most = 2.0**_MOST_SCALE_BITS / max(largest, 1e-300)
-    scale = min((share - rounding) / max(float(size), 1e-300), most)
-    if scale <= 0.0 or 0.0 < scale * largest < 2.0**fewest_bits:
-        return None
-    scaled = np.rint(weights * scale).astype(np.int64)
-    shifts = [round(float(offset) * scale * unit) for offset in offsets]
-    grown = max(_sizes(scaled, reach)) + max(map(abs, shifts))
-    # below all others for any query
-    below = [s if k else -grown - 1 for s, k in zip(shifts, known, strict=True)]
-    return IntegerLayer(scaled.tolist(), below)

@@ -25,6 +25,17 @@ def test_slots_hold_what_was_joined(value_bits: int, key_bits: int, data: st.Dat
         assert joined[pack] // place % (1 << layout.bits) == number
 
 
+def test_narrowed_slots_keep_their_width_and_shorten_masks() -> None:
+    layout = SlotLayout(40, 1024)
+    narrowed = layout.narrowed(12)
+    assert (narrowed.bits, narrowed.slots, narrowed.value_bits) == (82, layout.slots, 12)
+    assert narrowed.mask_bits == 12 + 41
+    assert narrowed.narrowed(12) == narrowed
+    for wrong in (41, 0):
+        with pytest.raises(CryptoError, match="bits"):
+            layout.narrowed(wrong)
+
+
 def test_what_does_not_fit_the_slots_is_refused() -> None:
     layout = SlotLayout(10, 200)
     with pytest.raises(CryptoError, match="key_bits must be at least"):

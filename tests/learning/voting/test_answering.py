@@ -25,6 +25,7 @@ from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
 
+COMPARED_BITS = 8
 FEATURES, LABELS = load_iris(return_X_y=True)
 # quarters, which fixed point holds exactly
 FEATURES = np.rint(FEATURES * 4) / 4
@@ -44,10 +45,8 @@ KINDS = [
 
 
 def integers(model: AnsweringModel, value_bits: int = 36, **changes: int) -> IntegerModel:
-    limit = 1 << value_bits
-    return in_integers(
-        model, **{**BITS, "largest_value": limit - 1, "largest_difference": limit - 2, **changes}
-    )
+    limits = {"largest_difference": (1 << value_bits) - 2, "compared_bits": COMPARED_BITS}
+    return in_integers(model, **{**BITS, **limits, **changes})
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
@@ -86,7 +85,17 @@ def test_no_number_outgrows_its_bits_at_any_query(value_bits: int) -> None:
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**value_bits - 2
     for depth in range(1, len(model)):
         units = integer_scores(model[:depth], corners)
-        assert int(np.abs(units).max()) < 2**value_bits
+        bits = model[depth - 1].bits
+        assert bits == 6 + (value_bits - 1 - 6) * depth // len(model)
+        reached = int(np.abs(units).max())
+        largest = 2**bits - 2 ** max(0, bits - COMPARED_BITS)
+        assert 2 ** (bits - 2) < reached <= largest
+        if depth == 1:  # the corner of each unit
+            sizes = [
+                sum(map(abs, row)) * (limit + 1) + abs(offset)
+                for row, offset in zip(model[0].weights, model[0].offsets, strict=True)
+            ]
+            assert 0.99 * largest < max(sizes) <= largest
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")

@@ -54,7 +54,7 @@ def labels(model: AnsweringModel, mapping: FeatureMap) -> list[int]:
         model,
         fraction_bits=FRACTION_BITS,
         integer_bits=bits,
-        largest_value=(1 << 80) - 1,
+        compared_bits=16,
         largest_difference=(1 << 80) - 2,
     )
     scores = integer_scores(integers, fixed_point(mapping.apply(FEATURES), FRACTION_BITS, bits))
@@ -112,7 +112,7 @@ def test_no_number_outgrows_its_bits_at_any_query_on_a_map() -> None:
         answering_model(fitted, 3, EVERYTHING),
         fraction_bits=4,
         integer_bits=bits,
-        largest_value=2**40,
+        compared_bits=16,
         largest_difference=2**30,
     )
     rng = np.random.default_rng(1)
