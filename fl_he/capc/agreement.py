@@ -130,9 +130,25 @@ class Agreement(Documented):
         """Noise that the guardian adds to a vote."""
         return ConfidentGNMax(self.sigma_gnmax, self.sigma_threshold)
 
-    def budget(self) -> VotingBudget:
-        """Return the whole budget of an answering party's patients."""
-        return VotingBudget(self.noise, self.epsilon, self.delta)
+    def budget(self, own: float | None = None) -> VotingBudget:
+        """Return the whole budget of an answering party's patients.
+
+        Parameters
+        ----------
+        own : float, optional
+            The epsilon that this party promises its patients, at most that of the agreement.
+
+        Raises
+        ------
+        CryptoError
+            If its own epsilon is larger, or not above 0.
+        """
+        if own is not None and not 0.0 < own <= self.epsilon:
+            raise CryptoError(
+                "capc-epsilon in the node configuration must be above 0 and at most the "
+                f"agreement's epsilon, {self.epsilon:g}"
+            )
+        return VotingBudget(self.noise, self.epsilon if own is None else own, self.delta)
 
     @property
     def fingerprint(self) -> str:

@@ -42,6 +42,7 @@ from fl_he.clients.node.settings import (
     check_kinds,
     node_path,
     node_setting,
+    number_setting,
     read_named_file,
     require_writable,
     whole_setting,
@@ -101,12 +102,14 @@ class VotingLedger:
         Where they are noted.
     agreement : Agreement
         Has the promise.
-    most : int
-        Queries of each querying party.
+    most, own : optional
+        Queries of each querying party, and the party's own epsilon, see `Agreement.budget`.
     """
 
-    def __init__(self, store: Store, agreement: Agreement, most: int = MOST_QUERIES) -> None:
-        self._store, self._agreement, self.most = store, agreement, most
+    def __init__(
+        self, store: Store, agreement: Agreement, most: int = MOST_QUERIES, own: float | None = None
+    ) -> None:
+        self._store, self._agreement, self.most, self._own = store, agreement, most, own
         self._promise = json.dumps({name: getattr(agreement, name) for name in _PROMISE})
 
     def budget(self) -> VotingBudget:
@@ -174,7 +177,7 @@ class VotingLedger:
 
     def left(self, lines: Iterable[str | None], session: str | None = None) -> VotingBudget:
         """Return the budget without what is spent, which must not be in the session."""
-        budget = self._agreement.budget()
+        budget = self._agreement.budget(self._own)
         for line in lines:
             if line is None or line.startswith(_IS_BEGUN):
                 # A batch whose line was cut off was not answered: the line had to be whole first.
@@ -402,8 +405,9 @@ class AgreedNode(Party):
 
     def ledger(self) -> VotingLedger:
         """Return the ledger of what the node's patients have spent."""
-        most = whole_setting(self.node.context, _QUERIES) or MOST_QUERIES
-        return VotingLedger(FileStore(self.path(_LEDGER)), self.agreement, most)
+        context, store = self.node.context, FileStore(self.path(_LEDGER))
+        most = whole_setting(context, _QUERIES) or MOST_QUERIES
+        return VotingLedger(store, self.agreement, most, number_setting(context, "capc-epsilon"))
 
     def pair_stores(self) -> tuple[FileStore, FileStore]:
         """Return where the set and the seeds of masks are kept: in the folder of the votes' ledger.

@@ -49,6 +49,7 @@ _KINDS: Mapping[Role, Mapping[str, str]] = {
         **dict.fromkeys(("classes", "drop", "model-path", "state", "alone", "collusion"), _TEXT),
         **dict.fromkeys(("masked-set", "capc-queries"), _COUNT),
         **dict.fromkeys(("privacy-epsilon", "privacy-scaling", "privacy-delta"), _NUMBER),
+        "capc-epsilon": _NUMBER,
         "privacy-clip": _NUMBER,
         "privacy-rounds": _COUNT,
         **dict.fromkeys(("privacy-ledger", "capc-model", "capc-ledger"), _TEXT),
@@ -266,6 +267,12 @@ def whole_setting(context: Context, key: str) -> int | None:
     """Return a whole number from the node configuration, ``None`` where it is absent."""
     value = checked_setting(context, key)
     return None if value is None else int(value)
+
+
+def number_setting(context: Context, key: str) -> float | None:
+    """Return a number from the node configuration, ``None`` where it is absent."""
+    value = checked_setting(context, key)
+    return None if value is None else float(value)
 
 
 def accepted_schemes(context: Context) -> tuple[Scheme, ...]:

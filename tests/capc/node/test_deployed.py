@@ -436,6 +436,19 @@ def test_an_answering_party_refuses_when_its_budget_is_spent(tmp_path: Path) -> 
         assert answered(tmp_path / name) == [2]
 
 
+def test_a_party_with_a_smaller_epsilon_answers_less_than_the_others(tmp_path: Path) -> None:
+    deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
+    deployed.own(LAST)["capc-epsilon"] = 25.0
+    deployed.restart()
+    assert CaPC(CapcRoster(deployed.grid, 4), topology="chain").askable(QUERYING) == 1
+    with pytest.raises(ProtocolError, match="queries must be at most 1, which is what is left"):
+        deployed.ask(2)
+    deployed.own(LAST)["capc-epsilon"] = 39.0
+    deployed.restart()
+    with pytest.raises(ProtocolError, match=r"capc-epsilon .* at most the agreement's epsilon, 38"):
+        deployed.ask(1)
+
+
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_run_counts_what_it_has_asked(tmp_path: Path, *, limited: bool) -> None:
     """So that it asks nobody in vain: nodes say once, at its start, what is left."""

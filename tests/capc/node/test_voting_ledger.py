@@ -10,6 +10,7 @@ from fl_he.capc.agreement import Agreement, KeyPins
 from fl_he.capc.node.deployed import VotingLedger, spend
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.stores import LedgerError
+from fl_he.crypto.errors import CryptoError
 from fl_he.learning.voting.gnmax import ConfidentGNMax
 from fl_he.wire.records import ProtocolError
 
@@ -58,6 +59,23 @@ def test_what_was_spent_is_spent_for_later_processes_and_the_budget_is_used_up(
         ledger(PROMISE).spend("f" * 32, 1)
     with pytest.raises(ProtocolError, match="at most 0, which is what is left"):
         spend(ledger(PROMISE).budget(), 1)
+
+
+def test_a_party_may_promise_its_patients_less(tmp_path: Path) -> None:
+    def of_party(own: float | None) -> VotingLedger:
+        return VotingLedger(FileStore(tmp_path / "voting.jsonl"), PROMISE, own=own)
+
+    agreed, less = (of_party(own).budget().affordable() for own in (4.0, 2.0))
+    assert of_party(None).budget().affordable() == agreed > less > 0
+    assert ConfidentGNMax(10.0, 20.0).epsilon(less, 1e-5) <= 2.0
+    with pytest.raises(ProtocolError, match=f"at most {less},"):
+        of_party(2.0).begin("a" * 32, "st-anne", less + 1)
+    # another epsilon of its own forgets nothing
+    of_party(2.0).spend("a" * 32, less)
+    assert of_party(None).budget().affordable() == agreed - less
+    for wrong in (4.1, 0.0, float("nan")):
+        with pytest.raises(CryptoError, match="capc-epsilon in the node configuration must be"):
+            of_party(wrong).budget()
 
 
 def test_too_large_a_batch_spends_nothing(ledger: Callable[[Agreement], VotingLedger]) -> None:
