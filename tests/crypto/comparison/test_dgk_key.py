@@ -103,7 +103,7 @@ def test_a_plaintext_is_a_number_in_each_slot() -> None:
 def test_a_slot_without_its_order_is_refused() -> None:
     key = DgkPrivateKey.generate(SMALL_BITS, primes=(131, 137), minimum_bits=SMALL_BITS)
     public, numbers = key.public_key, map(int, private_numbers(key))
-    bare = pow(public.g, 137, public.n)  # the second slot would hold 0 whatever is encrypted
+    bare = pow(public.g, 137, public.n)  # the second slot would hold 0 for any plaintext
     wrong = DgkPublicKey(public.n, bare, public.h, public.u, minimum_bits=SMALL_BITS)
     with pytest.raises(CryptoError, match="g and h must be of the orders"):
         DgkPrivateKey(wrong, *numbers)
