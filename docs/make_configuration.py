@@ -2,7 +2,7 @@
 
     python docs/make_configuration.py > docs/configuration.md
 
-``make docs`` runs it, and tests/docs/test_site.py compares the page with what it prints.
+``make docs`` runs it, and tests/docs/test_site.py compares the page with its output.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _text(value: Any) -> str:
 
 
 def _choices(group: str) -> str:
-    """Return the choices of a group: the comment at the head of each file, and what it sets."""
+    """Return the choices of a group: the comment at the head of each file, and its settings."""
     rows = ["| choice | | sets |", "|---|---|---|"]
     for name, comment in choices(group).items():
         text = (CONF / group / f"{name}.yaml").read_text()
@@ -112,7 +112,7 @@ def _choices(group: str) -> str:
 
 
 def _settings(prefix: str, values: dict[str, Any]) -> Iterator[str]:
-    """Yield what a file sets, as it would be written on the command line."""
+    """Yield the settings of a file, in the form of the command line."""
     for key, value in values.items():
         if key == "defaults":
             for override in value:

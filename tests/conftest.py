@@ -35,7 +35,7 @@ _SAVEFIG = Figure.savefig
 
 @functools.cache
 def _mutation_seconds() -> Mapping[str, float]:
-    """Return what each test takes, by mutmut's statistics; nothing in a usual run."""
+    """Return the time of each test, by mutmut's statistics; empty in a usual run."""
     statistics = Path("mutmut-stats.json")
     if not statistics.exists():
         return {}
@@ -55,7 +55,7 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what waits for processes: others compute meanwhile."""
+    """Start with tests that wait for processes: others compute meanwhile."""
     if seconds := _mutation_seconds():
         items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))  # most mutants die at once
     else:

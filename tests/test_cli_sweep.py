@@ -24,7 +24,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("sweep")]
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Return the folder of a sweep over both topologies, and what it printed."""
+    """Return the folder of a sweep over both topologies, and its output."""
     folder = tmp_path_factory.mktemp("sweep")
     arguments = (
         "-m",

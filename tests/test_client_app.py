@@ -139,7 +139,7 @@ def test_every_node_refuses_a_federation_of_another_size(tmp_path: Path, node: i
 
 
 def describe(grid: LocalGrid) -> Description:
-    """Return what the last node, the key holder, says."""
+    """Return the description by the last node, company X."""
     (reply,) = grid.send_and_receive([Message(RecordDict(), max(grid.contexts), DESCRIBE)])
     return Description.from_content(reply.content)
 

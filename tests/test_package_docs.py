@@ -1,4 +1,4 @@
-"""Each room's docstring and docs/extend.md list what is there, in the order of its imports."""
+"""Each room's docstring and docs/extend.md list its modules, in the order of the imports."""
 
 from __future__ import annotations
 

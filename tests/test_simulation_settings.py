@@ -20,7 +20,7 @@ from fl_he.wire.events import Event, Starting
 
 @pytest.fixture
 def ray(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Take the place of Ray and return what it was called with."""
+    """Replace Ray and return the arguments of its call."""
     calls: list[dict[str, Any]] = []
 
     def run_in_ray(

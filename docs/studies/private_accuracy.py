@@ -1,9 +1,9 @@
-"""Measure what docs/privacy.md says of accuracy under differential privacy.
+"""Measure the accuracies of docs/privacy.md under differential privacy.
 
     python docs/studies/private_accuracy.py [TABLE ...] [--runs 60]
 
-See ``private_descent`` for what is run. The noise is drawn from ``secrets``, which has no seed, so
-the last digit differs from call to call.
+See ``private_descent`` for the computation. The noise is drawn from ``secrets``, which has no
+seed, so the last digit differs from call to call.
 """
 
 from __future__ import annotations
@@ -130,7 +130,7 @@ def experts(runs: int) -> Table:
 
 
 def shares(runs: int) -> Table:
-    """Tabulate what a share of the budget for the scaling is worth where ranges are wide."""
+    """Tabulate the benefit of a share of the budget for the scaling, with wide ranges."""
     sizes, choices = itertools.product((10, 30), (400, 3000, 30000)), (0.0, 0.1, 0.2, 0.3, 0.5)
     table = new_table("Share of the budget for the scaling", "features", "patients")
     for share in choices:

@@ -129,7 +129,7 @@ def of_grid(clip: float, path: float, rounds: int) -> Callable[[Problem], Descen
 
 
 def chosen(one: Problem) -> DescentSettings:
-    """Return what fl-he chooses."""
+    """Return the settings that fl-he chooses."""
     rows, columns = one.train.shape
     return descent_settings(rows, columns - 1, one.mu)
 

@@ -32,7 +32,7 @@ T = TypeVar("T")
 
 
 def needed(value: T | None) -> T:
-    """Return what the experiment must say; ends the program if it does not."""
+    """Return a setting that the experiment must have; end the program if it is missing."""
     if value is None:
         raise SystemExit("experiment=private must declare privacy and ranges, got none")
     return value

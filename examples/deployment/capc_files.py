@@ -66,7 +66,7 @@ def make(folder: Path, querying: str, answering: list[str]) -> None:
 
 
 def check(folder: Path, querying: str, answering: list[str]) -> None:
-    """Compare the labels that came out with what the models say in plain."""
+    """Compare the resulting labels with the models' unencrypted predictions."""
     with (folder / querying / "labels.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     cases = np.array([[float(row[name]) for name in row if name != LABEL] for row in rows])
@@ -83,7 +83,7 @@ def check(folder: Path, querying: str, answering: list[str]) -> None:
 
 
 def _votes(folder: Path, cases: NDArray[np.float64]) -> list[str]:
-    """Return what a party's model says of cases in plain."""
+    """Return a party's unencrypted predictions for cases."""
     if (folder / OTHER).exists():
         return list(map(str, io.load(folder / OTHER).predict(cases)))
     network = load_network(folder / NETWORK)

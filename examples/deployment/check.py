@@ -41,7 +41,7 @@ def model_of(metrics: dict[str, Any]) -> NDArray[np.float64]:
 
 
 def private_forms(path: Path) -> dict[str, bytes]:
-    """Return the private keys of an identity as they could stand in a file."""
+    """Return the private keys of an identity in the forms that files may have."""
     forms: dict[str, bytes] = {}
     members = json.loads(path.read_text())
     for name in ("signing", "sealing"):
@@ -58,13 +58,13 @@ def _ledger(work: Path) -> str:
 
 
 def passed(ok: bool, what: str) -> bool:
-    """Print what was checked and how it went."""
+    """Print the checks and their results."""
     print(("ok     " if ok else "FAILED ") + what)
     return ok
 
 
 def describe(values: dict[str, float], found: set[str]) -> str:
-    """Say what the search for single updates came to."""
+    """Print the result of the search for single updates."""
     return f"it holds none of {len(values)} numbers of single updates" + (
         f", but {sorted(found)[:5]}" if found else ""
     )

@@ -1,6 +1,6 @@
 """Record all that a SuperLink's database ever holds: ``python database_record.py DATABASE OUT``.
 
-It looks again and again until it is ended by SIGTERM, since Flower deletes what has been delivered.
+It reads the database repeatedly until SIGTERM, since Flower deletes delivered messages.
 Each different value of each table is written once.
 """
 

@@ -1,4 +1,4 @@
-"""Search what a coordinator has seen for what single hospitals must not show."""
+"""Search a coordinator's view for numbers of single hospitals."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def private_values(hospitals: Sequence[Dataset], models: Iterable[Model]) -> dic
 
 
 def private_sums(hospitals: Sequence[Dataset], mean: NDArray[np.float64]) -> dict[str, float]:
-    """Return what single hospitals' features sum up to, from which the scaling was computed.
+    """Return the sums of single hospitals' features, from which the scaling was computed.
 
     Parameters
     ----------
@@ -68,14 +68,14 @@ def private_sums(hospitals: Sequence[Dataset], mean: NDArray[np.float64]) -> dic
 def found_in(
     seen: bytes, values: Mapping[str, float], dtypes: Sequence[str] = (*DOUBLES, *SINGLES)
 ) -> set[str]:
-    """Return the names of the values that stand in what was seen, in binary or as text.
+    """Return the names of the values that the seen bytes contain, in binary or as text.
 
     Parameters
     ----------
     seen : bytes
     values : mapping of str to float
     dtypes : sequence of str
-        The binary forms to look for. Four bytes stand in megabytes by chance.
+        The binary forms to look for. Megabytes contain any four bytes by chance.
     """
     found = set()
     for name, value in values.items():

@@ -46,7 +46,7 @@ def fl_he(folder: Path, *arguments: str) -> subprocess.Popen[str]:
 
 @pytest.fixture
 def sections(monkeypatch: pytest.MonkeyPatch) -> list[Measured]:
-    """Put quick stand-ins in place of the sections; return the list of what is measured."""
+    """Replace the sections by quick stand-ins; return the list of measured sections."""
     measured: list[Measured] = []
 
     def measure(name: str, quick: bool, rows: Sequence[str], follow: Follow) -> dict[str, Any]:

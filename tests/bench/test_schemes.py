@@ -183,7 +183,7 @@ def test_the_error_is_the_largest_difference(updates: Any, index: int, off: floa
 
 
 class Clockwork:
-    """A scheme whose operations take as long as it says, on a clock of its own."""
+    """A scheme whose operations take stated times, on a separate clock."""
 
     def __init__(self) -> None:
         self.now = 0.0

@@ -1,4 +1,4 @@
-"""Networks in files: what is saved is read, and hostile files are refused in little memory."""
+"""Networks in files: saved networks are read, and hostile files are refused in little memory."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def test_the_last_step_waits_for_what_the_threshold_calls_for(tested: bool, miss
 
 
 def take(mail: Mail, gives: dict[str, str] | None = None) -> tuple[CapcStep, list[str]]:
-    """Have all who are due reply, and return the step and their names.
+    """Have all nodes of the next step reply, and return the step and their names.
 
     A node gives the part that `gives` names, or the first one of the step.
     """

@@ -1,7 +1,7 @@
-"""Company X, the coordinator and all hospitals but two in league: they see the sum of these two.
+"""Company X, the coordinator and all hospitals but two collude: they see the sum of these two.
 
-The coalition has company X's key, the transcript, and the states of its hospitals. Where hospitals
-do not mask pairwise, the same computation finds each update.
+The coalition has company X's key, the transcript, and the states of its hospitals. Without
+pairwise masks the same computation finds each update.
 """
 
 from __future__ import annotations
@@ -206,6 +206,6 @@ def test_sealed_chain(tmp_path: Path, scheme: str, collusion: str, hospitals: in
 
 
 def lines_of(folder: Path, name: str) -> list[str]:
-    """Return what a hospital keeps of its masks."""
+    """Return a hospital's files about its masks."""
     paths = folder.glob(f"{name}*.pairs-*.jsonl")
     return [line for path in paths for line in path.read_text().splitlines()]

@@ -56,7 +56,7 @@ def assert_same(got: ArrayRecord, expected: ArrayRecord, dtypes: Arrays) -> None
 
 @dataclass(frozen=True)
 class Case:
-    """An app that trains as in plain Flower, where it came from, and what is told of it."""
+    """An app that trains as in plain Flower, with its source and its documented result."""
 
     source: str
     model: Arrays

@@ -1,9 +1,9 @@
 """A coordinator that lies, where the manifest names a study plan: its best guess stays as it was.
 
-It holds the SuperLink: it chooses each message, its order, the run's number and what Flower keeps
-for nodes, and remembers everything. Company X and the hospitals are honest and keep their files.
-Most tests play the same lies to two federations that differ in one patient: what the coordinator
-sees must be the same.
+It holds the SuperLink: it chooses each message, its order, the run's number and Flower's state of
+nodes, and remembers everything. Company X and the hospitals are honest and keep their files. Most
+tests play the same lies to two federations that differ in one patient: the coordinator's
+views must be the same.
 """
 
 from __future__ import annotations
@@ -81,7 +81,7 @@ def made(values: list[float] | np.ndarray, key: PublicKey, names: Sequence[str] 
 
 
 def files(folder: Path, *endings: str) -> dict[str, bytes]:
-    """Return what nodes keep in files of these endings."""
+    """Return the contents of nodes' files with these endings."""
     found = [path for ending in endings for path in sorted(folder.glob(f"*{ending}"))]
     return {path.name: path.read_bytes() for path in found}
 
@@ -589,10 +589,10 @@ def with_more_tickets(liar: LyingCoordinator, alone: bytes) -> bytes:
 
 
 class TestTickets:
-    """A sum comes with who contributed, for what, and over which model: company X checks it."""
+    """Company X checks the contributors, the purpose and the model of a sum."""
 
     def test_a_made_up_sum_chooses_no_model(self, tmp_path: Path) -> None:
-        """It was a gradient of choice, so the next model was one."""
+        """Before tickets it was a chosen gradient, and so a chosen next model."""
         liar = LyingCoordinator(clinics(tmp_path, GRADIENTS), GRADIENTS)
         gradient = [3.0, 12.0, -240.0, 0.0, 480.0, 0.0, 0.0]
         assert reason(liar.open(made_up(gradient, liar.public_key))) == UNFIT
@@ -648,9 +648,9 @@ class TestTickets:
 
 
 class TestSets:
-    """`second_run_without_one`, `dropout_shows_the_dropped`: who leaves is not seen by that.
+    """`second_run_without_one`, `dropout_shows_the_dropped`: a leaving hospital stays hidden.
 
-    With three hospitals, of which any two may be in a sum, there is one set for good.
+    With three hospitals, of which any two may be in a sum, there is only one set for all time.
     """
 
     PLAN = replace(PLAN, min_contributors=2)
@@ -762,7 +762,7 @@ class TestSets:
         assert FiguresReply.from_content(answer.content).figures.examples == 4 * len(right)
 
     def test_a_withdrawal_is_final_for_older_sessions(self, tmp_path: Path) -> None:
-        """Old requests and tickets that were held back bring no permission back."""
+        """Old requests and withheld tickets restore no permission."""
         plan = replace(self.PLAN, most_sessions=4)
         nodes = clinics(tmp_path, plan)
         nodes[2]["alone"] = "allow"
@@ -906,7 +906,7 @@ def test_a_session_that_is_made_up_or_over_leaves_nothing(tmp_path: Path) -> Non
 
 
 def test_a_key_beside_the_end_of_a_session_is_checked_like_any(tmp_path: Path) -> None:
-    """An honest last message brings none."""
+    """An honest last message has no key."""
     liar = LyingCoordinator(clinics(tmp_path, PLAN), PLAN)
     liar.step()
     honest = RunKey.from_bytes(liar.run_key or b"")

@@ -69,7 +69,7 @@ class Coordinator:
         return DecryptReply.from_content(reply.content).total[2:]
 
     def releases(self, number: int) -> list[NDArray[np.float64]]:
-        """Return what a hospital has released so far."""
+        """Return a hospital's releases so far."""
         lines = (self.folder / f"{number}.jsonl").read_text().splitlines()
         return [np.array(json.loads(line)["answer"][2:]) / 2**24 for line in lines]
 

@@ -1,4 +1,4 @@
-"""Guardian, coordinator, querying party and all answering parties but two in league.
+"""Guardian, coordinator, querying party and all answering parties but two collude.
 
 They see the sum of these two parties' votes. The coalition follows the steps, and pools all keys,
 messages, states and files. Where parties do not mask pairwise, the same computation finds each
@@ -46,7 +46,7 @@ CASES = pytest.mark.parametrize(
 
 
 def counted(left: Sequence[Left], classes: int, modulus: int) -> NDArray[np.int64] | None:
-    """Return the counts in a sum of what is left, shape (classes, slots); ``None`` if none are."""
+    """Return the counts in the rest of a sum, shape (classes, slots), or ``None``."""
     sums = [sum(parts) % modulus for parts in zip(*(one.numbers for one in left), strict=True)]
     layout = SlotLayout(VOTE_BITS, KEY_BITS)
     if any(one >> (layout.bits * layout.slots) for one in sums):
@@ -74,7 +74,7 @@ def members_of(parties: Parties) -> dict[str, Files]:
 
 
 def singles(parties: Parties, key: PrivateKey, topology: str) -> dict[str, EncryptedVector]:
-    """Return what each answering party has added in the last batch."""
+    """Return the contribution of each answering party to the last batch."""
     collected = [m for m in parties.grid.received if m.metadata.message_type == CapcStep.COLLECT]
     vectors = {}
     for reply in collected[-len(parties.answering) :]:

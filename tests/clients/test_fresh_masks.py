@@ -53,7 +53,7 @@ def check_fresh(made: Sequence[Made]) -> None:
 
 
 def in_another_process(call: Callable[[], Made]) -> Made:
-    """Return what a child process answers, with all that this one has in memory."""
+    """Return the answer of a child process, which has a copy of this one's memory."""
     reading, writing = os.pipe()
     if (child := os.fork()) == 0:
         try:

@@ -53,7 +53,7 @@ def masking(folder: Path, **settings: Any) -> list[UserConfig]:
 
 
 class Coalition(LyingCoordinator):
-    """A coordinator in league with company X and the third clinic."""
+    """A coordinator that colludes with company X and the third clinic."""
 
     def seeds(self, node: int, names: Sequence[str] = NAMES, session: str | None = None) -> Message:
         asked = SeedsRequest(session or self.session, tuple(names), self.run_key)
@@ -86,7 +86,7 @@ def file_of(folder: Path, name: str) -> Path:
 
 
 def left(coalition: Coalition, folder: Path, update: bytes, round_: int = 1) -> Left:
-    """Return what the coalition cannot take off an update."""
+    """Return the part of an update that the coalition cannot subtract."""
     key = session_key(folder)
     summed = TicketedSum.from_bytes(update, key.public_key)
     member = Files.read(file_of(folder, "clinic-3").read_text().splitlines())
@@ -237,7 +237,7 @@ def test_no_smaller_or_made_up_set_is_masked_for(tmp_path: Path, names: tuple[st
 
 
 def test_a_set_is_for_good(tmp_path: Path) -> None:
-    """Over sessions, too: the operator deletes the file, whom that exposes is in the docs."""
+    """Over sessions, too: only the operator can delete the file (see docs/deployment.md)."""
     nodes = masking(tmp_path)
     Coalition(nodes, STUDY).pair()
     path = tmp_path / "1.csv.masked-set.jsonl"
@@ -345,7 +345,7 @@ def test_a_hospital_without_seeds_sends_no_update(tmp_path: Path) -> None:
 
 
 def test_lost_seeds_end_the_session(tmp_path: Path) -> None:
-    """Old envelopes, repeated, do not bring back the streams of what the hospital has answered."""
+    """Repeated old envelopes do not restore the streams of answered questions."""
     one = Coalition(masking(tmp_path), STUDY)
     brought = one.pair()
     first = left(one, tmp_path, one.update(CLINICS[0], scheme=MASKS))

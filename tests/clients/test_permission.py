@@ -198,7 +198,7 @@ def test_a_sum_that_was_sent_and_is_refused_leaves_its_set(tmp_path: Path) -> No
 
 
 def test_in_a_sealed_chain_it_answers_by_names(tmp_path: Path) -> None:
-    """The coordinator has no tickets there, and says itself who allows being singled out."""
+    """Without tickets the coordinator itself names the hospitals that allow being singled out."""
     for alone, expected in ((False, EXPOSES_WEST), (True, "")):
         (folder := tmp_path / str(alone)).mkdir()
         steps = Steps(Federation(folder, NAMES, alone=alone))

@@ -31,7 +31,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 class Asker:
-    """Asks a ledger and notes what it wanted to know for it."""
+    """Asks a ledger and notes the ledger's questions."""
 
     def __init__(self, store: Store) -> None:
         self.store = store

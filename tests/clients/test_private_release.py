@@ -1,4 +1,4 @@
-"""The gate: what passes it is a noisy sum of clipped gradients, under the node's own terms."""
+"""The gate: only noisy sums of clipped gradients pass it, under the node's own terms."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SUM = np.array([1.5, -2.0, 0.25])
 
 
 class Hospital:
-    """A node with terms, whose app replies what a test wants, behind the mod."""
+    """A node with privacy terms, whose app gives a test's replies, behind the mod."""
 
     def __init__(
         self, terms: GaussianPrivacy | None = TERMS, encrypt: str | list[str] = "all"

@@ -42,10 +42,10 @@ def exposed(rule: SetRule, before: SetHistory, hospitals: str) -> str:
 
 @dataclass(frozen=True)
 class Totals:
-    """Opened totals as the equations that they are.
+    """Opened totals as linear equations.
 
     A hospital's data are two unknown numbers. A total asks for one linear form of them, the same
-    for all its hospitals: equal forms stand for one model, different ones for others.
+    for all its hospitals: equal forms mean the same model, different forms different models.
     """
 
     names: str
@@ -86,10 +86,10 @@ def rank(rows: list[list[int]]) -> int:
 
 @dataclass(frozen=True)
 class Wish:
-    """A total that a coordinator asks for.
+    """A total that a coordinator requests.
 
-    Some of its hospitals sign a permission, and an operator may insist on the total: whoever it
-    exposes is named.
+    Some of its hospitals sign a permission, and an operator may insist on the total, which
+    names the exposed hospitals.
     """
 
     hospitals: frozenset[str]
@@ -156,7 +156,7 @@ def cases(draw: st.DrawFn) -> Case:
 
 
 def check(case: Case) -> None:
-    """Open what the rule allows or the operator insists on, and look for what is exposed.
+    """Open the totals that the rule or the operator allows, and look for exposed hospitals.
 
     Each total is of a new session. A hospital is exposed if a total without its permission can be
     used to single it out among fewer than the largest minimum of its totals.

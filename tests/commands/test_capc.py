@@ -29,7 +29,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def ask(folder: Path, *options: str) -> Any:
-    """Run the command in this process, which imports what it needs once."""
+    """Run the command in this process, which imports its modules once."""
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         return CliRunner().invoke(app, ["capc", "votes", "0.npy", "1.npy", "2.npy", *options])

@@ -1,4 +1,4 @@
-"""``fl-he node`` refuses what is wrong before anything starts."""
+"""Refusals of ``fl-he node`` before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""CaPC over real SuperLink and SuperNode processes, each message in a process of its own."""
+"""CaPC over real SuperLink and SuperNode processes, each message in a separate process."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def after_round(federation: Federation, folder: Path, number: int) -> None:
 
 
 def check_models(federation: Federation, metrics: Any, rounds: list[tuple[str, ...]]) -> None:
-    """Compare every hospital's model with descent on the patients of who took part."""
+    """Compare every hospital's model with descent on the participants' patients."""
     w, b = descent(rounds, LR, scaled=metrics["config"]["scaling"] == "federated")
     for name in HOSPITALS:
         model = LogisticModel.load(federation.folder / f"{name}.json")

@@ -1,4 +1,4 @@
-"""Each wrong setting of a node is refused when it is asked what it is, before any training."""
+"""Refuse each wrong setting of a node at `query.describe`, before any training."""
 
 from __future__ import annotations
 

@@ -65,7 +65,7 @@ def federation(tmp_path: Path) -> Iterator[Federation]:
 
 
 def solved(kernel: dict[str, str]) -> str:
-    """Return bits of what a process with a kernel makes of the numbers of a Newton step."""
+    """Return the bits of a Newton step's numbers, computed in a process with a given kernel."""
     program = (
         "import numpy as np; r = np.random.default_rng(0); a = r.normal(size=(99, 31)); "
         "print(np.linalg.eigh(a.T @ a)[1].tobytes().hex())"

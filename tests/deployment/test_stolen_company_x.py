@@ -98,7 +98,7 @@ class Thief:
         return opened == len(summed.tickets)
 
     def description(self) -> Description:
-        """Return what company X has told of itself."""
+        """Return company X's description of itself."""
         told = [Description.from_content(one) for one in self.contents(DESCRIBE)]
         return next(one for one in told if one.public_key)
 

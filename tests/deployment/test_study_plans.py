@@ -538,7 +538,7 @@ def test_company_x_opens_what_the_plan_has(tmp_path: Path) -> None:
 
 
 def restarted(grid: LocalGrid) -> None:
-    """Take away what nodes keep in Flower's state: a coordinator can do so by a new run."""
+    """Delete the nodes' state in Flower: a coordinator can do so by a new run."""
     for context in grid.contexts.values():
         context.state = RecordDict()
 

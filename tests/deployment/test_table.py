@@ -121,7 +121,7 @@ def test_another_table_than_the_plans_is_refused(tmp_path: Path) -> None:
 
 
 def test_nodes_refuse_a_lying_coordinator(tmp_path: Path) -> None:
-    """A coordinator without the check of its own grid learns nothing of another table."""
+    """A coordinator without its own check of the grid learns nothing about another table."""
     write_patients(tmp_path)
     plan = plan_for(tmp_path)
     nodes = with_tables(tmp_path, enrolled_nodes(tmp_path, plan))

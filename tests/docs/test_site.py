@@ -1,4 +1,4 @@
-"""The documentation: what is made from elsewhere is current, and the site needs nothing else."""
+"""The documentation: generated pages are current, and the site loads nothing from elsewhere."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_every_test_named_in_security_exists() -> None:
 
 
 class Fetched(HTMLParser):
-    """Collects what a browser would fetch to show a page."""
+    """Collects the addresses that a browser would fetch to show a page."""
 
     def __init__(self) -> None:
         super().__init__()

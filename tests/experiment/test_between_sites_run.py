@@ -30,7 +30,7 @@ SIZES = (90, 60, 40, 30, 80, 50, 60, 70, 40, 50, 90, 60)
 
 
 def run(folder: Path, tables: list[pd.DataFrame], family: str, *more: str) -> dict[str, Any]:
-    """Train on a hospital for each table; return what metrics.json holds of the comparison."""
+    """Train on a hospital for each table; return the comparison in metrics.json."""
     config = experiment(
         *("experiment=inference", "data=csv", *write_sites(folder, tables, family)),
         *("inference.sites=true", "simulation.engine=local", *more),

@@ -42,7 +42,7 @@ by_ties = pytest.mark.parametrize("ties", ["efron", "breslow"])
 def run(
     folder: Path, tables: list[pd.DataFrame], *more: str, schema: str | None = None
 ) -> dict[str, Any]:
-    """Train on three hospitals by a schema; return what metrics.json holds."""
+    """Train on three hospitals by a schema; return the content of metrics.json."""
     folder.mkdir(exist_ok=True)
     files = write_tables(folder, tables, schema or "")
     config = experiment(

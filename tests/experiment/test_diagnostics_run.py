@@ -1,4 +1,4 @@
-"""Diagnostics of whole encrypted runs: the tables of hospitals, and what is right of them."""
+"""Diagnostics of whole encrypted runs: tables of hospitals, and the right answers."""
 
 from __future__ import annotations
 
@@ -208,7 +208,7 @@ def separable() -> Table:
 
 
 def lacking(ran: Ran) -> dict[str, list[str]]:
-    """Return the names of the rows by what the report says that their estimates are not."""
+    """Return the names of the rows without an estimate, by the report's reason."""
     found = dict[str, list[str]]()
     for name, row in ran.rows.items():
         found.setdefault(re.split("[,:]", row["left_out"] or "")[0], []).append(name)

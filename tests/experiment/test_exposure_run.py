@@ -40,7 +40,7 @@ gamma_slowly = pytest.mark.parametrize("family", ["poisson", *slow(("gamma",))])
 def run(
     folder: Path, tables: list[pd.DataFrame], family: str, *more: str, schema: str | None = None
 ) -> dict[str, Any]:
-    """Train on a hospital for each table; return what metrics.json holds."""
+    """Train on a hospital for each table; return the content of metrics.json."""
     described: tuple[str, ...] = without_schema(family)
     if schema is not None:
         (folder / "schema.yaml").write_text(schema)

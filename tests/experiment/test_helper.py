@@ -1,4 +1,4 @@
-"""The helper process: what is done there, and what is done here if it cannot be."""
+"""The helper process: its work, and the fallback in this process."""
 
 from __future__ import annotations
 

@@ -189,7 +189,7 @@ def test_an_envelope_is_as_long_whatever_is_in_it(tmp_path: Path) -> None:
 
 
 def forms(federation: DeployedFederation) -> dict[int, set[str]]:
-    """Return what the coordinator has seen of each hospital's replies to training."""
+    """Return the coordinator's view of each hospital's replies to training."""
     found: dict[int, set[str]] = {}
     for reply in federation.grid.received:
         if reply.metadata.message_type == "train" and reply.has_content():
@@ -220,7 +220,7 @@ def company_x_was_handed(federation: DeployedFederation) -> tuple[list[int], lis
 
 
 def restart(federation: DeployedFederation) -> None:
-    """Begin another Flower run: nodes have what is on their disks."""
+    """Begin another Flower run: nodes keep only the files on their disks."""
     federation.grid.run_id += 1
     for node_id, old in federation.grid.contexts.items():
         new = Context(federation.grid.run_id, node_id, old.node_config, RecordDict(), {})

@@ -25,7 +25,7 @@ INFERENCE = ("experiment=inference",)
 
 
 def run(folder: Path, tables: list[pd.DataFrame], *more: str) -> dict[str, Any]:
-    """Train on three hospitals by a schema; return what metrics.json holds."""
+    """Train on three hospitals by a schema; return the content of metrics.json."""
     files = write_counts(folder, tables)
     config = experiment(
         *("data=csv", files, f"data.schema={folder}/schema.yaml", *more),

@@ -116,7 +116,7 @@ def test_softmax_predicts_what_scikit_learn_predicts(
 
 
 class KilledError(Exception):
-    """Stands for the end of the coordinator's process."""
+    """Stand-in for the end of the coordinator's process."""
 
 
 @pytest.mark.slow
@@ -234,7 +234,7 @@ def test_other_scalings_are_as_they_say(tmp_path: Path, scaling: str) -> None:
 
 
 def logistic_table(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Write a table whose logistic regression has a finite optimum; return what is in it."""
+    """Write a table whose logistic regression has a finite optimum; return its content."""
     rng = np.random.default_rng(11)
     X = rng.standard_normal((600, 3)) * [1.0, 20.0, 0.01] + [5.0, -40.0, 0.2]
     odds = X @ [0.8, -0.05, 60.0] - 18.0

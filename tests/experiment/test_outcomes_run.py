@@ -33,7 +33,7 @@ INFERENCE = ("experiment=inference",)
 
 
 def run(folder: Path, tables: list[pd.DataFrame], family: str, *more: str) -> dict[str, Any]:
-    """Train on three hospitals by a schema; return what metrics.json holds."""
+    """Train on three hospitals by a schema; return the content of metrics.json."""
     files = write_outcomes(folder, tables, family)
     config = experiment(
         *("data=csv", files, f"data.schema={folder}/schema.yaml", *more),

@@ -412,7 +412,7 @@ def test_a_resumed_run_is_told_the_same_again(deployment: Deployment, scheme: st
 
 @pytest.mark.slow
 def test_two_sessions_over_one_model_share_no_noise(deployment: Deployment) -> None:
-    """Else what differs in two totals would be a few hospitals' sums, with their noise alone."""
+    """Otherwise two totals would differ by a few hospitals' sums, with only their noise."""
 
     def cut_off(_: object) -> None:
         raise KeyboardInterrupt

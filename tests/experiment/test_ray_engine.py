@@ -1,4 +1,4 @@
-"""Flower's simulation as a run starts it: what is left behind, and how its server ends."""
+"""Flower's simulation as started by a run: its leftovers, and the end of its server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from fl_he.experiment.ray_engine import run_in_ray
 
 
 def flowers_place(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Take the place of Flower's simulation and return what it is called with."""
+    """Replace Flower's simulation and return the arguments of its call."""
     calls: list[dict[str, Any]] = []
 
     def run_simulation(server: ServerApp, client: ClientApp, **settings: Any) -> None:

@@ -1,4 +1,4 @@
-"""The loop of a run: its order, who is told, and that nothing is written after a failure."""
+"""The loop of a run: its order, its events, and no files after a failure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from fl_he.wire.events import Event, Finishing, HopBegan, Listener, RoundEnded
 
 
 class Two:
-    """A run of two rounds that notes what it does."""
+    """A run of two rounds that notes its calls."""
 
     def __init__(self, tell: Listener, done: list[object]) -> None:
         self.tell, self.done = tell, done

@@ -17,7 +17,7 @@ AT_WORK = "another run is at work in .*: wait until it has ended, or choose anot
 
 @contextmanager
 def another_run_in(folder: Path) -> Iterator[None]:
-    """A lock is of what was opened, so another process would be refused in the same way."""
+    """A lock belongs to an open file, so another process would be refused in the same way."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

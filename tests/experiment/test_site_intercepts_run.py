@@ -36,7 +36,7 @@ def run(
     *more: str,
     columns: tuple[str, ...] = COLUMNS,
 ) -> dict[str, Any]:
-    """Train on a hospital for each table; return what metrics.json holds."""
+    """Train on a hospital for each table; return the content of metrics.json."""
     config = experiment(
         *("experiment=inference", "data=csv", *write_sites(folder, tables, family, columns)),
         *("site_intercepts=true", "rounds=50", "simulation.engine=local", *more),

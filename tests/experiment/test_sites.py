@@ -1,4 +1,4 @@
-"""Rehearsals: each file, or each value of a column, is a hospital of its own name."""
+"""Rehearsals: each file, or each value of a column, is a hospital with that name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fuzzed bytes as choices: how to change something valid into something hostile.
+"""Fuzzed bytes as choices: changes that make something valid hostile.
 
 A parser that compares a checksum first sees nothing of random bytes. So most inputs here are
 programs: which members of a valid document to drop, to rename, to give another value. Bytes that

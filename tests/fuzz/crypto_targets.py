@@ -154,7 +154,7 @@ def _envelope() -> bytes:
 
 
 def _unseal(data: bytes) -> object:
-    """Open any bytes, or what a hospital that cheats has signed all the same."""
+    """Open any bytes, or content that a cheating hospital has signed."""
     choices = Choices(data)
     envelope = choices.rest()
     if len(envelope) > 64 and data[:1] == b"S":
@@ -183,7 +183,7 @@ def _enrolment(identity: Identity) -> Enrolment:
 
 
 def _value_key(data: bytes) -> object:
-    """Open any bytes, or what a company X that cheats has signed all the same."""
+    """Open any bytes, or content that a cheating company X has signed."""
     envelope = _signed_anew(data[1:], COMPANY) if len(data) > 65 and data[:1] == b"S" else data
     return unseal_value_key(envelope, "0" * 64, _enrolment(NORTH))
 

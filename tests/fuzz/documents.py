@@ -21,7 +21,7 @@ _PROGRAMS = (b"", b"\1\1\1\1\1\1\1\1", bytes(range(1, 40)), bytes(range(40, 1, -
 def text_of(
     data: bytes, documents: Sequence[Any], repair: Callable[[Any], Any] = lambda document: document
 ) -> str:
-    """Return the text that an input stands for.
+    """Return the text that an input encodes.
 
     The first byte chooses a valid document, and the others say how it is changed. The value 255
     means that the others are the text itself.

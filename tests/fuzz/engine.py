@@ -1,4 +1,4 @@
-"""Runs targets under atheris, each in a process of its own, within limits, and counts.
+"""Runs targets under atheris, each in a separate process, within limits, and counts.
 
 atheris (https://github.com/google/atheris) drives libFuzzer by the coverage of our Python code.
 """
@@ -45,7 +45,7 @@ class Outcome:
     edges : int or None
         Edges of our code that were reached.
     finding : str
-        What went wrong, empty if nothing did.
+        The fault, empty if there is none.
     """
 
     name: str
@@ -121,7 +121,7 @@ def _arguments(target: Target, inputs: int, seed: int, folder: str, findings: Pa
 def _be_child(
     target: Target, arguments: list[str], folder: Path, findings: Path, shared: mmap.mmap
 ) -> None:
-    """Fuzz and end; nothing of the parent's is left to clean up."""
+    """Fuzz and end; the parent needs no cleaning up."""
     log = os.open(folder / "log", os.O_WRONLY | os.O_CREAT, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)

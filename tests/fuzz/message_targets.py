@@ -1,4 +1,4 @@
-"""Targets of the messages: every ``from_content``, and what travels in their texts."""
+"""Targets of the messages: every ``from_content``, and the formats inside their texts."""
 
 from __future__ import annotations
 
@@ -257,7 +257,7 @@ def _capc_messages() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
 
 
 def _replies() -> list[tuple[RecordDict, Callable[[RecordDict], object]]]:
-    """Return what a hospital's own app answers; a strategy of the user's may have any arrays."""
+    """Return the answer of a hospital's own app; a user's strategy may have any arrays."""
     arrays = ArrayRecord({"w": Array(np.ones((2, 3), np.float32)), "b": Array(np.ones(2))})
     metrics = MetricRecord({"num-examples": 10, "loss": 0.5, "list": [1.0, 2.0]})
     content = model_messages.update_content(arrays, metrics)

@@ -37,7 +37,7 @@ _HEADERS = (
 def changed(content: RecordDict, data: bytes) -> RecordDict:
     """Return a message's content with as many changes as there are bytes for, at most eight.
 
-    What Flower's own record types refuse to hold is left out.
+    Values that Flower's own record types refuse are left out.
     """
     choices = Choices(data)
     records = dict(content.items())
@@ -138,7 +138,7 @@ def _npy(header: str, choices: Choices) -> bytes:
 
 
 def _saved(choices: Choices) -> bytes:
-    """Return what numpy writes for an array of any type, or for several in a zip archive."""
+    """Return numpy's bytes of an array of any type, or of several in a zip archive."""
     kinds = (np.float16, np.float32, np.float64, np.int64, np.bool_, np.complex128, "U3", "M8[s]")
     count = choices.below(8)
     array = np.zeros(count, dtype=kinds[choices.below(len(kinds))])

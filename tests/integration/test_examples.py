@@ -1,4 +1,4 @@
-"""The examples, run as their READMEs say, and what the READMEs say of them."""
+"""The examples, run by the commands of their READMEs, and the READMEs' statements."""
 
 from __future__ import annotations
 

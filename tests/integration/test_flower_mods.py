@@ -1,6 +1,6 @@
 """Flower's own mods in front of encryption_mod and behind it.
 
-Flower calls the first mod first and hands it the reply last. Behind encryption_mod a mod works on
+Flower calls the first mod first and gives it the reply last. Behind encryption_mod a mod works on
 the plain reply, as it does without encryption; that is the place of mods that clip, add noise or
 measure what the app makes. In front of it a mod sees ciphertexts.
 """

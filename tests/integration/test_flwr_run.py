@@ -25,7 +25,7 @@ def superlink(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flower]:
 
 
 def flwr_run(superlink: Flower, cwd: Path, nodes: int, overrides: str) -> str:
-    """Run the app of the repository root and return what Flower printed."""
+    """Run the app of the repository root and return Flower's output."""
     return superlink.run(ROOT, cwd, nodes, f"overrides='{overrides}'")
 
 

@@ -112,7 +112,7 @@ def two_records(client: int, _: Message) -> RecordDict:
 
 
 class Remembering(FedAvg):
-    """Keeps the replies it is handed, of any number of records."""
+    """Keeps the received replies, of any number of records."""
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]

@@ -1,4 +1,4 @@
-"""Flower's strategies inside SequentialPaillier come to what they come to without it.
+"""Flower's strategies inside SequentialPaillier give the same results as without it.
 
 All strategies share two grids, one plain and one encrypted. In the encrypted one they also share a
 company X, which opens each round once. Apps on Flower's own engine: test_examples.py.
@@ -220,7 +220,7 @@ def test_metrics_are_aggregated_by_the_users_function(runs: Runs) -> None:
 
 
 def participants(metrics: MetricRecord) -> dict[int, int]:
-    """Return from the weighted means who took part, and with how many steps."""
+    """Return the participants and their numbers of steps, from the weighted means."""
     member, steps = metrics["member"], metrics[STEPS]
     assert isinstance(member, list)
     assert isinstance(steps, list)
@@ -230,7 +230,7 @@ def participants(metrics: MetricRecord) -> dict[int, int]:
 
 
 def check_replayed(result: Result) -> list[dict[int, int]]:
-    """Assert that a run came to what its participants come to in this process; return them."""
+    """Assert that a run gave the results of its participants in this process; return them."""
     model = arrays(initial_model())
     rounds = [participants(metrics) for metrics in result.train_metrics_clientapp.values()]
     for took_part in rounds:

@@ -43,7 +43,7 @@ FILES = ["checkpoint.json", "checkpoint.opened.jsonl", "checkpoint.rounds.jsonl"
 
 
 class KilledError(Exception):
-    """Stands for the end of the coordinator's process."""
+    """Stand-in for the end of the coordinator's process."""
 
 
 def kill_after(rounds: int) -> Any:

@@ -52,7 +52,7 @@ Models = list[tuple[np.ndarray, float]]
 
 
 def models_of(grid: LocalGrid) -> tuple[Models, dict[str, Any]]:
-    """Return the models that hospitals were asked about, and what the training knows last.
+    """Return the models that hospitals were asked about, and the final training state.
 
     Nobody is sent one: hospitals compute them from the totals, in which company X's are too.
     """
@@ -72,7 +72,7 @@ def models_of(grid: LocalGrid) -> tuple[Models, dict[str, Any]]:
 def searched(
     config: Config, models: Models, mean: Sequence[float] = (), scale: Sequence[float] = ()
 ) -> dict[str, float]:
-    """Return what single hospitals must not show, for every model that they were asked about."""
+    """Return the private numbers of single hospitals, for every model in a question."""
     hospitals = list(simulated_data(config).hospitals)
     sums: dict[str, float] = {}
     if mean:

@@ -101,7 +101,7 @@ def test_fold(tmp_path: Path, runs: int) -> None:
 @pytest.mark.slow
 @FEW_OR_MORE_RUNS
 def test_chain(tmp_path: Path, runs: int) -> None:
-    """Running sums, which the coordinator hands on and the next hospital sees."""
+    """Running sums, which the coordinator passes on and the next hospital sees."""
     seen: list[Words] = []
     for run in range(runs):
         grid = recorded(tmp_path / str(run), "topology=chain")

@@ -1,4 +1,4 @@
-"""Choice of a sum's scheme: by the strategy, the mod and each node, and what others refuse."""
+"""Choice of a sum's scheme by the strategy, the mod and each node, and refusals of others."""
 
 from __future__ import annotations
 
@@ -130,7 +130,7 @@ def test_nodes_that_have_no_scheme_in_common(
 def test_a_newcomer_that_does_not_accept_the_runs_scheme_is_skipped(
     tmp_path: Path, choice: str, accepted: str
 ) -> None:
-    """The scheme of a run stays as it began, whoever joins."""
+    """The scheme of a run stays the same when nodes join."""
     configs = deployed(tmp_path)
     nodes = nodes_of(configs)
 

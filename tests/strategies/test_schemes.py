@@ -71,7 +71,7 @@ def mean_loss(number: int, clients: Sequence[int]) -> float:
 
 @dataclass
 class Run:
-    """One run: what came of it, and all messages."""
+    """One run: its result, and all messages."""
 
     strategy: EncryptedSum
     grid: LocalGrid

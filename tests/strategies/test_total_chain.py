@@ -1,4 +1,4 @@
-"""The coordinator's half of a chain of totals in the open: who is told what, and what it keeps."""
+"""The coordinator's half of a chain of totals in the open: its messages and its state."""
 
 from __future__ import annotations
 

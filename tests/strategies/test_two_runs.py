@@ -41,7 +41,7 @@ def sealed(federation: Federation, on_summed: Callable[[object], None]) -> Calla
 
 
 def sent(federation: Federation) -> list[str]:
-    """Return what company X was asked about sums."""
+    """Return the questions to company X about sums."""
     actions = [message.metadata.message_type for message in federation.grid.sent]
     about = {PERMIT: "permit", PERMIT_SEALED: "permit", DECRYPT: "open", OPEN: "open"}
     return [about[action] for action in actions if action in about]

@@ -43,7 +43,7 @@ except FlHeError as error:
 
 
 class RunningNode:
-    """A node without a SuperLink, in a process of its own."""
+    """A node without a SuperLink, in a separate process."""
 
     def __init__(self, folder: Path) -> None:
         with socket.socket() as first, socket.socket() as second:

@@ -26,7 +26,7 @@ VALUE_BITS = 14
 def winners(
     paillier: PrivateKey, dgk: DgkPrivateKey, numbers: NDArray[np.int64]
 ) -> tuple[list[int], PairSecrets, list[list[int]]]:
-    """Return winning positions, Alice's secrets, and what Bob decrypts.
+    """Return winning positions, Alice's secrets, and Bob's plaintexts.
 
     numbers : shape (queries, classes)
     """

@@ -46,9 +46,9 @@ class Coordinator(LocalGrid):
 
 
 class Deployed:
-    """Nodes on this disk. A new one on the same folder is what restarted nodes are.
+    """Nodes on this disk. A new object on the same folder acts as restarted nodes.
 
-    With ``masked`` those who answer mask their votes pairwise. ``changes`` are those of the
+    With ``masked`` answering parties mask their votes pairwise. ``changes`` are those of the
     agreement.
     """
 

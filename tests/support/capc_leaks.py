@@ -1,4 +1,4 @@
-"""Look for what a role of CaPC must not learn in all that it sees of whole runs.
+"""Look for secrets in a CaPC role's view of whole runs.
 
 The obvious means only: search for plaintexts, ciphertexts without randomness or seen before, and
 with the role's own keys, decrypted numbers that are not hidden or results that depend on secrets.
@@ -54,7 +54,7 @@ _DGK = {
 
 @dataclass
 class Run:
-    """One batch: what nodes replied, and what nobody but us knows."""
+    """One batch: the nodes' replies, and secrets that only the test knows."""
 
     replies: dict[CapcStep, list[CapcReply]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
@@ -83,7 +83,7 @@ def recorded(parties: Parties, batches: int) -> list[Run]:
 
 
 def leaks(parties: Parties, runs: Sequence[Run]) -> set[str]:
-    """Return what was found, each as "role: what"; nothing in honest runs, but for a chance."""
+    """Return the findings, as "role: finding"; almost surely none in honest runs."""
     return {
         *_in_messages(parties, runs),
         *_in_ciphertexts(parties, runs),
@@ -106,7 +106,7 @@ def _in_messages(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _in_ciphertexts(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
-    """Look for ciphertexts without randomness, and for such as stand in two replies."""
+    """Look for ciphertexts without randomness, and for those that occur in two replies."""
     keys = {"querying": parties.keys(parties.querying), "guardian": parties.keys(parties.guardian)}
     seen: set[int] = set()
     for run in runs:
@@ -148,7 +148,7 @@ def _dgk(keys: KeyPair, data: bytes) -> tuple[list[int], bool]:
 
 
 def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
-    """Decrypt what came from answering parties."""
+    """Decrypt the parts from answering parties."""
     terms, keys = parties.terms, parties.keys(parties.querying)
     layout = SlotLayout(terms.value_bits, terms.key_bits)
     scores = [integer_scores(model, parties.queries) for model in parties.models]
@@ -172,7 +172,7 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
 
 
 def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
-    """Decrypt what came from the querying party."""
+    """Decrypt the parts from the querying party."""
     terms, keys = parties.terms, parties.keys(parties.guardian)
     layout, counts = SlotLayout(VOTE_BITS, terms.key_bits), parties.votes()
     queries = len(counts)
@@ -258,7 +258,7 @@ def _orders(
 
 
 def _random_plaintexts(role: str, keys: KeyPair, batch: Batch, compared: bytes) -> Iterator[str]:
-    """Open some comparisons in full: what is not 0 must be any other number alike."""
+    """Open some comparisons in full: numbers other than 0 must be uniform."""
     each, ciphertexts = batch.digits.returned, keys.public.dgk.from_bytes(compared, batch.returned)
     quarters = []
     for at, group in enumerate(batch.groups[: 200 // each]):
@@ -284,7 +284,7 @@ def _is_order(values: Sequence[object]) -> bool:
 
 
 def _independent(name: str, seen: Sequence[int], secret: Sequence[int]) -> Iterator[str]:
-    """Test that what is seen has nothing to do with the secret."""
+    """Test that the view is independent of the secret."""
     table = np.array(
         [
             [sum((s, t) == (a, b) for s, t in zip(seen, secret, strict=True)) for b in set(secret)]

@@ -1,4 +1,4 @@
-"""A deployed CaPC on one disk: who answers with which model, who asks about which cases."""
+"""A deployed CaPC on one disk: answering parties with models, querying parties with cases."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ class MaskingNode(SimulatedNode):
 class Parties:
     """One querying party, the first, answering parties with these models, and the guardian.
 
-    ``labels`` are what the querying party learned last. With ``masked`` votes have pairwise masks.
+    ``labels`` are the querying party's last labels. With ``masked`` votes have pairwise masks.
     ``settings`` are those of `CaPC`.
     """
 

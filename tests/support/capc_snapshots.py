@@ -51,7 +51,7 @@ class Snapshots:
 
 @contextmanager
 def snapshots(grid: LocalGrid) -> Iterator[Snapshots]:
-    """Note what happens on a grid; of a step that a node takes twice, the last time."""
+    """Record the steps on a grid; of a step that a node takes twice, the last time."""
     TaskIdentity.run_id, TaskIdentity.node_id, TaskIdentity.task_id = 7, 1, 1
     taken, own = Snapshots(grid), grid.app
 

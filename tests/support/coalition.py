@@ -1,4 +1,4 @@
-"""Company X, the coordinator and some hospitals in league: what is left of the others' updates.
+"""Company X, the coordinator and some hospitals collude: the rest of the others' updates.
 
 The coalition has company X's key, all messages and the files of its hospitals. It takes the
 encryption off each update and every pairwise mask that one of its hospitals shares.
@@ -134,7 +134,7 @@ def left_of_vector(
 def values_in(
     left: Sequence[Left], occasion: Occasion, key: PrivateKey
 ) -> NDArray[np.int64] | None:
-    """Return the fixed-point integers of a sum of what is left, ``None`` if it is no such sum."""
+    """Return the fixed-point integers of a rest, ``None`` if it is not such a sum."""
     packing, length = occasion.packing, occasion.length
     if occasion.scheme == "masks":
         bits = 8 * max(4, -(-packing.slot_bits // 8))
@@ -150,7 +150,7 @@ def values_in(
 
 
 def differences(sums: Sequence[TicketedSum], key: PrivateKey) -> list[TicketedSum]:
-    """Return the single updates of a chain's running sums, which the coordinator hands on."""
+    """Return the single updates of a chain's running sums, which the coordinator passes on."""
     found = []
     for before, after in zip([None, *sums], sums, strict=False):
         if before is None:

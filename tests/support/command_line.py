@@ -22,7 +22,7 @@ def fl_he(
 def run_python(
     folder: Path, *arguments: str, typed: str = "", started: bool = False
 ) -> tuple[int, str, str]:
-    """Run Python in a folder, without a terminal, with what is typed on its standard input.
+    """Run Python in a folder, without a terminal, with given text on its standard input.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Three hospitals with tables of their own, and company X with a key file, on one disk."""
+"""Three hospitals with their tables, and company X with a key file, on one disk."""
 
 from __future__ import annotations
 

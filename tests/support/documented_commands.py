@@ -1,4 +1,4 @@
-"""Run the commands that stand in README and docs, word for word, in a fresh clone.
+"""Run the commands of README and docs, word for word, in a fresh clone.
 
 A plugin of pytest: ``make commands`` runs it over all pages, ``make commands ARGS=docs/runs.md``
 over one, and with ``ALL=1`` also the blocks that take minutes. Sybil finds the blocks. Each block
@@ -50,7 +50,7 @@ source "$1"
 
 @dataclass
 class Clone:
-    """A fresh clone, and what a reader's terminal has in its environment."""
+    """A fresh clone, and the environment of a reader's terminal."""
 
     folder: Path
     environment: dict[str, str]
@@ -58,7 +58,7 @@ class Clone:
 
 @contextmanager
 def _fresh_clone() -> Iterator[Clone]:
-    """Clone the repository; end at the end what was started from the clone."""
+    """Clone the repository; finally end the processes that were started from the clone."""
     work = Path(tempfile.mkdtemp(prefix="fl-he."))  # short: the paths of Ray's sockets have a limit
     folder, home = work / "fl-he", work / "flwr"
     home.mkdir()

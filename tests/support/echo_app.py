@@ -1,4 +1,4 @@
-"""An app that replies what a test makes up, and a grid that treats it as Flower does."""
+"""An app with a test's replies, and a grid that treats it as Flower does."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ _mpfr = np.frompyfunc(gmpy2.mpfr, 1, 1)
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Fit:
-    """Estimates in the units of the columns, the intercept last, and what statsmodels calls llf."""
+    """Estimates in the units of the columns, the intercept last, and the log likelihood."""
 
     params: NDArray[np.float64]
     bse: NDArray[np.float64]

@@ -146,7 +146,7 @@ def make_many_labels() -> dict[str, Any]:
 
 
 def make_deployed_capc() -> dict[str, Any]:
-    """Metrics of a deployed run of CaPC, whose parties tell nobody what came of it."""
+    """Metrics of a deployed run of CaPC, whose parties do not reveal its result."""
     metrics = make_capc()
     for result in metrics["querying"]:
         result.update(dict.fromkeys(result.keys() - {"party", "queries"}))

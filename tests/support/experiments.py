@@ -1,4 +1,4 @@
-"""Small experiments, and what they must come to, computed without fl-he's learning code."""
+"""Small experiments, and their right results, computed without fl-he's learning code."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def check_equals_pooled_descent(config: Config, metrics: dict[str, Any]) -> None
 
 
 def on_round(function: Callable[[Mapping[str, Any]], object]) -> Listener:
-    """Return what calls a function with the entry of each round that ends."""
+    """Return a callback that calls a function with the entry of each ended round."""
 
     def hear(event: Event) -> None:
         if isinstance(event, RoundEnded):

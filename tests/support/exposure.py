@@ -1,4 +1,4 @@
-"""Three hospitals' patients seen for unequal times, and what statsmodels makes of them."""
+"""Three hospitals' patients seen for unequal times, and statsmodels' results for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A SuperLink and SuperNodes as processes of their own on loopback, which tests may kill."""
+"""A SuperLink and SuperNodes as separate processes on loopback, which tests may kill."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
 def descent(
     rounds: list[tuple[str, ...]], lr: float, *, scaled: bool
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the model after rounds of gradient descent on the pooled data of who took part.
+    """Return the model after rounds of gradient descent on the participants' pooled data.
 
     Everybody takes part in the scaling, which comes before the first round.
     """
@@ -171,7 +171,7 @@ class Processes:
         return self._start("run", "flwr", "run", str(app), "--stream", "--run-config", settings)
 
     def finish(self, folder: Path, process: subprocess.Popen[bytes]) -> dict[str, object]:
-        """Wait for a run to end and return what is in its metrics.json."""
+        """Wait for a run to end and return the content of its metrics.json."""
         process.wait(PATIENCE)
         path = folder / "metrics.json"
         assert path.exists(), self.log("run") + self.log("superlink")
@@ -179,7 +179,7 @@ class Processes:
         return metrics
 
     def log(self, name: str) -> str:
-        """Return what a process has printed."""
+        """Return the output of a process."""
         path = self.folder / f"{name}.log"
         return path.read_text(errors="replace") if path.exists() else ""
 

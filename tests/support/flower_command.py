@@ -1,4 +1,4 @@
-"""Flower's own command in a test: a home and ports of its own, and nothing left behind."""
+"""Flower's own command in a test: a separate home and ports, and nothing left behind."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ class Flower:
     ports: tuple[int, int]
 
     def run(self, app: Path, cwd: Path, nodes: int, run_config: str) -> str:
-        """Run an app in the current environment and return what Flower printed."""
+        """Run an app in the current environment and return Flower's output."""
         command = ["flwr", "run", str(app), "--stream"]
         command += ["--federation-config", f"num-supernodes={nodes}", "--run-config", run_config]
         self._start(cwd)
         return self._printed(command, cwd, 300).stdout
 
     def shell(self, script: Path, cwd: Path) -> str:
-        """Run a script of bash that ends with its first failing command; return what it printed."""
+        """Run a script of bash that ends with its first failing command; return its output."""
         self._start(cwd)
         done = self._printed(["bash", "-e", str(script)], cwd, 900)
         assert done.returncode == 0, done.stdout

@@ -1,8 +1,8 @@
 """Processes that begin with the imports done: forks of a process that has done nothing else.
 
-Starting Python and importing Hydra takes longer than what most commands do. Run as a program,
-this is that process: it reads requests from a socket and forks for each. A fork runs its code as
-Python would: with its own exit code, signals, environment, folder and open files.
+Starting Python and importing Hydra takes longer than most commands. Run as a program, this module
+is that process: it reads requests from a socket and forks for each. A fork runs its code as Python
+would: with its own exit code, signals, environment, folder and open files.
 """
 
 from __future__ import annotations

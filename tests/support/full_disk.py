@@ -27,7 +27,7 @@ def full_disk(room: int) -> Iterator[None]:
 
 
 class FullDisks:
-    """Files that take a part of what is added to them, as if each were on a full disk of its own.
+    """Files that take only a part of an addition, as if each were on a separate full disk.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A model in integers evaluated in the clear, to compare with what comes out of encryption."""
+"""A model in integers evaluated in the clear, to compare with encrypted results."""
 
 from __future__ import annotations
 

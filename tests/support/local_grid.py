@@ -25,7 +25,7 @@ class LocalGrid(local_grid.LocalGrid):
         self.tamper: Callable[[Message], Message | None] = lambda reply: reply
 
     def leave(self, node_id: int) -> Context:
-        """Disconnect a node and return what it would come back with."""
+        """Disconnect a node and return the data for its reconnection."""
         return self.contexts.pop(node_id)
 
     def join(self, node_id: int, node_config: UserConfig) -> None:

@@ -136,7 +136,7 @@ class LyingCoordinator:
         return content
 
     def request(self, round_: int, session: str | None = None, **more: Any) -> EncryptionRequest:
-        """Return what a hospital's reply is encrypted for."""
+        """Return the occasion of a hospital's encrypted reply."""
         own = self.session if session is None else session
         return EncryptionRequest(self.public_key.to_json(), self.packing, own, round_, **more)
 
@@ -199,7 +199,7 @@ class LyingCoordinator:
         return signed
 
     def restart(self, run_id: int | None = None) -> None:
-        """Take away what nodes keep in Flower's state, and give the run another number."""
+        """Delete the nodes' state in Flower, and give the run another number."""
         for context in self.grid.contexts.values():
             context.state = RecordDict()
             context.run_id = context.run_id if run_id is None else run_id
@@ -212,5 +212,5 @@ def update_of(reply: Message) -> bytes:
 
 
 def opened(reply: Message, folder: Path) -> NDArray[np.float64]:
-    """Return what only company X can see of a hospital's reply, by the key on its disk."""
+    """Return the content of a hospital's reply that only company X's key opens."""
     return unchecked(update_of(reply), session_key(folder))

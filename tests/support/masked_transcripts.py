@@ -137,7 +137,7 @@ def difference(one: Words, other: Words) -> Words:
 def same_streams(vectors: Sequence[Words]) -> list[tuple[int, int]]:
     """Return pairs of vectors with the same masks: most words differ by little, of either sign.
 
-    Each vector is made up of at least six words, whose values have `_SMALL_BITS` less than there is
+    Each vector has at least six words, whose values have `_SMALL_BITS` fewer bits than there is
     room for. By chance such a pair has a probability below ``comb(6, 4) * 2**-44``.
     """
     found = []

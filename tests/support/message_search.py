@@ -37,12 +37,12 @@ def leaks(
     values: dict[str, float],
     dtypes: Sequence[str] = (*DOUBLES, *SINGLES),
 ) -> set[str]:
-    """Return the names of the values that stand in the messages."""
+    """Return the names of the values that the messages contain."""
     return found_in(b"\n".join(blobs(messages)), values, dtypes)
 
 
 def factors(messages: Iterable[Message], modulus: int) -> list[int]:
-    """Return the common factors with the modulus of all numbers that stand in the messages."""
+    """Return the common factors of the modulus with all numbers in the messages."""
     width = modulus.bit_length() // 16
     numbers: set[int] = set()
     for blob in blobs(messages):

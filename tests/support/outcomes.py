@@ -1,4 +1,4 @@
-"""Three hospitals' patients with outcomes that are numbers, and what statsmodels makes of them."""
+"""Three hospitals' patients with outcomes that are numbers, and statsmodels' results for them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Three hospitals' counts that vary more than Poisson's, and what statsmodels makes of them."""
+"""Three hospitals' counts that vary more than Poisson's, and statsmodels' results for them."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def hospitals(features: np.ndarray, labels: np.ndarray) -> list[Dataset]:
 
 
 def evaluate(datasets: Sequence[Dataset], theta: np.ndarray, *, penalty: bool) -> Point:
-    """Return what the hospitals' sums tell of a model."""
+    """Return the quantities of a model from the hospitals' sums."""
     examples = [likelihood.examples_of(dataset, theta) for dataset in datasets]
     digits = np.sum([LIMBS.split(*likelihood.derivative_parts(one)) for one in examples], axis=0)
     parts = np.array(LIMBS.join_parts(digits))

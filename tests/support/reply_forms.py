@@ -6,7 +6,7 @@ from flwr.app import Array, Message
 
 
 def form_of(reply: Message) -> object:
-    """Return what a reply shows whoever cannot decrypt it: names, types, sizes and words."""
+    """Return the part of a reply that is visible without decryption: names, types, sizes, words."""
     if reply.has_error():
         return reply.error.code, reply.error.reason
     return [

@@ -53,7 +53,7 @@ def dataset(name: str, rows: int) -> Dataset:
 
 
 def terms(**changes: Any) -> TrainingTerms:
-    """Return what the nodes of these tests train, by gradient descent."""
+    """Return the training task of these tests' nodes: gradient descent."""
     usual: dict[str, Any] = {"features": len(FEATURES), "classes": 2, "optimizer": "gd", "lr": RATE}
     return TrainingTerms(**usual | changes)
 
@@ -69,7 +69,7 @@ def pooled_descent(
 def descent_through(
     rounds: Iterable[Iterable[Dataset]], C: float | None = None
 ) -> tuple[NDArray[np.float64], float]:
-    """Return plain gradient descent where each round has patients of its own."""
+    """Return the result of plain gradient descent with separate patients in each round."""
     w, b = np.zeros(len(FEATURES)), 0.0
     for parts in rounds:
         listed = list(parts)

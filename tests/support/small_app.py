@@ -1,7 +1,7 @@
-"""A small Flower app that really learns. It is written for Flower and knows nothing of fl-he.
+"""A small Flower app that really learns. It is written for Flower, without fl-he.
 
-The same functions run in a plaintext federation and behind ``encryption_mod``. What they compute
-depends on the node's partition and on the message alone, so that two runs can be compared.
+The same functions run in a plaintext federation and behind ``encryption_mod``. Their results
+depend only on the node's partition and on the message, so that two runs can be compared.
 """
 
 from __future__ import annotations

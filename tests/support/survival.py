@@ -1,4 +1,4 @@
-"""Three hospitals' patients with times to death, and what statsmodels makes of them."""
+"""Three hospitals' patients with times to death, and statsmodels' results for them."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ class MadeSum:
     values : array_like
         The total.
     contributors : int or sequence of str
-        How many hospitals have a ticket in it, or their names.
+        The number of hospitals with a ticket in it, or their names.
     packing : Packing
     asked : bytes
         See `Occasion`.
@@ -77,7 +77,7 @@ class MadeSum:
 
 
 def key_records(value_key: bytes, run_key: bytes | None) -> dict[str, ArrayRecord]:
-    """Return the records that bring a hospital the value key and the statement of the run's key."""
+    """Return the records with a hospital's value key and the statement of the run's key."""
     request = EncryptionRequest("", "", "", 1, value_key=value_key, run_key=run_key)
     return dict(request.to_content().array_records)
 

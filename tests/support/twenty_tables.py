@@ -19,7 +19,7 @@ INTERCEPT = "(intercept)"
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Table:
-    """Patients of several hospitals, and what their data cannot tell.
+    """Patients of several hospitals, and facts that are not in their data.
 
     Attributes
     ----------
@@ -28,7 +28,7 @@ class Table:
     sick
         The outcome, 0 or 1.
     settings
-        Of ``fl-he run``: how many hospitals, and how the rows are divided.
+        Of ``fl-he run``: the number of hospitals, and the division of the rows.
     sizes
         Least and most rows of the smallest hospital.
     one_class

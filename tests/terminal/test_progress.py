@@ -25,7 +25,7 @@ from fl_he.wire.events import (
 def shown_of(
     *, terminal: bool, width: int = 100, rounds: int = 2, hops: Sequence[Event] = ()
 ) -> str:
-    """Return what the first two rounds of a run print."""
+    """Return the output of the first two rounds of a run."""
     file = io.StringIO()
     console = Console(file=file, force_terminal=terminal, width=width, color_system=None)
     with follow(console, hospitals=5, steps=rounds) as tell:

@@ -1,6 +1,6 @@
 """Make crypto.json, the fixed vectors of the crypto layer: ``python make_vectors.py``.
 
-The keys are written down here and are public by that: test only. Paillier's and DGK's numbers are
+The keys are in this file and so public: for tests only. Paillier's and DGK's numbers are
 computed with plain ``pow``, so that they are independent of the code under test; envelope and
 protected file are made by it, once, and stand for what later versions must still open.
 """

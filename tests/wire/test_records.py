@@ -1,4 +1,4 @@
-"""Messages as dataclasses: which field travels where, and what may be absent."""
+"""Messages as dataclasses: the place of each field, and optional fields."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages of a sealed chain: what is written is read back, and nothing else."""
+"""Messages of a sealed chain: they are read as written, and nothing else is accepted."""
 
 from __future__ import annotations
 

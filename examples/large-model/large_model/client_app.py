@@ -19,7 +19,7 @@ from large_model.task import (
 
 
 def policy(context: Context) -> KeyHolderPolicy:
-    """Return what company X insists on; a deployed one loads its key from a file instead."""
+    """Return company X's policy; a deployed company X loads its key from a file instead."""
     return KeyHolderPolicy(key_bits=int(context.run_config["key-bits"]))
 
 

@@ -116,7 +116,7 @@ def on_its_way(
 
 @pytest.fixture(scope="module")
 def batch(parties: Parties) -> Snapshots:
-    """Return what was before each step of one more batch."""
+    """Return snapshots from before each step of another batch."""
     with snapshots(parties.grid) as taken:
         parties.ask()
     return taken

@@ -283,7 +283,7 @@ STEPS = [
 
 @pytest.fixture(scope="module")
 def two_batches(tmp_path_factory: pytest.TempPathFactory) -> tuple[Deployed, list[Snapshots]]:
-    """Return nodes that have answered two batches, and what was before each step of them."""
+    """Return nodes that have answered two batches, and snapshots from before each step."""
     deployed, batches = Deployed(tmp_path_factory.mktemp("two-batches")), []
     for _ in range(2):
         deployed.restart()
@@ -451,7 +451,7 @@ def test_a_party_with_a_smaller_epsilon_answers_less_than_the_others(tmp_path: P
 
 @pytest.mark.parametrize("limited", [True, False])
 def test_a_run_counts_what_it_has_asked(tmp_path: Path, *, limited: bool) -> None:
-    """So that it asks nobody in vain: nodes say once, at its start, what is left."""
+    """Nodes report the rest of their budgets once, at the run's start: no request is in vain."""
     budget: dict[str, Any] = (
         {} if limited else {"sigma_gnmax": 0.5, "sigma_threshold": 0.5, "epsilon": 38.0}
     )
@@ -669,7 +669,7 @@ def test_one_without_a_model_does_not_answer(deployed: Deployed) -> None:
 def test_a_run_asks_for_everybody_with_open_cases_and_tells_nothing_of_labels(
     tmp_path: Path,
 ) -> None:
-    """st-john answers st-anne, and asks about a case of its own."""
+    """st-john answers st-anne, and asks about its own case."""
     deployed = Deployed(tmp_path, min_contributors=2, threshold=1)
     own = tmp_path / ANSWERING[0]
     (own / "cases.csv").write_text("size,age\n4.5,99\n")

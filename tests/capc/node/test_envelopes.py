@@ -98,7 +98,7 @@ def test_who_takes_part_is_checked_before_anything_is_opened(
 
 
 def test_who_takes_no_part_opens_and_seals_nothing(contexts: dict[str, Context]) -> None:
-    """Else it could be had to answer a batch that its own name does not stand for."""
+    """Otherwise a coordinator could make it answer a batch that does not name it."""
     enrolment = read_enrolment(contexts[ANSWERING[2]])
     assert enrolment is not None
     two = agreement(min_contributors=2)

@@ -1,4 +1,4 @@
-"""Pairwise masks of votes on deployed nodes: who must mask, for whom, and once."""
+"""Pairwise masks of votes on deployed nodes: the parties of the set, and single use."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class Files:
     def north(self, **changes: str | None) -> UserConfig:
         """Return the configuration of the hospital north with changes; None leaves a setting out.
 
-        Underscores stand for hyphens.
+        Underscores become hyphens.
         """
         settings: dict[str, str | None] = {
             "role": "hospital",

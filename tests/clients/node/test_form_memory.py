@@ -22,7 +22,7 @@ def memory(folder: Path, run_id: int, session: str) -> FormMemory:
 def test_a_form_holds_in_its_run_and_in_its_session(
     run_id: int, session: str, *, known: bool, tmp_path: Path
 ) -> None:
-    """Whoever names another run or another session alone asks for no first reply again."""
+    """Another run or another session alone does not make a reply the first again."""
     first = memory(tmp_path, 1, "first")
     first.fix("train", LAYOUT)
     first.fail("evaluate")

@@ -1,4 +1,4 @@
-"""Any Flower app in a sealed chain: the mean is the next model, the first message brings one."""
+"""Any Flower app in a sealed chain: the mean is the next model, the first message has one."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def record(arrays: dict[str, np.ndarray]) -> ArrayRecord:
 
 
 class AveragingFederation(Federation):
-    """Every hospital adds the number of its patients, in hundreds, to the model it is handed."""
+    """Every hospital adds the number of its patients, in hundreds, to the given model."""
 
     mod = EncryptionMod()
     step = staticmethod(average_step)

@@ -1,4 +1,4 @@
-"""Company X in a sealed chain, asked step by step; who lies to it is in test_lying_coordinator."""
+"""Company X in a sealed chain, step by step; for lies to it see test_lying_coordinator."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def nothing_opened(steps: Steps) -> Iterator[None]:
 
 
 def sealed_layout(steps: Steps) -> str:
-    """Return what the slots of a sum hold, as a hospital wrote it."""
+    """Return a hospital's description of the slots of a sum."""
     sealed(steps.hop(NORTH, 1, [], SOUTH))
     contribution = steps.federation.state(NORTH).contribution
     assert contribution is not None
@@ -196,7 +196,7 @@ class TestForgedCount:
 
 
 def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
-    """One that is in league with the coordinator: company X looks inside, and says no more."""
+    """It colludes with the coordinator: company X checks the sum, and reveals no more."""
     names = [NORTH, SOUTH, EAST]
     zeros = model_arrays(np.zeros(len(FEATURES)), 0.0)
     digest = terms_of(canonical(steps.config), zeros, "")
@@ -263,7 +263,7 @@ class TestReplay:
         assert "round 5 is, got 5" in reason(steps.hop(WEST, 5, [], SOUTH))
 
     def test_a_sum_over_the_model_before(self, steps: Steps) -> None:
-        """Two rounds on one model would show, by subtraction, in what they differ."""
+        """The difference of two rounds on one model would show the difference of their sets."""
         steps.round(1, [NORTH, SOUTH, EAST])
         names = [WEST, NORTH, SOUTH]
         assert "over the model after train 1" in reason(steps.open(2, names, steps.chain(2, names)))
@@ -488,7 +488,7 @@ class TestTotals:
             )
 
     def test_nobody_is_said_to_be_in_a_sum_that_is_not(self, steps: Steps) -> None:
-        """North makes the others up, in league with the coordinator: all of the sum is west's."""
+        """North colludes with the coordinator and invents the others: the whole sum is west's."""
         federation = steps.federation
         others = (SOUTH, EAST, NORTH)
         layout = sealed_layout(steps)
@@ -510,7 +510,7 @@ class TestTotals:
         assert reason(steps.open(2, (*others, WEST), last)) == str(TicketError())
 
     def test_the_tickets_are_those_of_the_contributors(self, steps: Steps) -> None:
-        """East seals what it was handed without its own update, and says that it is in."""
+        """East seals the received sum without its own update, and claims to have contributed."""
         federation = steps.federation
         names = (NORTH, SOUTH, WEST)
         honest = unseal(

@@ -33,7 +33,7 @@ def steps(tmp_path: Path) -> Steps:
 
 
 def forget(steps: Steps) -> None:
-    """Reset what nodes keep in Flower's context, as a coordinator can."""
+    """Reset the nodes' state in Flower's context, as a coordinator can."""
     for context in steps.federation.grid.contexts.values():
         context.state = RecordDict()
 
@@ -139,7 +139,7 @@ def test_a_run_goes_on_with_an_earlier_ones_session(steps: Steps) -> None:
 def test_a_step_has_one_number_however_often_it_is_attempted(
     steps: Steps, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else each attempt would be a release of its own, with other noise."""
+    """Otherwise each attempt would be a separate release, with other noise."""
     numbers, add_to = [], EncryptionRequest.add_to
 
     def spy(self: EncryptionRequest, content: RecordDict) -> RecordDict:

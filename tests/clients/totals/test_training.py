@@ -1,4 +1,4 @@
-"""Steps of fl-he's own models by totals, and what everybody may know of them."""
+"""Steps of fl-he's own models by totals, and each party's knowledge of them."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ class Envelope(NamedTuple):
 
 
 class Record(NamedTuple):
-    """A whole run, as the coordinator saw it, and what it did not see."""
+    """A whole run: the coordinator's view, and the rest."""
 
     federation: Federation
     messages: list[Message]
@@ -118,7 +118,7 @@ def secret_values(record: Record) -> dict[str, float]:
 
 
 def payloads(record: Record, label: bytes) -> list[bytes]:
-    """Return what is in the envelopes of one kind, opened by those whom they are for."""
+    """Return the contents of the envelopes of one kind, opened by their recipients."""
     found = []
     for envelope in envelopes(record.messages):
         identity = record.federation.identities[addressee(envelope, record.federation)]

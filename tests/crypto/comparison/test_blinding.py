@@ -58,7 +58,7 @@ def test_its_randomness_is_fresh_and_uniform_to_the_keys_owner(
     monkeypatch: pytest.MonkeyPatch,
     prepare: Callable[[PublicKey], HandOver],
 ) -> None:
-    """The owner sees the power of h_s: it must say nothing of how ciphertexts were combined."""
+    """The owner sees the power of h_s: it must reveal nothing about the combined ciphertexts."""
     public, requested = small_key.public_key, []
     hand_over, token_bytes = prepare(public), secrets.token_bytes
 

@@ -25,7 +25,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 def told(
     paillier: PrivateKey, dgk: DgkPrivateKey, hidden: list[list[int]], numbers: list[int]
 ) -> tuple[list[int | None], list[int], list[int]]:
-    """Return what Alice is told, Bob's results, and Alice's plaintexts."""
+    """Return Alice's answers, Bob's results, and Alice's plaintexts."""
     count = len(hidden[0])
     coins = [[secrets.randbits(1) for _ in row] for row in hidden]
     shares = [

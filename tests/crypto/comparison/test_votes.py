@@ -57,7 +57,7 @@ def test_collected_votes_are_fresh_ciphertexts(small_key: PrivateKey) -> None:
 def test_masked_votes_have_randomness_that_is_uniform(
     small_key: PrivateKey, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else the key's owner and whoever made the positions could tell which went where."""
+    """Otherwise the key's owner and the author of the positions could trace each position."""
     public, layout = small_key.public_key, SlotLayout(VOTE_BITS, small_key.public_key.key_bits)
     positions = encrypt_winners(public, layout, 2, [1])
     requested: list[int] = []

@@ -1,4 +1,4 @@
-"""Declared fields: what is written is read back, and anything else is refused by its place."""
+"""Declared fields: written values are read back, and all others are refused by their place."""
 
 from __future__ import annotations
 

@@ -138,7 +138,7 @@ def refusal(
     sender: PublicIdentity = NORTH.public,
     binding: Binding = BINDING,
 ) -> str:
-    """Return what `unseal` says when it refuses."""
+    """Return the text of `unseal`'s refusal."""
     with pytest.raises(CryptoError) as caught:
         unseal(envelope, recipient, sender, binding)
     return str(caught.value)
@@ -235,7 +235,7 @@ def test_an_envelope_for_another_recipient_is_refused() -> None:
 
 
 def test_a_swapped_sealing_key_gains_nothing() -> None:
-    """The coordinator gives North a key of its own as South's, reads, and seals again."""
+    """The coordinator gives North its own key as South's, reads, and seals again."""
     coordinator = make("south", number=666)
     swapped = dataclasses.replace(SOUTH.public, sealing_key=coordinator.public.sealing_key)
     caught = seal(PAYLOAD, NORTH, swapped, BINDING)
@@ -250,7 +250,7 @@ def test_a_swapped_sealing_key_gains_nothing() -> None:
 
 
 def test_a_recipient_cannot_pass_a_senders_words_on() -> None:
-    """South opens what North sealed, and seals it for East with North's signature."""
+    """South opens North's envelope, and seals its content for East with North's signature."""
     signature = ENVELOPE[-64:]
     for context in (
         context_of(NORTH.public, EAST.public),

@@ -124,7 +124,7 @@ def test_a_total_is_the_sum_of_integers_bit_for_bit(
     words=st.lists(st.tuples(*[st.integers(0, 2**64 - 1)] * 2), min_size=1, max_size=9),
 )
 def test_words_add_up_modulo_their_width(width: int, words: list[tuple[int, int]]) -> None:
-    """Any words: what a coordinator adds need not be what a hospital has sent."""
+    """Any words: a coordinator may add words that no hospital has sent."""
     packing, modulus = {own: one for one, own in PACKINGS.items()}[width], 2 ** (8 * width)
     header = header_of(packing, len(words))
 

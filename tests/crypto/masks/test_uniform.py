@@ -1,4 +1,4 @@
-"""Masked words are uniform to whoever has no seed, also in sums; a stream used twice is found.
+"""Masked words are uniform without the seed, also in sums; a stream used twice is found.
 
 The tests take the same update in many runs, with the seeds that hospitals take.
 """

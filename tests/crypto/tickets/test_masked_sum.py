@@ -1,4 +1,4 @@
-"""Masked sums with tickets: what company X opens, and what it refuses in the same words."""
+"""Masked sums with tickets: openings, and refusals with one constant text."""
 
 from __future__ import annotations
 
@@ -259,7 +259,7 @@ class TestWithoutAValueKey:
 
     @pytest.mark.parametrize("chosen", [0, 7])
     def test_words_of_choice_in_place_of_a_hospitals(self, chosen: int) -> None:
-        """The answer shows the update to those who have its words, and to nobody else."""
+        """The answer shows the update only to parties that have its words."""
         packing = Packing(27, 28, 1)  # fills the words: nothing is out of range
         occasion = replace(OCCASION, packing=packing)
         north = update("north", None, occasion)

@@ -1,4 +1,4 @@
-"""Sums with tickets: what company X opens, and what it refuses in the same words."""
+"""Sums with tickets: openings, and refusals with one constant text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Damped steps one by one: when one is halved, and what L-BFGS makes of those before."""
+"""Damped steps one by one: halved steps, and L-BFGS's use of earlier ones."""
 
 from __future__ import annotations
 

@@ -158,7 +158,7 @@ def test_a_column_whose_information_has_vanished_is_no_column_of_zeros(theta: li
 
 
 def test_a_root_that_rounding_made_too_large_makes_no_leverage_above_one() -> None:
-    """Else the sum would be beyond what can be encrypted, and the hospital would be left out."""
+    """Otherwise the sum would be too large to encrypt, and the hospital would be left out."""
     features, labels = table("overlapping")
     (dataset, *_) = hospitals(features, labels)
     examples = examples_of(dataset, np.array([0.5, 0.1, 1.0, 0.2]))

@@ -38,7 +38,7 @@ def task(**changes: Any) -> Task:
 
 
 def moments(training: Training) -> Moments | None:
-    """Return what of the data is asked for next, if anything is."""
+    """Return the next question to the data, if there is one."""
     asked = training.question(training.due)
     return asked if isinstance(asked, Moments) else None
 
@@ -50,7 +50,7 @@ def answer(
     classes: int = 2,
     purpose: str | None = None,
 ) -> None:
-    """Answer as hospitals together would, by formulas of its own."""
+    """Answer as hospitals together would, by separate formulas."""
     n, purpose = len(X), purpose or training.due
     asked = training.question(purpose)
     if isinstance(asked, Moments):

@@ -1,4 +1,4 @@
-"""Chosen settings of private descent: what is given is kept, and they are good on seeded tables."""
+"""Chosen settings of private descent: given ones are kept, and they suit seeded tables."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ LEVEL = 1e-6
 
 
 def exact(variance: float, reach: int) -> NDArray[np.float64]:
-    """Return P(-reach), ..., P(reach); what lies beyond is below 1e-20."""
+    """Return P(-reach), ..., P(reach); the rest is below 1e-20."""
     weights = [math.exp(-(x * x) / (2 * variance)) for x in range(-reach, reach + 1)]
     return np.array(weights) / math.fsum(weights)
 

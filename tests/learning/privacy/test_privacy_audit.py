@@ -1,4 +1,4 @@
-"""An attack on one round's release: what it finds out must stay below the promise.
+"""An attack on one round's release: its success must stay below the promise.
 
 Two neighbouring data sets, the worst that clipping leaves: in one a patient's gradient has the
 clipping norm in one direction, in the other in the opposite one. The attacker, who knows everybody
@@ -49,7 +49,7 @@ def hospitals(label: float) -> list[NDArray[np.int64]]:
 
 
 def releases(label: float, variance: int) -> NDArray[np.int64]:
-    """Return what the attacker sees of many runs: the total's first coordinate."""
+    """Return the attacker's view of many runs: the total's first coordinate."""
     known = sum(int(total[0]) for total in hospitals(label))
     # The noise of each coordinate is independent: the others tell nothing of the target.
     noise = sum(discrete_gaussian(variance, RUNS) for _ in range(TERMS.contributors))

@@ -99,7 +99,7 @@ def test_means_are_rounded_to_the_share_of_few_rows_of_the_bin(min_cell: int, un
 
 @pytest.mark.parametrize("bin_rows", [100, 104, 400])
 def test_the_mean_of_a_bin_does_not_tell_how_many_rows_expect_the_most(bin_rows: int) -> None:
-    """Of 1,000 rows, of whom few expect 1.0 in a bin whose others expect 0.5."""
+    """Return 1,000 rows, of which few expect 1.0 in a bin whose others expect 0.5."""
 
     def mean_of(rare: int) -> float:
         sizes = (1000 - bin_rows, bin_rows - rare, rare)

@@ -1,4 +1,4 @@
-"""Figures without small cells: what is merged, what is withheld, and what subtraction gives."""
+"""Figures without small cells: merging, withholding, and the results of subtraction."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def counts_of(patients: Iterable[Patient], classes: int) -> Counts:
 
 @st.composite
 def patients_of(draw: st.DrawFn, classes: int) -> list[Patient]:
-    """Return patients in few fine bins, most of whom are predicted right."""
+    """Return patients in few fine bins, most of them predicted right."""
     label = st.integers(0, classes - 1)
     drawn = draw(
         st.lists(st.tuples(label, label, st.integers(0, 5), st.integers(0, 3)), max_size=60)
@@ -271,7 +271,7 @@ def test_a_rounded_mean_never_tells_a_small_count(
 
 @pytest.mark.parametrize("bin_rows", [100, 104, 400])
 def test_the_mean_forecast_of_a_bin_is_rounded_by_its_own_rows(bin_rows: int) -> None:
-    """Of 2,000 rows, of whom three have a forecast of 0.9 in a bin of forecasts of 0.4."""
+    """Return 2,000 rows, of which three have a forecast of 0.9 in a bin of forecasts of 0.4."""
 
     def mean_of(rare: int) -> float:
         sizes = (2000 - bin_rows, bin_rows - rare, rare)

@@ -61,7 +61,7 @@ class Trained:
             before, theta = self.now, newton.step(point)
 
     def kind(self) -> str | None:
-        """Return what the counts of the candidate prove."""
+        """Return the conclusion from the counts of the candidate."""
         if self.singular or self.converged:
             return None
         candidate = self.vanishing.candidate if self.vanishing else self.theta

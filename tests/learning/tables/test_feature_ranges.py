@@ -1,4 +1,4 @@
-"""Files of declared ranges: what is read, and what is refused."""
+"""Files of declared ranges: reading and refusals."""
 
 from __future__ import annotations
 

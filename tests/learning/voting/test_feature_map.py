@@ -48,7 +48,7 @@ MODELS: dict[str, Any] = {
 
 
 def labels(model: AnsweringModel, mapping: FeatureMap) -> list[int]:
-    """Return what the model says in integers, as it is evaluated under encryption."""
+    """Return the model's predictions in integers, as under encryption."""
     bits = mapping.integer_bits(INTEGER_BITS)
     integers = in_integers(
         model,

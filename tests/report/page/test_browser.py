@@ -66,7 +66,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 def log(browser: Chrome, kind: str) -> list[dict[str, Any]]:
-    """Return what was logged since the last call."""
+    """Return the log since the last call."""
     return list(browser.get_log(kind))  # type: ignore[no-untyped-call]
 
 
@@ -99,7 +99,7 @@ def overflow(browser: Chrome) -> int:
 
 
 def flaws(browser: Chrome) -> list[tuple[str, list[Any]]]:
-    """Return what axe finds: contrast, names of plots, headings of tables and the like."""
+    """Return axe's findings: contrast, names of plots, headings of tables and the like."""
     found = Axe().run(browser)["violations"]
     return [(flaw["id"], [node["html"][:200] for node in flaw["nodes"]]) for flaw in found]
 

@@ -101,7 +101,7 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
 
 
 def headlines(html: str) -> dict[str, str]:
-    """Return the figures that stand at the top of a page, by their names."""
+    """Return the figures at the top of a page, by their names."""
     (tiles,) = re.findall(r'<dl class="tiles">(.*?)</dl>', html, flags=re.DOTALL)
     found = re.findall(r"<dt>(.*?)</dt><dd>(.*?)</dd>", tiles)
     return {unescape(name): value for name, value in found}

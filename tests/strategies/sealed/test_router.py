@@ -1,4 +1,4 @@
-"""The coordinator of a sealed chain: who takes part, and what it does when somebody fails."""
+"""The coordinator of a sealed chain: participants, and failures."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def losing(federation: Federation, loses: Callable[[Message], bool], acts: bool)
 
 
 def check_models(federation: Federation, rounds: list[SealedSum], *names: str) -> None:
-    """Compare saved models with plain descent over those who contributed to each round."""
+    """Compare saved models with plain descent over the contributors of each round."""
     w, b = descent_through(
         [federation.data[name] for name in entry.request.contributors] for entry in rounds
     )
@@ -118,7 +118,7 @@ def test_the_order_changes_from_round_to_round(federation: Federation) -> None:
 
 
 def hop_at(round_: int, place: int) -> Callable[[Message], bool]:
-    """Strike whoever is asked for a contribution at this place of this round."""
+    """Strike the node that is asked for a contribution at this place of this round."""
 
     def strikes(message: Message) -> bool:
         if message.metadata.message_type != MessageType.TRAIN:
@@ -275,7 +275,7 @@ def test_company_x_is_asked_again_and_opens_no_round_twice(
 
 @pytest.mark.parametrize("unopened", [False, True])
 def test_a_resumed_run_ends_with_the_same_model(tmp_path: Path, unopened: bool) -> None:
-    """The second Flower run knows what the first one's coordinator had on its disk, and no more."""
+    """The second Flower run knows only the files of the first one's coordinator."""
     federation = Federation(tmp_path, HOSPITALS)
     kept: list[str] = []
     chain = federation.chain(

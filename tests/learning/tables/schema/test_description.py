@@ -1,4 +1,4 @@
-"""Schemas in files: what they say, and refusals of hostile and mistaken ones."""
+"""Schemas in files: their meaning, and refusals of hostile and mistaken ones."""
 
 from __future__ import annotations
 
