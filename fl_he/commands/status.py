@@ -63,7 +63,7 @@ def _shown(title: str, show: Callable[[DeployedNode], None], node: DeployedNode)
 
 def _node(node: DeployedNode) -> None:
     enrolment = node.enrolment
-    rows = [("name", node.name if enrolment is None else enrolment.name), ("role", node.role)]
+    rows = [("name", node.name), ("role", node.role)]
     if enrolment is None and node.pinned_fingerprint is not None:
         rows.append(("company X's key", node.pinned_fingerprint))
     _print_table(rows)

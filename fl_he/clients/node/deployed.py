@@ -109,8 +109,11 @@ class DeployedNode(Node):
 
     @property
     def name(self) -> str:
-        """See Node."""
-        return node_setting(self.context, "name") or f"node-{self.context.node_id}"
+        """See Node; where it is not given, the identity's, by which a coordinator waits for it."""
+        if name := node_setting(self.context, "name"):
+            return name
+        number = f"node-{self.context.node_id}"
+        return number if self.enrolment is None else self.enrolment.name
 
     @property
     def partition(self) -> tuple[int, int]:

@@ -79,6 +79,12 @@ def test_a_node_finds_its_manifest_and_its_identity(files: Files) -> None:
     assert read_manifest(context(files.north())) == MANIFEST
 
 
+def test_a_node_without_a_name_has_its_identitys(files: Files) -> None:
+    # A coordinator waits for the hospitals by the names in the manifest.
+    assert DeployedNode(context(files.north())).name == "north"
+    assert DeployedNode(context({"role": "hospital", "key-fingerprint": "ab"})).name == "node-9"
+
+
 def test_company_x_is_enrolled_like_a_hospital(files: Files) -> None:
     node_config = files.north(role="key-holder", identity=files.identity(COMPANY))
     assert enrolled(node_config).name == "company-x"
