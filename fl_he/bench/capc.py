@@ -1,4 +1,4 @@
-"""Section `capc`: a secure argmax over ten classes, for a batch of one query and of many.
+"""Section `capc`: a secure argmax over ten classes and ReLUs, for a batch of one query and of many.
 
 The argmax is measured by itself, the step functions of both sides in one process, and within a run
 of CaPC in Ray on the digits, at 2048 bits, without noise. The seconds of an argmax are CPU time, so
@@ -25,14 +25,24 @@ from fl_he.crypto.comparison.argmax import (
     pairs,
     winners,
 )
-from fl_he.crypto.comparison.comparison import bits, results
+from fl_he.crypto.comparison.blinding import blind
+from fl_he.crypto.comparison.comparison import bits, compare, results
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+from fl_he.crypto.comparison.relu import (
+    COMPARED_BITS,
+    highest_bits,
+    products,
+    rectified,
+    unit_batch,
+)
 from fl_he.crypto.comparison.slot_layout import SlotLayout, split_merged
 from fl_he.crypto.paillier.private_key import PrivateKey
 
 FULL, QUICK = (1, 50), (1, 2)
 
 _ANSWERING, _CLASSES, _KEY_BITS = 3, 10, 2048
+#: Units of as many bits as in a network of three layers with ``value_bits=48``.
+_RELUS, _UNIT_BITS, _NETWORK_BITS = 400, 30, 48
 #: The steps from the query to each answering party's vote.
 _VOTE = ("evaluate", "logit_bits", "compare", "vote")
 _PREPARING = ("describe", "keys")
@@ -45,7 +55,8 @@ def measure(batches: tuple[int, ...], follow: Follow) -> dict[str, Any]:
     -------
     dict
         ``rows``: ``argmax_seconds`` and ``vote_seconds``: CPU seconds of both sides for one query
-        and answering party; hops, wall seconds and bytes of the batch.
+        and answering party; ``relu_seconds``: those for one unit; hops, wall seconds and bytes of
+        the batch.
     """
     rows = []
     for queries in batches:
@@ -83,6 +94,7 @@ def _row(queries: int) -> dict[str, Any]:
             queries, _CLASSES, config.capc.value_bits, _KEY_BITS, _ANSWERING
         ),
         "vote_seconds": vote / (queries * _ANSWERING),
+        "relu_seconds": relu_seconds(max(1, _RELUS // queries), queries, _UNIT_BITS, _KEY_BITS),
         "steps_seconds": sum(step["seconds"] for step in batch),
         "bytes": sum(step["bytes_sent"] for step in batch),
     }
@@ -139,3 +151,54 @@ def argmax_seconds(
             if row[kept.permutations[query][position]] != max(row):
                 raise BenchError("the secure argmax must find the largest number, and it did not")
     return total / (parties * queries)
+
+
+def relu_seconds(units: int, queries: int, value_bits: int, key_bits: int) -> float:
+    """Measure one hidden layer's ReLUs under new keys of the querying party.
+
+    Parameters
+    ----------
+    units, queries : int
+    value_bits : int
+        Units are below ``2**value_bits`` in size.
+    key_bits : int
+        Of both keys.
+
+    Returns
+    -------
+    float
+        CPU seconds of both sides for a unit and query, from encrypted units to encrypted ReLUs.
+
+    Raises
+    ------
+    BenchError
+        If a ReLU is neither 0 nor its unit.
+    """
+    paillier, dgk = PrivateKey.generate(key_bits), DgkPrivateKey.generate(key_bits)
+    key = paillier.public_key
+    layout = SlotLayout(_NETWORK_BITS, key_bits).narrowed(value_bits)
+    limit = 1 << (value_bits - 1)
+    numbers = [[secrets.randbelow(2 * limit) - limit for _ in range(queries)] for _ in range(units)]
+    encrypted = [key.encrypt(layout.join(row)) for row in numbers]
+
+    start = process_time()
+    blinded, masks = blind(key, layout, encrypted, queries)
+    opened = [z for packs in blinded for z in layout.split(paillier.decrypt(packs), queries)]
+    batch = unit_batch(dgk.public_key, layout, len(opened))
+    sent = bits(dgk, batch, highest_bits(layout, opened))
+    coins = [[secrets.randbits(1) for _ in row] for row in masks]
+    shares = [mask for row in masks for mask in row], [coin for row in coins for coin in row]
+    answers = compare(dgk.public_key, batch, sent, highest_bits(layout, shares[0]), shares[1])
+    factors = products(key, layout, opened, results(dgk, batch, answers), queries)
+    rectified_units = rectified(key, layout, factors, masks, coins)
+    seconds = process_time() - start
+
+    # room below 0, where slots hold no numbers
+    up = key.encrypt(layout.join([limit] * queries))
+    for row, packs in zip(numbers, rectified_units, strict=True):
+        sums = [key.add(*two) for two in zip(packs, up, strict=True)]
+        found = [number - limit for number in layout.split(paillier.decrypt(sums), queries)]
+        near = 1 << max(0, value_bits - COMPARED_BITS)
+        if any(f != max(n, 0) and not (f == n >= -near) for f, n in zip(found, row, strict=True)):
+            raise BenchError("a ReLU must be 0 or its unit, and it was not")
+    return seconds / (units * queries)

@@ -125,12 +125,13 @@ def capc_table(section: Figures) -> Table:
             "hops": "{hops}",
             "argmax": "{argmax_seconds:.3f}",
             "vote": "{vote_seconds:.3f}",
+            "ReLU": "{relu_seconds:.4f}",
             "seconds in all": "{steps_seconds:.1f}",
             "bytes": "{bytes:,}",
         },
         section["rows"],
         caption="argmax, vote: CPU seconds of both sides for one query and answering party; a "
-        "vote is the model's evaluation, the argmax and their messages",
+        "vote is the model's evaluation, the argmax and their messages; ReLU: those for one unit",
     )
 
 

@@ -238,8 +238,14 @@ def test_hospitals_are_grouped() -> None:
 
 
 def test_capc_has_a_row_for_each_batch() -> None:
-    row = {"queries": 1, "hops": 12, "argmax_seconds": 0.25, "vote_seconds": 0.5}
+    row = {
+        "queries": 1,
+        "hops": 12,
+        "argmax_seconds": 0.25,
+        "vote_seconds": 0.5,
+        "relu_seconds": 2e-3,
+    }
     rows = [{**row, "steps_seconds": 3.0, "bytes": 5_000}] * 2
     table = capc_table({"classes": 10, "answering_parties": 3, "key_bits": 2048, "rows": rows})
     cells = [list(column.cells) for column in table.columns]
-    assert cells == [[text] * 2 for text in ("1", "12", "0.250", "0.500", "3.0", "5,000")]
+    assert cells == [[text] * 2 for text in ("1", "12", "0.250", "0.500", "0.0020", "3.0", "5,000")]
