@@ -182,7 +182,7 @@ FILES = {
     "integers": (hostile(**{"1_weight": np.ones((2, 16), np.int64)}), "F32 or F64, got 'I64'"),
     "halves": (hostile(**{"1_weight": np.ones((2, 16), np.float16)}), "F32 or F64, got 'F16'"),
     "infinity": (hostile(**{"1_bias": np.array([0.0, -np.inf])}), "finite numbers below 1e+30"),
-    "no numbers": (hostile(**{"1_weight": np.ones((2, 0))}), "others or none in layer 1"),
+    "no numbers": (hostile(**{"1_weight": np.ones((2, 0))}), "look at layer 1"),
     "a row": (hostile(**{"1_weight": np.ones(16)}), "an offset for each output"),
     "one class": (hostile({**STRUCTURE, "classes": ["well"]}), "at least two names"),
     "other classes": (hostile({**STRUCTURE, "classes": ["a", "b", "c"]}), "2 different names"),

@@ -878,7 +878,7 @@ def test_sessions_that_company_x_has_not_signed_leave_nothing(
     coordinator = LyingCoordinator(nodes, PLAN)
     for number in range(PLAN.most_sessions):
         reply = coordinator.ask(CLINICS[0], session=f"{number:032x}")
-        assert "the key of a run must be of the message's session" in str(reply.error.reason)
+        assert "the key of the run is not of the message's session" in str(reply.error.reason)
     assert not list(tmp_path.glob("1.csv.training-*"))
     assert not coordinator.ask(CLINICS[0]).has_error()
 

@@ -217,7 +217,7 @@ def test_a_question_must_hold_a_model() -> None:
     request = EncryptionRequest(KEY.public_key.to_json(), PACKING.to_json(), "session", 1)
     content = RecordDict({"config": ConfigRecord({**privacy_members(TERMS)})})
     reply = hospital.app(Message(request.add_to(content), 5, "train"), hospital.context)
-    assert "a message must hold the model" in reason(reply)
+    assert "message has no model" in reason(reply)
 
 
 def test_terms_travel_whole() -> None:

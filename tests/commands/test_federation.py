@@ -91,7 +91,7 @@ def test_a_private_file_is_not_shown(folder: Path) -> None:
     code, out, err = fl_he(folder, "show", "identity.json")
     assert (code, out) == (1, "")
     assert json.loads((folder / "identity.json").read_text())["signing"] not in err
-    assert err.startswith("fl-he: identity.json: a public file must be a manifest, ")
+    assert err.startswith("fl-he: identity.json: the file is not public: give a manifest, ")
 
 
 @pytest.mark.parametrize(

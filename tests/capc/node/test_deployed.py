@@ -185,7 +185,7 @@ def test_a_key_that_is_not_pinned_is_refused_by_whoever_gets_it(
 
     for victim in (QUERYING, LAST, HOLDER):
         deployed.grid.change = partial(swap, victim)
-        with pytest.raises(ProtocolError, match=f"the {owner} keys must be those pinned"):
+        with pytest.raises(ProtocolError, match=f"the {owner} keys are not those pinned"):
             deployed.ask(1)
     deployed.require_no_label()
 
@@ -200,7 +200,7 @@ def test_one_partys_own_keys_do_not_pass_for_anothers(deployed: Deployed) -> Non
     deployed.grid.change = lambda step, name, request: replace(
         request, keys={**request.keys, **own} if step is CapcStep.EVALUATE else request.keys
     )
-    with pytest.raises(ProtocolError, match="the querying keys must be those pinned"):
+    with pytest.raises(ProtocolError, match="the querying keys are not those pinned"):
         deployed.ask(1)
 
 

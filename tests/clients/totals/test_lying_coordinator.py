@@ -635,7 +635,7 @@ class TestSteps:
             wrong = json.dumps({**training, **change})
             refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=wrong)]))
             assert refused == PRIVATE_REFUSAL, "the coordinator must not know the total"
-            assert "refused: the step that company X has signed must be" in caplog.messages[-1]
+            assert "refused: the step that company X has signed is not" in caplog.messages[-1]
         for nothing in ("", "{}", "null"):
             refused = reason(steps.finish(SOUTH, [resigned(steps, right, memory=nothing)]))
             assert refused == PRIVATE_REFUSAL

@@ -120,8 +120,8 @@ def test_a_round_is_answered_in_one_scheme(tmp_path: Path, scheme: Scheme, other
     before = kept(steps.federation, NORTH)
     steps.scheme = other
     assert reason(steps.hop(NORTH, 1, [], SOUTH)) == (
-        "a hospital contributes to each round once, in order: it has contributed to round 1, got "
-        "another request for round 1"
+        "a hospital contributes to each round once, in order: this one has contributed to round 1 "
+        "and was asked for round 1"
     )
     assert kept(steps.federation, NORTH) == before
 

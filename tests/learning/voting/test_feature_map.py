@@ -148,7 +148,7 @@ def test_random_features_without_the_public_ones_are_refused(mapping: FeatureMap
 def test_other_random_features_than_the_public_ones_are_refused(changes: dict[str, Any]) -> None:
     sampler = RBFSampler(gamma=0.3, n_components=40, random_state=5).set_params(**changes)
     fitted = make_pipeline(sampler, LogisticRegression(max_iter=1000)).fit(FEATURES, LABELS)
-    with pytest.raises(DataError, match="RBFSampler must be that of the public feature map"):
+    with pytest.raises(DataError, match="RBFSampler is not that of the public feature map"):
         answering_model(fitted, 3, EVERYTHING)
 
 

@@ -302,7 +302,7 @@ def test_a_resumed_run_ends_with_the_same_model(tmp_path: Path, unopened: bool) 
 
 
 def test_a_session_that_company_x_does_not_know(federation: Federation) -> None:
-    with pytest.raises(ProtocolError, match="company-x: the session must be one that this key ho"):
+    with pytest.raises(ProtocolError, match="company-x: the session must be one that company X "):
         federation.chain(progress=SealedProgress(session="0" * 32))
 
 
