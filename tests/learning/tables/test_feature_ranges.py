@@ -36,8 +36,14 @@ def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
             "feature,low,high\nage,0,120\nheight,0,3\n",
             "got 'height' which is no feature, in row 3 ",
         ),
-        ("\nfeature,low,high\n\nage,0,old\n", r"in row 4 \('age'\) "),
-        ("feature,low\nage,0\n", r"in row 2 \('age'\) "),
+        (
+            "\nfeature,low,high\n\nage,0,old\n",
+            r"row 4 must have a feature and the numbers low and high \('age'\)",
+        ),
+        (
+            "feature,low\nage,0\n",
+            r"row 2 must have a feature and the numbers low and high \('age'\)",
+        ),
         ("feature,low,high\nage,120,0\n", r"low must be below high .* in row 2 \('age'\) "),
         ("feature,low,high\nage,0,inf\n", r"both finite in row 2 \('age'\) "),
         ("feature,low,high\nage,nan,1\n", r"both finite in row 2 \('age'\) "),
@@ -57,8 +63,14 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
     [
         ("[" * 5000, "must be a CSV or JSON file"),
         ("[" + "[[[[]]]]," * 200_000 + "[]]", "must have at most 1048576 characters"),
-        (f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]', "in entry 1 "),
-        ('[{"feature": 5, "low": 0, "high": 1}]', "in entry 1; .* got none for 'age'"),
+        (
+            f'[{{"feature": "age", "low": 0, "high": 1{"0" * 400}}}]',
+            "entry 1 must have a feature and the numbers low and high",
+        ),
+        (
+            '[{"feature": 5, "low": 0, "high": 1}]',
+            "entry 1 must have a feature and the numbers low and high; .* got none for 'age'",
+        ),
         ('{"feature": "age"}', "must be a list in a JSON file"),
     ],
 )
