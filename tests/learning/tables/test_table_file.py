@@ -157,8 +157,8 @@ def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: 
     [
         (b"", "must have a header and rows, got an empty file '.*/table.csv'$"),
         (b"\n\n", "must have a header and rows, got an empty file"),
-        (b'a,b\n1,"SECRET\n3,4', "quotes must .* be closed, .* before line 3$"),
-        (b'a,b\n1,"x"SECRET\n3,4', "quotes must enclose whole cells .* before line 2$"),
+        (b'a,b\n1,"SECRET\n3,4', "quotes must .* be closed: look at line 3 and above$"),
+        (b'a,b\n1,"x"SECRET\n3,4', "quotes must enclose whole cells .* at line 2 and above$"),
         (
             b"a,b\n1,\xff\xfe\n",
             "is not UTF-8 text: save the table as CSV UTF-8$",
