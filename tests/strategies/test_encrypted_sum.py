@@ -352,7 +352,7 @@ def test_a_total_of_another_number_of_contributors_is_refused() -> None:
 
     grid = LocalGrid(train_app(), simulated_nodes(3))
     grid.tamper = lie
-    with pytest.raises(ProtocolError, match="must be of 3 contributors"):
+    with pytest.raises(ProtocolError, match="total is not of 3 contributors"):
         strategy().start(grid, MODEL, num_rounds=1)
 
 
@@ -457,7 +457,7 @@ def test_a_total_of_any_other_count_is_refused(total: float) -> None:
 
     grid = LocalGrid(train_app(), simulated_nodes(3))
     grid.tamper = lie
-    with pytest.raises(ProtocolError, match="must be of 3 contributors"):
+    with pytest.raises(ProtocolError, match="total is not of 3 contributors"):
         strategy().start(grid, MODEL, num_rounds=1)
 
 

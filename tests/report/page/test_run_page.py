@@ -318,7 +318,7 @@ def test_capc(tmp_path: Path) -> None:
     assert cells(html, f"{HOSTILE}, before")[2:] == ["0.500", "0.250"]
     assert cells(html, f"{HOSTILE}, after") == ["57 of 60", "0.938", "0.625", "0.375"]
     assert cells(html, "logit bits") == ["1", "1.50", "0.50", "2.0 kB"]
-    assert cells(html, "all steps") == ["2", "3.00", "1.00", "3,072"]
+    assert cells(html, "all steps") == ["2", "3.00", "1.00", "3.1 kB"]
     assert "9.5 at delta 1e-05" in words(html)
     assert f"Paillier {'ab' * 32}, DGK {'cd' * 32}" in words(html)
     assert "NOT ENCRYPTED" not in html
