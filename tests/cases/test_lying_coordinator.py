@@ -356,7 +356,7 @@ class TestScans:
         assert told[0] == told[1] == told[2]
 
     def test_a_step_that_is_too_large_is_refused_without_its_length(self, tmp_path: Path) -> None:
-        """It would be the largest number of a total that company X does not give out."""
+        """The length would be the largest number of a withheld total."""
         plan, words = replace(POOLED, max_step=1e-3), set()
         for name, patient in (("one", PATIENT), ("other", OTHER)):
             liar = LyingCoordinator(clinics(tmp_path / name, plan, patient=patient), plan)
@@ -393,7 +393,7 @@ class TestOneSumOverEachModel:
         assert "in one round of train" in reason(liar.ask(CLINICS[0], 1))
 
     def test_after_a_misfit_one_sum_is_opened(self, tmp_path: Path) -> None:
-        """Of the sum that did not fit nothing is known, and no fork begins with it."""
+        """The sum that did not fit reveals nothing, and no fork begins with it."""
         nodes = clinics(tmp_path, PLAN, patient="1e300,2,sick")
         liar = LyingCoordinator(nodes, PLAN)
         spoiled = liar.summed()
@@ -417,7 +417,7 @@ class TestOneSumOverEachModel:
             assert liar.open(liar.summed(), number).has_error()
 
     def test_firth_and_profile_take_turns(self, tmp_path: Path) -> None:
-        """Only the sum that is due is asked for or opened: a turn is one sum of each hospital."""
+        """Only the sum that is due is opened: a turn is one sum of each hospital."""
         liar = LyingCoordinator(clinics(tmp_path, FIRTHS), FIRTHS)
         purposes: tuple[Purpose, ...] = ("prepare", "train", "firth", "profile", "separation")
         turns: tuple[tuple[int, Purpose], ...] = (
@@ -458,7 +458,7 @@ class TestFreshEyes:
     """Attacks that nobody had told of."""
 
     def test_a_made_up_session_stops_at_its_first_model(self, tmp_path: Path) -> None:
-        """It does not even begin: company X has signed no key for it, and opens nothing in it."""
+        """Such a session does not begin: company X has signed no key for it and opens nothing."""
         liar = LyingCoordinator(clinics(tmp_path, POOLED), POOLED)
         liar.step(1, "prepare")
         own = "made-up"
@@ -497,7 +497,7 @@ class TestFreshEyes:
         assert not liar.ask(CLINICS[0]).has_error()
 
     def test_two_plans_share_no_session(self, tmp_path: Path) -> None:
-        """Else two chains of totals would begin at one model, under each plan's own limits."""
+        """Otherwise two chains of totals would begin at one model, under different limits."""
         other = replace(PLAN, most_rounds=9, lr=(0.125,))
         nodes = clinics(tmp_path, PLAN, other)
         liar, twin = LyingCoordinator(nodes, PLAN), LyingCoordinator(nodes, other)
@@ -552,7 +552,7 @@ class TestFreshEyes:
         )
 
     def test_final_models_are_saved_without_an_answer(self, pair: Pair) -> None:
-        """Also before the first step, in an invented session, and a second time."""
+        """Save before the first step, in an invented session, and a second time."""
         replies = {}
         for session, many in ((None, 2), (None, 3), ("made-up-too", 0), (None, 0)):
             one, other = (
@@ -592,7 +592,7 @@ class TestTickets:
     """Company X checks the contributors, the purpose and the model of a sum."""
 
     def test_a_made_up_sum_chooses_no_model(self, tmp_path: Path) -> None:
-        """Before tickets it was a chosen gradient, and so a chosen next model."""
+        """A chosen gradient, without tickets, would be a chosen next model."""
         liar = LyingCoordinator(clinics(tmp_path, GRADIENTS), GRADIENTS)
         gradient = [3.0, 12.0, -240.0, 0.0, 480.0, 0.0, 0.0]
         assert reason(liar.open(made_up(gradient, liar.public_key))) == UNFIT
@@ -737,7 +737,7 @@ class TestSets:
     def test_figures_are_of_the_last_total_that_was_given_out(
         self, tmp_path: Path, given_out: bool
     ) -> None:
-        """Else figures of two sets over one model are had by a sum whose tags do not fit."""
+        """Otherwise a sum whose tags do not fit would give figures of two sets over one model."""
         plan = replace(self.PLAN, bins=BINS)
         nodes = clinics(tmp_path, plan)
         nodes[2]["alone"] = "allow"
@@ -822,7 +822,7 @@ class TestRows:
 
     @pytest.mark.parametrize("session", ["made up", "of company X"])
     def test_a_description_compares_and_notes_no_rows(self, tmp_path: Path, session: str) -> None:
-        """It is asked for as often as the coordinator likes, also while a table is prepared."""
+        """A coordinator can request descriptions at any time, also while a table is prepared."""
         first, second, table = self.sessions(tmp_path)
         named = session if session == "made up" else second.session
         described = RecordDict({"fl-he": ConfigRecord({"session": named})})

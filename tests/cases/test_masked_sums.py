@@ -227,7 +227,7 @@ def test_a_sum_that_claims_another_scheme(liar: MaskingCoordinator) -> None:
 
 
 def test_a_magic_of_the_other_scheme(liar: MaskingCoordinator) -> None:
-    """It is no vector of that scheme: refused before any ticket is looked at."""
+    """Refuse a vector of the wrong scheme before any ticket is read."""
     honest = liar.sum_of(liar.updates())
     data = honest.to_bytes()
     other = data.replace(b"FLHM", liar.update(CLINICS[0], PAILLIER).vector.to_bytes()[:4], 1)

@@ -71,7 +71,7 @@ def count(path: Path, times: int) -> None:
 
 
 def test_processes_take_turns(tmp_path: Path) -> None:
-    """Also with the first one, which makes the file."""
+    """Wait for the first process, too, which makes the file."""
     path, times = tmp_path / "kept", 40
     processes = [get_context("fork").Process(target=count, args=(path, times)) for _ in range(3)]
     for process in processes:

@@ -537,7 +537,7 @@ def test_of_metrics_leave_means_that_enough_hospitals_have(holder: Holder) -> No
 
 @pytest.mark.parametrize("values", [0, 1])
 def test_hospitals_say_how_many_numbers_are_metrics(holder: Holder, values: int) -> None:
-    """Else the second metric's weight and sum would leave, and one hospital has it."""
+    """Otherwise the second metric's weight and sum, of one hospital, would leave."""
     encrypted = metrics_sum((4, 100, 50), (1, 30, 15))
     answer = holder.open(4, encrypted_sum=encrypted, metric_values=values)
     assert reason(answer) == TICKETS

@@ -281,7 +281,7 @@ def test_sets_of_earlier_versions_get_the_identities_of_the_first_manifest(sets:
 
 
 def test_sets_of_earlier_versions(sets: Sets) -> None:
-    """They have no permissions and no minimum: the lines before them count."""
+    """Old lines have no permissions and no minimum: the lines before them count."""
     sets.path.write_text(
         '{"not_alone":["a","b","c"],"sessions":1}\n'
         '{"alone":["d","e"]}\n'

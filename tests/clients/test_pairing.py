@@ -194,7 +194,7 @@ def test_a_question_with_other_tags_has_other_streams(
 
 @BOTH
 def test_hospitals_that_are_asked_differently_do_not_cancel(tmp_path: Path, scheme: str) -> None:
-    """Else another session, in which one of them is asked the same, would show the other's part."""
+    """Otherwise a second session, with one equal request, would show the other's part."""
     one = Coalition(masking(tmp_path), STUDY)
     one.pair()
     key = session_key(tmp_path)
@@ -237,7 +237,7 @@ def test_no_smaller_or_made_up_set_is_masked_for(tmp_path: Path, names: tuple[st
 
 
 def test_a_set_is_for_good(tmp_path: Path) -> None:
-    """Over sessions, too: only the operator can delete the file (see docs/deployment.md)."""
+    """The set outlasts sessions: only the operator can delete the file (docs/deployment.md)."""
     nodes = masking(tmp_path)
     Coalition(nodes, STUDY).pair()
     path = tmp_path / "1.csv.masked-set.jsonl"

@@ -323,7 +323,7 @@ def test_terms_that_pay_for_no_scaling_allow_none() -> None:
 
 
 def test_another_round_over_the_same_model_is_another_question() -> None:
-    """Else two totals over one model would differ by a hospital with its own noise alone."""
+    """Otherwise two totals over one model would differ by one hospital with only its own noise."""
     hospital = Hospital()
     first = hospital.noise(hospital.ask())
     assert hospital.noise(hospital.ask(round_=2)) != first
@@ -349,7 +349,7 @@ def test_under_privacy_no_value_is_marked_as_one_that_does_not_fit(value: float)
 
 
 def test_another_session_is_another_question() -> None:
-    """Else the difference of two sessions' totals would have less noise than was counted."""
+    """Otherwise the difference of two sessions' totals would have less noise than counted."""
     hospital = Hospital()
     first = hospital.noise(hospital.ask())
     assert hospital.noise(hospital.ask(session="another")) != first

@@ -312,7 +312,7 @@ def test_a_pipeline_of_a_fitted_model_is_the_fitted_pipeline() -> None:
 def test_a_model_that_is_no_optimum_is_warned_of(
     tmp_path: Path, training: str | None, said: str
 ) -> None:
-    """By model.json alone: a metrics.json next to it may be another run's."""
+    """Only model.json decides: a metrics.json next to it may be another run's."""
     replace(logistic_model(), training=training).save(tmp_path / "model.json")
     (tmp_path / "cases.csv").write_text("age,size\n50,3\n")
     metrics = make_metrics()

@@ -52,7 +52,7 @@ def key_of(vector: dict[str, Any]) -> PrivateKey:
 
 
 def fingerprint_of(vector: dict[str, Any]) -> str:
-    """By hashlib alone: the label, and each number behind its length in 4 bytes."""
+    """Hash with hashlib the label, and each number after its length in 4 bytes."""
     digest = hashlib.sha256(b"fl-he Paillier public key 1\0")
     for name in ("n", "h_s"):
         data = bytes.fromhex(vector[name].rjust(-(-len(vector[name]) // 2) * 2, "0"))

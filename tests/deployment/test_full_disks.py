@@ -83,7 +83,7 @@ def test_company_x(
 
 
 def test_the_coordinator(deployment: Deployment, tmp_path: Path) -> None:
-    """Before the checkpoint, whose file is replaced, the list of rounds is added to."""
+    """The list of rounds grows before the checkpoint's file is replaced."""
     with pytest.raises(OSError, match="No space left on device") as raised:
         deployment.train(full=deployment.run / "checkpoint.rounds.jsonl")
     assert raised.value.filename == str(deployment.run / "checkpoint.rounds.jsonl")

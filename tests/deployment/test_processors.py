@@ -87,7 +87,7 @@ def solved(kernel: dict[str, str]) -> str:
 def test_all_hospitals_hold_the_same_bits(
     federation: Federation, tmp_path: Path, topology: tuple[str, ...]
 ) -> None:
-    """Also the one that is killed after the first round, and loses all that it has kept."""
+    """A hospital that is killed after the first round, and loses all its files, has them, too."""
     assert len({solved(kernel) for kernel in KERNELS.values()}) > 1, "the kernels must differ"
     folder = tmp_path / "run"
     process = federation.run(

@@ -446,7 +446,7 @@ def test_a_code_of_one_class_only_is_infinite_against_it_and_not_unique_between_
 
 @pytest.mark.parametrize("C", ["null", "1.0"])
 def test_a_table_that_tells_nothing_ends_no_run(tmp_path: Path, C: str) -> None:
-    """Nothing varies, and the classes are equal: every fit starts at its optimum."""
+    """Constant columns and equal classes: every fit starts at its optimum."""
     table = {"kind": np.ones(60, dtype=int), "died": np.array(["yes", "no"] * 30)}
     with warnings.catch_warnings():
         warnings.simplefilter("error", ConvergenceWarning)

@@ -54,7 +54,7 @@ def config_of(folder: Path, family: str, *more: str) -> Config:
 
 
 class Run:
-    """One simulated run and all that its hospitals and company X were asked and answered."""
+    """One simulated run, with all questions to its hospitals and company X, and the answers."""
 
     def __init__(self, config: Config, own: Config | None = None) -> None:
         self.config = config
@@ -208,7 +208,7 @@ def test_a_patient_far_beyond_all_bounds_leaves_no_trace_but_in_the_noise(
 def test_with_a_large_budget_the_model_is_the_maximum_of_the_likelihood(
     tmp_path: Path, family: str, scaling: str, rate: float, rounds: int
 ) -> None:
-    """At epsilon 1e6, with a clip that cuts nothing: 5% of a standard error from statsmodels'."""
+    """With epsilon 1e6 and an ample clip: within 5% of a standard error of statsmodels."""
     many = ("privacy.epsilon=1e6", "privacy.clip=3", "optimizer=nesterov", f"optimizer.lr={rate}")
     run = Run(config_of(tmp_path, family, *many, f"rounds={rounds}", f"scaling={scaling}"))
     metrics = run.train()

@@ -43,7 +43,7 @@ SMALL = ("privacy=gaussian", "privacy.clip=0.5", "rounds=2", "optimizer.lr=0.5",
 
 
 class Run:
-    """One simulated run and everything that company X was shown."""
+    """One simulated run, with company X's view."""
 
     def __init__(self, config: Config, app_config: Config | None = None) -> None:
         self.config = config

@@ -199,7 +199,7 @@ def test_rounds_that_do_not_suffice_are_told(federation: Federation) -> None:
 
 
 def test_declared_ranges_work_in_a_sealed_run(federation: Federation) -> None:
-    """In any order of rows: the hospitals' columns say which range is whose."""
+    """Rows may be in any order: the hospitals' columns decide the range of each."""
     folder, ranges = federation.folder / "run", federation.folder / "ranges.csv"
     low, high = np.linspace(-3.0, -1.0, len(FEATURES)), np.linspace(2.0, 9.0, len(FEATURES))
     rows = [f"{name},{a},{b}" for name, a, b in zip(FEATURES, low, high, strict=True)]

@@ -379,7 +379,7 @@ def test_a_round_that_changes_takes_the_place_of_the_earlier_one(tmp_path: Path)
 
 @pytest.mark.parametrize("name", ["checkpoint.rounds.jsonl", "checkpoint.opened.jsonl"])
 def test_no_checkpoint_counts_entries_that_were_not_written(tmp_path: Path, name: str) -> None:
-    """Nor does a link in the place of a list have another file written to."""
+    """A link in the place of a list does not make the run write to another file."""
     opened = [{"number": number} for number in range(1, 6)]
     file, kept = CheckpointFile(tmp_path), Checkpoint({}, ["age"], "s", "f")
     file.write(replace(kept, rounds=ROUNDS[:4], opened=opened[:4]))

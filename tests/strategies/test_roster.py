@@ -76,7 +76,7 @@ ALL = {"north": 40, "south": 25, "east": 60, "west": 30}
 
 
 def test_a_hospital_that_is_late_in_the_first_of_two_runs_takes_part(tmp_path: Path) -> None:
-    """It has heard of sums of the second run that company X had not opened when the first began."""
+    """The hospital knows sums of the second run from after the first run's statement."""
     federation = Federation(tmp_path, ALL)
     second, west = federation.another_run(), federation.node_id("west")
     away = federation.grid.leave(west)

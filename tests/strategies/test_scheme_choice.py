@@ -207,7 +207,7 @@ def test_a_mod_that_accepts_another_scheme(choice: str, own: str) -> None:
 def test_a_coordinator_that_asks_for_a_scheme_that_a_hospital_does_not_accept(
     tmp_path: Path, accepted: str
 ) -> None:
-    """It believes its own copy of the description, not the hospital's."""
+    """The coordinator trusts its own copy of the description, not the hospital's."""
     nodes = nodes_of(deployed(tmp_path, accepted, accepted, accepted))
     nodes.tamper = changed(DESCRIBE, Description, schemes=SCHEMES)
     (other,) = set(SCHEMES) - {accepted}

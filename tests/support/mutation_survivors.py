@@ -24,7 +24,7 @@ _UNEXPLAINED = "unexplained"
 
 
 class Mutant(NamedTuple):
-    """One that a test has not killed."""
+    """A mutant that no test has killed."""
 
     name: str
     before: str

@@ -164,7 +164,7 @@ def test_classes_have_no_bounds() -> None:
 
 
 def test_a_learning_rate_is_bounded_by_the_smoothness() -> None:
-    """At the bound gradient descent does not diverge on the most curved of all tables."""
+    """Gradient descent at the bound does not diverge on the most curved of all tables."""
     bound = PLAN.largest_rate
     assert bound == pytest.approx(8 / 3)
     softmax = replace(PLAN, family="softmax", outcome=CLASSES)

@@ -165,7 +165,7 @@ COUNTS: dict[str, Any] = {
 
 
 def test_bounds_take_the_place_of_the_moments_of_an_outcome() -> None:
-    """Nothing is summed up before the gradients, and each question says the bounds."""
+    """No sum precedes the gradients, and each question has the bounds."""
     training, config = begun(**COUNTS, lr=0.5)
     assert training.due == "train"
     np.testing.assert_allclose(training.theta, [0.0, 0.0, math.log(2.0)])

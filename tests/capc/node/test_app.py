@@ -126,7 +126,7 @@ def batch(parties: Parties) -> Snapshots:
 def test_parts_that_are_cut_short_spoilt_or_missing_are_refused(
     batch: Snapshots, step: CapcStep
 ) -> None:
-    """In the middle of a batch, where all else is as it must be."""
+    """Refuse them in the middle of an otherwise honest batch."""
     changes: tuple[tuple[Callable[[bytes], bytes], str], ...] = (
         (lambda data: data[:-1], "must be|must have"),
         (lambda data: bytes(len(data)), r"must be in \[1, |must start with"),
@@ -238,7 +238,7 @@ def test_a_querying_party_without_so_many_queries_asks_nothing(parties: Parties)
 
 
 def test_noise_that_the_counts_have_no_room_for_is_refused() -> None:
-    """It would turn the results of comparisons round."""
+    """Such noise would reverse the results of comparisons."""
     terms = replace(TERMS, threshold=None, variance_gnmax=Fraction(10**18))
     loud = Parties(terms, np.zeros((3, 3)), [constant_model(0, 2, 3)] * 2)
     with pytest.raises(ProtocolError, match="the noise must fit the counts"):

@@ -363,7 +363,7 @@ def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
 
 @pytest.mark.parametrize("name", ANSWERING[1:])
 def test_nor_can_the_votes_before(deployed: Deployed, name: str) -> None:
-    """Else the counts were those of fewer parties than min_contributors."""
+    """Otherwise the counts would be those of fewer parties than min_contributors."""
     deployed.grid.change = lambda step, own, request: (
         replace(request, parts={k: v for k, v in request.parts.items() if k != SUM.name})
         if step is CapcStep.COLLECT and own == name
@@ -396,7 +396,7 @@ def test_a_step_of_an_answering_party_is_taken_by_none_else(deployed: Deployed) 
 
 
 def test_the_guardian_makes_no_noise_for_more_than_any_party_may_answer(tmp_path: Path) -> None:
-    """Nobody has to sign for a demand for noise, so a few bytes must not cost it hours."""
+    """Requests for noise are unsigned, so a few bytes must not cost the guardian hours."""
     deployed = Deployed(tmp_path, sigma_gnmax=0.5, sigma_threshold=0.5, epsilon=38.0)
     deployed.grid.change = lambda step, name, request: replace(
         request, queries=3 if step is CapcStep.NOISE else request.queries
@@ -719,7 +719,7 @@ def fork(deployed: Deployed, name: str) -> Callable[[Message], Message]:
 
 
 def test_a_batch_is_begun_in_one_run(deployed: Deployed) -> None:
-    """Else the order of classes of one run could be undone by that of another: a random vote."""
+    """Otherwise one run's order of classes could undo another's: a random vote."""
     deployed.grid.tamper = fork(deployed, LAST)
     with pytest.raises(ProtocolError, match="a batch must be begun once"):
         deployed.ask(4)

@@ -146,7 +146,7 @@ def test_deployed_parties_mask_and_labels_stay(tmp_path: Path) -> None:
 
 
 def test_a_coordinator_that_carries_no_seeds_gets_no_vote(tmp_path: Path) -> None:
-    """It tells itself that nobody masks."""
+    """The coordinator alters the descriptions, so that nobody seems to mask."""
     deployed = Deployed(tmp_path, masked=True)
 
     def hide(reply: Message) -> Message:

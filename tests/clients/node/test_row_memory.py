@@ -117,7 +117,7 @@ def test_a_description_notes_nothing(tmp_path: Path) -> None:
 
 
 def test_no_session_without_a_name_and_none_under_two_names(tmp_path: Path) -> None:
-    """Either would let a table through that is not compared."""
+    """Both would let a table pass without a comparison."""
     hospital = Hospital(tmp_path)
     assert hospital.begin() == ""
     hospital.write(ROWS + MORE[:1])

@@ -143,7 +143,7 @@ def test_a_ledger_that_was_rolled_back_is_noticed_before_an_update_leaves(
 
 
 def test_an_older_statement_for_a_hospital_that_is_late(federation: Federation) -> None:
-    """It may be of a ledger that was rolled back; one that company X signs now is not."""
+    """An old statement may be of a rolled-back ledger; a statement signed now is not."""
     first = OpenSteps(federation)
     federation.another_run().run(2)
     words = "this hospital has of company X: it says 0 opened sums, and 2 are known"

@@ -196,7 +196,7 @@ class TestForgedCount:
 
 
 def test_a_hospital_that_signs_more_than_it_has(steps: Steps) -> None:
-    """It colludes with the coordinator: company X checks the sum, and reveals no more."""
+    """The hospital colludes with the coordinator: company X checks the sum, no more."""
     names = [NORTH, SOUTH, EAST]
     zeros = model_arrays(np.zeros(len(FEATURES)), 0.0)
     digest = terms_of(canonical(steps.config), zeros, "")

@@ -180,7 +180,7 @@ class TestModels:
         assert reason(steps.open(1, 3, b"", purpose="firth"))
 
     def test_a_model_is_asked_about_in_one_round(self, steps: OpenSteps) -> None:
-        """Else a total that is withheld would let two sums be over one model."""
+        """Otherwise a withheld total would allow two sums over one model."""
         assert not steps.hospital(NORTH, 1).has_error()
         assert not steps.hospital(NORTH, 1).has_error()
         for context in steps.federation.grid.contexts.values():

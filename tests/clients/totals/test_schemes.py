@@ -73,7 +73,7 @@ def steps_of(folder: Path, scheme: Scheme) -> Steps:
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_a_lost_reply_and_a_reseal_send_the_very_same_sum(tmp_path: Path, scheme: Scheme) -> None:
-    """Nothing is masked again: one seed, one vector, sealed for one node or another."""
+    """Send one vector with one seed, sealed for one node or another, without new masks."""
     steps = steps_of(tmp_path, scheme)
     first = sealed(steps.hop(NORTH, 1, [], SOUTH))
     before = kept(steps.federation, NORTH)

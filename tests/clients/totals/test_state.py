@@ -120,7 +120,7 @@ def test_a_lost_reply_is_the_same_after_all_was_forgotten(steps: Steps) -> None:
 
 
 def test_a_run_goes_on_with_an_earlier_ones_session(steps: Steps) -> None:
-    """It names the session; a hospital that knows it needs no statement of company X's."""
+    """A run that names the session needs no new statement of company X's."""
     steps.start()
     steps.round(1, list(HOSPITALS))
     forget(steps)

@@ -161,7 +161,7 @@ ANY = st.floats(allow_nan=True, allow_infinity=True) | st.floats(-(2.0**12), 2.0
 def test_what_does_not_fit_becomes_the_nearest_integer_that_does(
     packing: Packing, values: list[float], offset: int
 ) -> None:
-    """By exact fractions, on both sides of a border between the blocks that are encoded."""
+    """Compare with exact fractions, on both sides of a border between encoded blocks."""
     zeros = _ENCODED + offset
     integers, misfits = packing.saturate(np.array([0.0] * zeros + values))
     edge, expected, outside = packing.maximum_integer, [], []

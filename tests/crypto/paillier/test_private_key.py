@@ -250,7 +250,7 @@ def test_mutated_json_is_refused_without_showing_it(
 
 
 def _shows(error: BaseException, key: PrivateKey) -> bool:
-    """Whether an exception has a prime factor in it, or hides another exception that could."""
+    """Return if an exception shows a prime factor, or hides another exception that could."""
     members = json.loads(key.to_json())
     secrets = [members["p"], members["q"], *map(str, primes_of(key))]
     seen = "".join(traceback.format_exception(error)) + repr(error.args) + repr(vars(error))

@@ -201,7 +201,7 @@ def test_hospitals_that_were_asked_something_else(value_key: bytes | None) -> No
 class TestOneTicketForOneVector:
     @BOTH
     def test_one_ticket_twice(self, value_key: bytes | None) -> None:
-        """It would open twice one hospital's update."""
+        """A ticket used twice would open twice one hospital's update."""
         north = update("north", value_key)
         twice = sum_of(north, north)
         assert is_refused(twice, value_key)

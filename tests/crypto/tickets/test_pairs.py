@@ -121,7 +121,7 @@ def test_masks_of_another_use_do_not_cancel(scheme: str) -> None:
 
 
 def test_numbers_for_plaintexts_words_and_tags_are_uniform_and_apart() -> None:
-    """Of two honest hospitals the coalition lacks one stream: all else it takes off."""
+    """The coalition lacks only the stream between two honest hospitals."""
     masks = masks_of(NAMES, b"use")["north"]
     width = 128
     modulus = (1 << (8 * width)) - 159

@@ -79,7 +79,7 @@ def test_what_the_steps_tell_of_the_penalty_saves_most_iterations() -> None:
 
 
 def test_the_best_model_of_zeros_has_the_penalty_of_all_columns() -> None:
-    """As R's logistf has it; found here by a search along the intercept."""
+    """The value of R's logistf, found here by a search along the intercept."""
     features, labels = table("quasi")
     datasets = hospitals(features, labels)
 

@@ -153,7 +153,7 @@ def test_epsilon_is_that_of_the_integral_and_never_less(mu: float, delta: float)
 
 @pytest.mark.parametrize("releases", [1, 7, 50])
 def test_releases_compose_as_googles_loss_distribution_says(releases: int) -> None:
-    """Also of two kinds of noise; its epsilon is rounded up, by 1e-4 a release at most."""
+    """One or two kinds of noise; Google's epsilon is rounded up, by at most 1e-4 a release."""
     wide, narrow = GaussianDpEvent(30.0), GaussianDpEvent(10.0)
     losses = PLDAccountant().compose(wide, releases).compose(narrow, 2).get_epsilon(1e-5)
     ours = (gaussian_cost(1.0, 900.0).times(releases) + gaussian_cost(1.0, 100.0).times(2)).epsilon(

@@ -64,7 +64,7 @@ def test_what_is_given_is_kept(  # noqa: PLR0917 - drawn by hypothesis
 def test_numbers_have_steps_that_go_downhill(
     examples: int, features: int, mu: float, curvature: float
 ) -> None:
-    """Of features whose standard deviation is a quarter of their range: half of half of it."""
+    """Features with a standard deviation of a quarter of their range: half of half of it."""
     found = number_settings(examples, features, mu, curvature)
     size = math.sqrt(features + 1)
     assert 10 <= found.rounds <= 60

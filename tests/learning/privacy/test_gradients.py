@@ -125,7 +125,7 @@ def test_the_epsilon_is_never_below_the_tighter_of_two_bounds(
 
 @pytest.mark.parametrize("terms", TERMS)
 def test_the_noise_is_less_than_concentrated_privacy_asks_for(terms: GaussianPrivacy) -> None:
-    """By 8% of its standard deviation at epsilon 1, by 3% at epsilon 20 and a tiny delta."""
+    """Save 8% of the standard deviation at epsilon 1, and 3% at epsilon 20 and a tiny delta."""
     deviation = math.sqrt(terms.contributors * noise_variance(terms, LATTICES[0]))
     rho = largest_rho(terms.epsilon, terms.delta) / terms.rounds
     concentrated = 2 * lattice_clip(terms.clip, 24) / math.sqrt(2 * rho)

@@ -262,7 +262,7 @@ def test_means_have_too_few_digits_to_solve_for_counts() -> None:
 def test_a_rounded_mean_never_tells_a_small_count(
     rows: int, rare: int, common: float, apart: float, least: int
 ) -> None:
-    """Of rows with two values, whose difference is at most the span."""
+    """Rows with two values, whose difference is at most the span."""
     means = (common + apart * np.arange(rows + 1) / rows).tolist()
     told = [rounded(one, rows, least, 1.0) for one in means]
     fit = [number for number, one in enumerate(told) if one == told[rare]]

@@ -55,7 +55,7 @@ def estimates(point: Point, scaling: Scaling, **more: object) -> inference.Estim
 
 
 def test_a_column_that_is_left_out_has_no_figures_and_changes_none() -> None:
-    """As R does with a column that it cannot estimate: the others are those without it."""
+    """Like R with a column that it cannot estimate: the others have the figures without it."""
     scaled, scaling = standardise(RAW)
     kept = [0, 2]
     without = Dataset(scaled.features[:, kept], scaled.labels, ("a", "c"))

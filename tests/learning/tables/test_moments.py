@@ -24,7 +24,7 @@ SUMS = st.floats(-1e27, 1e27).map(lambda x: 0.0 if 0 < abs(x) < 1e-12 else x)
 def test_sums_survive_the_fixed_point_sum_of_weighted_means(
     parts: list[tuple[float, int]], bits: tuple[int, int]
 ) -> None:
-    """As they travel: divided by n, weighted by n, rounded, added, divided by all n."""
+    """Sums in transit: divided by n, weighted by n, rounded, added, divided by all n."""
     limbs, packing = Limbs(*bits), Packing(*bits)
     total = sum(packing.encode((limbs.split(np.array([s])) / n * n).ravel()) for s, n in parts)
     examples = sum(n for _, n in parts)

@@ -62,7 +62,7 @@ def test_rows_of_another_width_are_counted_and_short_ones_not_filled_up(tmp_path
 
 
 def test_short_rows_under_a_wide_header_cost_what_the_file_does(tmp_path: Path) -> None:
-    """They were filled up: 342 kB made 75,000,000 cells, and took minutes."""
+    """Filled-up rows of 342 kB once made 75,000,000 cells, and took minutes."""
     names = ",".join(f"c{number}" for number in range(50_000))
     path = written(tmp_path, f"{names},y\n" + "1\n" * 1500)
     start = process_time()

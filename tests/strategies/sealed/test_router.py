@@ -506,7 +506,7 @@ def test_a_hospital_that_does_not_answer_before_the_first_round_is_waited_for(
 
 @pytest.mark.parametrize("on_dropout", ["wait", "stop"])
 def test_a_sealed_chain_stops_without_a_hospital(federation: Federation, on_dropout: str) -> None:
-    """By ``wait`` when it has refused: its configuration is wrong."""
+    """With ``wait`` a refusal stops the chain: the hospital's configuration is wrong."""
     chain = federation.chain(hop_timeout=0.3, on_dropout=on_dropout)
     chain.begin()
     chain.run_round()
