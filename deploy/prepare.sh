@@ -37,7 +37,7 @@ for node in "${hospitals[@]}" company-x; do
 	ssh-keygen -q -t ecdsa -b 384 -N '' -C "$node" -f "$node/etc/supernode"
 	cp "$node/etc/supernode.pub" "coordinator/etc/supernodes/$node.pub"
 	[ "$role" = hospital ] && config=hospital.toml || config=company-x.toml
-	sed "s/st-mary/$node/" "$here/$config" >"$node/etc/node.toml"
+	cp "$here/$config" "$node/etc/node.toml"
 done
 
 echo "tables, study plan, manifest"
