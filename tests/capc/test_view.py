@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from itertools import compress
 from math import prod
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from capc_leaks import Run, leaks, recorded
 from capc_parties import KEY_BITS, Parties
 
+from fl_he.capc.node import answering
 from fl_he.capc.node.party import Memory
 from fl_he.capc.terms import Terms
 from fl_he.crypto.comparison import argmax, blinding, dgk_private_key
@@ -87,6 +89,28 @@ def test_nobody_sees_what_is_not_for_it(
     assert first != second
 
 
+def networks(queries: int) -> Parties:
+    """Return two answering parties whose models have a hidden layer of six units."""
+    rng = np.random.default_rng(7)
+    terms = Terms(CLASSES, FEATURES, 5, 2, value_bits=32, key_bits=KEY_BITS)
+    shapes = ((6, FEATURES), (CLASSES, 6))
+    models = [
+        AnsweringModel(
+            tuple(Layer(rng.normal(size=shape), rng.normal(size=shape[0])) for shape in shapes)
+        )
+        for _ in range(2)
+    ]
+    return Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), models)
+
+
+@pytest.mark.slow
+def test_nobody_sees_what_is_not_for_it_of_networks() -> None:
+    made = networks(24)
+    runs = recorded(made, 2)
+    assert {model[0].bits for model in made.models} == {7 + (29 - 7) // 2}
+    assert leaks(made, runs) == set()
+
+
 @pytest.mark.slow
 def test_equal_queries_look_different_to_those_who_answer() -> None:
     made = parties(queries=30)
@@ -145,6 +169,14 @@ def no_dgk_randomness(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(dgk_private_key.DgkPrivateKey, "encrypt_slots", encrypt_slots)
 
 
+def no_unit_masks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(blinding, "random_masks", lambda layout, count: [0] * count)
+
+
+def no_coins(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(answering, "secrets", SimpleNamespace(randbits=lambda count: 0))
+
+
 def votes_as_they_came(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(PublicKey, "rerandomise", lambda key, ciphertexts: list(ciphertexts))
 
@@ -184,3 +216,21 @@ def test_a_planted_leak_is_found(
     made = parties(queries)
     runs: list[Run] = recorded(made, 1)
     assert found <= leaks(made, runs)
+
+
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        # the low bits of units are as uniform as those of masks
+        (no_unit_masks, {f"querying: units: {what}" for what in _WITHOUT_MASKS[:-1]}),
+        (no_coins, {"querying: signs of units show"}),
+        (plain_comparisons, {"querying: units: plaintexts of comparisons not uniform"}),
+    ],
+)
+@pytest.mark.slow
+def test_a_planted_leak_of_a_network_is_found(
+    plant: Plant, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    made = networks(24)
+    assert found <= leaks(made, recorded(made, 1))

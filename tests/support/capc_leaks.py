@@ -25,6 +25,7 @@ from fl_he.capc.protocol import CapcStep
 from fl_he.capc.terms import VOTE_BITS
 from fl_he.crypto.comparison.argmax import pair_batch, pairs, tie_bits, winner
 from fl_he.crypto.comparison.comparison import Batch
+from fl_he.crypto.comparison.relu import unit_batch
 from fl_he.crypto.comparison.slot_layout import SlotLayout
 from fl_he.crypto.paillier.encrypted_vector import EncryptedVector
 
@@ -36,6 +37,8 @@ _WHOLE = ("<f8", ">f8", "<i8", ">i8")
 _PAILLIER = {
     CapcStep.ASK: "querying",
     CapcStep.EVALUATE: "querying",
+    CapcStep.PRODUCTS: "querying",
+    CapcStep.RECTIFY: "querying",
     CapcStep.VOTE: "guardian",
     CapcStep.COLLECT: "guardian",
     CapcStep.NOISE: "guardian",
@@ -43,6 +46,8 @@ _PAILLIER = {
     CapcStep.RELEASE: "querying",
 }
 _DGK = {
+    CapcStep.UNIT_BITS: "querying",
+    CapcStep.COMPARE_UNITS: "querying",
     CapcStep.LOGIT_BITS: "querying",
     CapcStep.COMPARE: "querying",
     CapcStep.COUNT_BITS: "guardian",
@@ -63,6 +68,10 @@ class Run:
     def parts(self, step: CapcStep) -> Iterator[tuple[str, bytes]]:
         for reply in self.replies.get(step, []):
             yield from reply.parts.items()
+
+    def given(self, name: str, *steps: CapcStep) -> list[bytes]:
+        """Return a part of all replies that hold it."""
+        return [data for step in steps for key, data in self.parts(step) if key == name]
 
 
 def recorded(parties: Parties, batches: int) -> list[Run]:
@@ -88,6 +97,7 @@ def leaks(parties: Parties, runs: Sequence[Run]) -> set[str]:
         *_in_messages(parties, runs),
         *_in_ciphertexts(parties, runs),
         *_of_querying_party(parties, runs),
+        *_of_units(parties, runs),
         *_of_guardian(parties, runs),
         *_of_coordinator(parties, runs),
     }
@@ -116,6 +126,8 @@ def _in_ciphertexts(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
                     continue  # positions, in plain
                 if step is CapcStep.ASK and name != next(iter(dict(run.parts(step)))):
                     continue  # all get the same
+                if name == "units":
+                    data = data[1:]  # noqa: PLW2901 - behind the bits of a unit
                 if step in _PAILLIER or name == "coins":
                     owner = "querying" if name == "coins" else _PAILLIER[step]
                     found, bare = _paillier(keys[owner], data)
@@ -154,8 +166,9 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     scores = [integer_scores(model, parties.queries) for model in parties.models]
     opened, hidden, orders, votes = [], [], [], []
     for run in runs:
-        for score, reply in zip(scores, run.replies[CapcStep.EVALUATE], strict=True):
-            numbers = keys.open_pairs(layout, reply.part("blinded"), terms.classes, len(score))
+        blinded = run.given("blinded", CapcStep.EVALUATE, CapcStep.RECTIFY)
+        for score, part in zip(scores, blinded, strict=True):
+            numbers = keys.open_pairs(layout, part, terms.classes, len(score))
             opened.append(np.array(numbers, dtype=object))
             hidden.append(_differences(score))
         for score, reply in zip(scores, run.replies[CapcStep.COMPARE], strict=True):
@@ -169,6 +182,32 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     yield from _uniform("querying: orders", orders)
     positions = [winner(terms.classes, order) for order in orders]
     yield from _independent("querying: votes", positions, votes)
+
+
+def _of_units(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
+    """Open what the querying party gets of networks with one hidden layer; none of others."""
+    keys, queries = parties.keys(parties.querying), len(parties.queries)
+    opened, hidden, layout = [], [], parties.terms.logit_layout
+    seen: list[bool] = []
+    positive: list[bool] = []
+    for run in runs:
+        parts = run.given("units", CapcStep.EVALUATE)
+        answers = run.given("compared", CapcStep.COMPARE_UNITS)
+        for model, part, compared in zip(
+            parties.models if parts else (), parts, answers, strict=True
+        ):
+            layout = layout.narrowed(part[0])
+            units = integer_scores(model[:1], parties.queries).T
+            opened.append(np.array(keys.open(layout, part[1:], len(units), queries), dtype=object))
+            hidden.append(units.flatten())
+            batch = unit_batch(keys.public.dgk, layout, units.size)
+            seen += map(bool, keys.results(batch, compared))
+            positive += (units.flatten() >= 0).tolist()
+            yield from _random_plaintexts("querying: units", keys, batch, compared)
+    if opened:
+        yield from _masked("querying: units", layout, opened, hidden, 0)
+        yield from _uniform("querying: signs of units", seen)
+        yield from _independent("querying: signs of units", seen, positive)
 
 
 def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
@@ -226,7 +265,8 @@ def _masked(
     """Compare opened numbers z with the differences that their masks hide."""
     z, d = np.concatenate(opened), np.concatenate(hidden)
     offset = 1 << layout.value_bits
-    exact = np.isin(((z - offset) >> shift).astype(np.int64), [d, d - 1]) & (d != 0)
+    plain = {*d.tolist(), *(d - 1).tolist()}
+    exact = np.array([number in plain for number in (z - offset) >> shift]) & (d != 0)
     if exact.mean() > 0.01:
         yield f"{role}: plain numbers"
     # masks are uniform over a large range, in which no two come near each other
