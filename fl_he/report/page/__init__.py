@@ -5,6 +5,7 @@ page consists of. Only the template knows HTML, and the template escapes every t
 
 charts        plots as SVG in the page's own colours
 forest        forest plots of coefficients
+curves        plots of held-out examples, of one run or of several
 evaluated     figures and plots of encrypted counts of held-out examples
 visibility    who could see what in a training run
 coefficients  the model by the names of its features

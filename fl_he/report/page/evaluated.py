@@ -3,26 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from fl_he.config.groups import RISKS
-from fl_he.report.blocks import Block, Chart, Charts, Key, Note, Row, Section, Sheet
+from fl_he.report.blocks import Block, Charts, Note, Row, Section, Sheet
 from fl_he.report.figures import UNKNOWN, count, decimal, family, of_number, sentence, short
-from fl_he.report.page.charts import COLOURS, INK, new_axes, svg_of
+from fl_he.report.page import curves
 from fl_he.report.tables.comparison import calibration_rows, counted_text, scores, withheld_note
-from fl_he.report.thresholds import Threshold, at_risks, net_benefit, thresholds, wilson
-from fl_he.run_files.convergence import weighted_classes
+from fl_he.report.thresholds import Threshold, at_risks, thresholds, wilson
+from fl_he.run_files.convergence import listed, weighted_classes
 from fl_he.run_files.metrics import Metrics
 
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
 _DEFAULT_RISKS = (0.1, 0.2, 0.3, 0.5)
-_MODEL, _ALL, _NOBODY = 1, 2, 3
-_SQUARE, _TALL = (4.6, 3.8), (4.6, 4.4)
-_COUNTS = Key("examples in a bin", 2)
+#: What one run's model is called.
+_MODEL, _BINS = "federated model", "bins"
 _BIN = ("lower", "upper", "examples", "predicted", "observed")
-_WITHIN = (-0.02, 1.02)
 _EDGES = (
     "Counts are known at the borders of the merged bins alone, which are the marks of the plots: "
     "nothing is smoothed, and the line of the ROC curve joins them and measures nothing. The "
@@ -52,21 +46,65 @@ def _of_classes(metrics: Metrics) -> Iterator[Block]:
     if withheld := withheld_note(evaluation):
         yield Note(withheld)
     bins = [one for one in evaluation.get("calibration") or () if "lower" in one]
-    two = family(metrics) == "logistic"
-    if bins and not any(one[key] is None for one in bins for key in _BIN):
-        found = thresholds(bins)
-        charts = [_calibration(bins)]
-        if two and 0 < found[0].positives < found[0].examples:
-            charts = [_roc(found), _precision(found), *charts]
-            if not weighted:
-                charts.append(_decision(found))
+    if _is_known(bins):
+        charts = [curves.calibration({_BINS: bins})]
+        if found := _of_both(metrics, bins):
+            runs = {_MODEL: found}
+            charts = [curves.roc(runs), curves.precision(runs), *charts]
+            if not weighted and (benefits := curves.decision(runs)):
+                charts.append(benefits)
         yield Charts(charts)
-        if two:
+        if family(metrics) == "logistic":
             yield Note(_EDGES)
-            yield from _at_risks(metrics, found)
+            yield from _at_risks(metrics, thresholds(bins))
     if bins:
         yield _bins(evaluation, bins)
     yield from _confusion(evaluation, _names(metrics))
+
+
+def compared_curves(runs: Mapping[str, Metrics]) -> Iterator[Block]:
+    """Yield the plots of several runs, each as one of all of them: see `evaluated`.
+
+    Decision curves are of the same patients only.
+    """
+    bins = {name: run["evaluation"]["calibration"] or () for name, run in runs.items()}
+    of_classes = {
+        name: found
+        for name, found in bins.items()
+        if not of_number(runs[name]) and _is_known(found)
+    }
+    both = {name: _of_both(runs[name], found) for name, found in of_classes.items()}
+    both = {name: found for name, found in both.items() if found}
+    of_numbers = {name: found for name, found in bins.items() if of_number(runs[name]) and found}
+    charts = [curves.roc(both), curves.precision(both)] if both else []
+    if of_classes:
+        charts.append(curves.calibration(of_classes))
+    shares = {name: found for name, found in both.items() if not weighted_classes(runs[name])}
+    same = len({(found[0].positives, found[0].examples) for found in shares.values()}) == 1
+    if same and (benefits := curves.decision(shares)):
+        charts.append(benefits)
+    if of_numbers:
+        charts.append(curves.outcomes(of_numbers))
+    if charts:
+        yield Charts(charts)
+    if both:
+        yield Note(_EDGES)
+    weighted = [name for name in both if name not in shares]
+    if weighted:
+        yield Note(
+            f"Forecasts of {listed(weighted)} are no shares of patients, as classes were weighted."
+        )
+
+
+def _is_known(bins: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether there are bins, all with borders and figures."""
+    return bool(bins) and not any(one.get(key) is None for one in bins for key in _BIN)
+
+
+def _of_both(metrics: Metrics, bins: Sequence[Mapping[str, Any]]) -> list[Threshold]:
+    """Return the counts at the borders of bins, if there are examples of two classes."""
+    found = thresholds(bins) if family(metrics) == "logistic" else []
+    return found if found and 0 < found[0].positives < found[0].examples else []
 
 
 def _names(metrics: Metrics) -> Sequence[str]:
@@ -112,7 +150,7 @@ def _of_numbers(metrics: Metrics) -> Iterator[Block]:
     if withheld := withheld_note(evaluation):
         yield Note(withheld)
     if rows := calibration_rows(evaluation):
-        yield Charts([_outcomes(evaluation["calibration"])])
+        yield Charts([curves.outcomes({_BINS: evaluation["calibration"]})])
         caption = (
             "Calibration on held-out examples, in bins of a tenth or more, by expected outcome; "
             f"neighbouring bins are merged until 0 or at least {evaluation['min_cell']} examples "
@@ -172,138 +210,3 @@ def _proportion(part: int, whole: int) -> str:
         return UNKNOWN
     low, high = wilson(part, whole)
     return f"{part / whole:.3f} ({low:.3f} to {high:.3f})"
-
-
-def _joined(parts: Sequence[str]) -> str:
-    return f"{'; '.join(parts)}."
-
-
-def _roc(found: Sequence[Threshold]) -> Chart:
-    title = "ROC curve"
-    figure, axes = new_axes("1 - specificity", _SQUARE)
-    pairs = [(1.0 - (one.specificity or 0.0), one.sensitivity or 0.0) for one in found]
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--")
-    axes.plot(*zip(*pairs, strict=True), color=COLOURS[0], marker="o", markersize=3.5)
-    _unit(axes, "sensitivity")
-    said = [
-        f"above {short(one.risk)} sensitivity {short(y)}, 1 - specificity {short(x)}"
-        for one, (x, y) in zip(found[1:-1], pairs[1:-1], strict=True)
-    ]
-    return Chart(
-        title,
-        f"{title}, sensitivity by 1 - specificity: {_joined(said)}",
-        svg_of(figure, title),
-        [Key("federated model", _MODEL), Key("chance", 0, broken=True)],
-    )
-
-
-def _precision(found: Sequence[Threshold]) -> Chart:
-    title = "Precision by recall"
-    figure, axes = new_axes("recall (sensitivity)", _SQUARE)
-    points = [one for one in found if one.flagged]
-    axes.axhline(found[0].precision or 0.0, color=INK, linewidth=1.0, linestyle="--")
-    # A line between two points would promise a precision that no threshold has, and so below.
-    axes.plot(
-        [one.sensitivity or 0.0 for one in points],
-        [one.precision or 0.0 for one in points],
-        color=COLOURS[0],
-        marker="o",
-        markersize=4.5,
-        linestyle="none",
-    )
-    _unit(axes, "precision (PPV)")
-    said = [
-        f"above {short(one.risk)} recall {short(one.sensitivity)}, precision {short(one.precision)}"
-        for one in points
-    ]
-    return Chart(
-        title,
-        f"{title}: {_joined(said)}",
-        svg_of(figure, title),
-        [Key("federated model", _MODEL), Key("share of positives", 0, broken=True)],
-    )
-
-
-def _calibration(bins: Sequence[Mapping[str, Any]]) -> Chart:
-    title = "Calibration, with 95% intervals and counts"
-    figure, axes = new_axes("mean forecast", _TALL)
-    axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--")
-    said = []
-    for one in bins:
-        positive = round(one["observed"] * one["examples"])
-        low, high = wilson(positive, one["examples"])
-        axes.plot([one["predicted"]] * 2, [low, high], color=COLOURS[0], linewidth=1.2)
-        axes.plot(one["predicted"], one["observed"], color=COLOURS[0], marker="o", markersize=4)
-        said.append(
-            f"forecast {short(one['predicted'])}, came true {short(one['observed'])} of "
-            f"{count(one['examples'])}"
-        )
-    _unit(axes, "came true")
-    _counts_below(axes, bins)
-    legend = [Key("bins", _MODEL), Key("as forecast", 0, broken=True), _COUNTS]
-    return Chart(title, f"{title}: {_joined(said)}", svg_of(figure, title), legend)
-
-
-def _outcomes(bins: Sequence[Mapping[str, Any]]) -> Chart:
-    """Plot means of outcomes; their spread within bins is not known, so there is no interval."""
-    title = "Calibration, with counts"
-    figure, axes = new_axes("mean expected outcome", _TALL)
-    values = [one[key] for one in bins for key in ("predicted", "observed")]
-    margin = 0.05 * (max(values) - min(values)) or 1.0
-    ends = (min(values) - margin, max(values) + margin)
-    axes.plot(ends, ends, color=INK, linewidth=1.0, linestyle="--")
-    pairs = [(one["predicted"], one["observed"]) for one in bins]
-    axes.plot(*zip(*pairs, strict=True), color=COLOURS[0], marker="o", linestyle="none")
-    axes.set_ylabel("mean observed outcome", color=INK)
-    axes.set(xlim=ends, ylim=ends)
-    _counts_below(axes, bins)
-    said = [
-        f"expected {short(one['predicted'])}, observed {short(one['observed'])} of "
-        f"{count(one['examples'])}"
-        for one in bins
-    ]
-    legend = [Key("bins", _MODEL), Key("as expected", 0, broken=True), _COUNTS]
-    return Chart(title, f"{title}: {_joined(said)}", svg_of(figure, title), legend)
-
-
-def _counts_below(axes: Axes, bins: Sequence[Mapping[str, Any]]) -> None:
-    """Draw how many examples each bin has below the plot, on the same axis."""
-    low, high = axes.get_ylim()
-    axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= high])
-    axes.set_ylim(low - 0.3 * (high - low), high)
-    below = axes.inset_axes((0.0, 0.0, 1.0, 0.17), sharex=axes)
-    below.vlines([one["predicted"] for one in bins], 0, [one["examples"] for one in bins])
-    below.collections[0].set(color=COLOURS[1], linewidth=4.0)
-    below.set_ylim(0, 1.1 * max(one["examples"] for one in bins))
-    below.set_axis_off()
-
-
-def _decision(found: Sequence[Threshold]) -> Chart:
-    title = "Decision curve"
-    figure, axes = new_axes("risk from which patients are treated", _SQUARE)
-    points = [one for one in found if RISKS[0] <= one.risk <= RISKS[-1]]
-    whole, last = found[0], max((one.risk for one in points), default=0.5)
-    grid = [last * step / 100 for step in range(101)]
-    everybody = [
-        net_benefit(whole.positives, whole.false_positives, whole.examples, risk) for risk in grid
-    ]
-    axes.plot(grid, everybody, color=COLOURS[_ALL - 1], linewidth=1.4)
-    axes.axhline(0.0, color=COLOURS[_NOBODY - 1], linewidth=1.4, linestyle="--")
-    benefits = [one.net_benefit for one in points]
-    risks = [one.risk for one in points]
-    axes.plot(risks, benefits, color=COLOURS[0], marker="o", markersize=4.5, linestyle="none")
-    share = whole.positives / whole.examples
-    axes.set(xlim=(0.0, 1.02 * last), ylim=(min(-0.25 * share, *benefits), 1.1 * share))
-    axes.set_ylabel("net benefit per patient", color=INK)
-    said = [f"at {short(one.risk)} net benefit {short(one.net_benefit)}" for one in points]
-    legend = [
-        Key("federated model", _MODEL),
-        Key("treat all", _ALL),
-        Key("treat nobody", _NOBODY, broken=True),
-    ]
-    return Chart(title, f"{title}: {_joined(said)}", svg_of(figure, title), legend)
-
-
-def _unit(axes: Axes, label: str) -> None:
-    axes.set(xlim=_WITHIN, ylim=_WITHIN)
-    axes.set_ylabel(label, color=INK)

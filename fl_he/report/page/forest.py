@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from fl_he.report.blocks import Block, Chart, Charts, Key, Note
@@ -52,8 +53,7 @@ def forest(metrics: Metrics) -> Iterator[Block]:
             contrasts.setdefault(row["class"], []).append(row)
     charts, missing = list[Chart](), dict[str, None]()
     for contrast, rows in list(contrasts.items())[:_CONTRASTS]:
-        start = "" if contrast is None else f"{contrast} against {inference['reference']}: "
-        of_contrast, left_out = _of_contrast(inference, start, rows[:_ROWS])
+        of_contrast, left_out = _of_contrast(inference, contrast, rows[:_ROWS])
         charts += of_contrast
         missing |= dict.fromkeys(left_out)
     if not charts:
@@ -67,24 +67,97 @@ def forest(metrics: Metrics) -> Iterator[Block]:
         yield Note(f"The first {_CONTRASTS} of {count(len(contrasts))} contrasts are drawn.")
 
 
+def compared_forests(runs: Mapping[str, Metrics]) -> Iterator[Block]:
+    """Yield the plots of several runs' coefficients, a colour for each run: see `forest`.
+
+    Parameters
+    ----------
+    runs
+        By what they are called, at most as many as there are colours. They are in the same plots if
+        outcome, ratio and level are the same.
+    """
+    inferences = {name: run["inference"] for name, run in runs.items()}
+    first = next(iter(inferences.values()))
+    kinds = {
+        (ratio_key(one), one.get("outcome"), one["reference"], one["level"])
+        for one in inferences.values()
+    }
+    if len(kinds) > 1:
+        yield Note(
+            "The runs' own reports have their forest plots, as outcomes, ratios or levels differ."
+        )
+        return
+    contrasts = dict[str | None, dict[str, None]]()
+    for inference in inferences.values():
+        for row in inference["coefficients"]:
+            if row["name"] != INTERCEPT:
+                contrasts.setdefault(row["class"], {})[row["name"]] = None
+    steps = min(map(_steps, inferences.values()), key=len)
+    most, charts = _ROWS // len(runs), list[Chart]()
+    for contrast, features in list(contrasts.items())[:_CONTRASTS]:
+        for step, figure in steps.items():
+            found = _of_runs(inferences, figure, contrast, [*features][:most])
+            if found:
+                title, legend = _title(first, contrast, step), dict(enumerate(runs, start=1))
+                charts.append(_chart(title, _name(first), found, legend, ratios=bool(figure)))
+    if not charts:
+        return
+    yield Charts(charts)
+    yield Note("A run without an interval of a feature has none in the plots.")
+    if (longest := max(map(len, contrasts.values()), default=0)) > most:
+        yield Note(f"The plots have the first {most} of {count(longest)} features.")
+    if len(contrasts) > _CONTRASTS:
+        yield Note(f"The first {_CONTRASTS} of {count(len(contrasts))} contrasts are drawn.")
+
+
+def _of_runs(
+    inferences: Mapping[str, Mapping[str, Any]],
+    figure: str,
+    contrast: str | None,
+    features: Sequence[str],
+) -> list[Interval]:
+    """Return the intervals of each feature, run by run, whose kind is the number of the run."""
+    found = list[Interval]()
+    for kind, inference in enumerate(inferences.values(), start=1):
+        rows = [row for row in inference["coefficients"] if row["class"] == contrast]
+        own = intervals(rows, figure, _profiles(inference))
+        found += [replace(one, kind=kind) for one in own]
+    return sorted(
+        (one for one in found if one.name in features), key=lambda one: features.index(one.name)
+    )
+
+
+def _name(inference: Mapping[str, Any]) -> str:
+    return ratio_name(inference) or "coefficient"
+
+
+def _steps(inference: Mapping[str, Any]) -> dict[str, str]:
+    """Return the names of figures for each step of a feature."""
+    key = ratio_key(inference)
+    # Profile likelihood intervals are known for one unit alone.
+    several = key and not _profiles(inference)
+    return {"one unit": key, "one SD": f"{key}_sd"} if several else {"one unit": key}
+
+
+def _title(inference: Mapping[str, Any], contrast: str | None, step: str) -> str:
+    """Return the title of the plot of a contrast."""
+    said = f"{_name(inference)} for {step} more of the feature, {inference['level']:.0%} intervals"
+    if contrast is None:
+        return f"{said[:1].upper()}{said[1:]}"
+    return f"{contrast} against {inference['reference']}: {said}"
+
+
 def _of_contrast(
-    inference: Mapping[str, Any], start: str, rows: Sequence[Mapping[str, Any]]
+    inference: Mapping[str, Any], contrast: str | None, rows: Sequence[Mapping[str, Any]]
 ) -> tuple[list[Chart], list[str]]:
     """Return the plots of one contrast, and the features that are not in them."""
-    key, name = ratio_key(inference), ratio_name(inference) or "coefficient"
-    scales = {"one unit": key, "one SD": f"{key}_sd"} if key else {"one unit": ""}
-    profiles = _profiles(inference)
-    if profiles:  # which are known for one unit alone
-        scales = {"one unit": key}
-    charts, drawn = list[Chart](), set[str]()
-    for step, figure in scales.items():
+    charts, drawn, profiles = list[Chart](), set[str](), _profiles(inference)
+    for step, figure in _steps(inference).items():
         found = intervals(rows, figure, profiles)
         if found:
             drawn |= {one.name for one in found}
-            level = f"{inference['level']:.0%}"
-            said = f"{name} for {step} more of the feature, {level} intervals"
-            title = f"{start}{said}" if start else f"{said[:1].upper()}{said[1:]}"
-            charts.append(_chart(title, name, found, ratios=bool(key)))
+            title = _title(inference, contrast, step)
+            charts.append(_chart(title, _name(inference), found, _KINDS, ratios=bool(figure)))
     return charts, [row["name"] for row in rows if row["name"] not in drawn]
 
 
@@ -129,16 +202,25 @@ def intervals(
     return found
 
 
-def _chart(title: str, name: str, rows: Sequence[Interval], *, ratios: bool) -> Chart:
+def _chart(
+    title: str, name: str, rows: Sequence[Interval], kinds: Mapping[int, str], *, ratios: bool
+) -> Chart:
+    """Draw intervals, those of the same feature below each other; ``kinds``: words for them."""
+    features = {name: place for place, name in enumerate(dict.fromkeys(row.name for row in rows))}
+    lines = max(Counter(row.name for row in rows).values())
+    shown = sorted(kinds) if lines > 1 else sorted({row.kind for row in rows})
     figure, axes = new_axes(
-        f"{name} (logarithmic axis)" if ratios else name, (4.6, 1.0 + 0.27 * len(rows))
+        f"{name} (logarithmic axis)" if ratios else name,
+        (4.6, 1.0 + (0.27 + 0.13 * (lines - 1)) * len(features)),
     )
     if ratios:
         axes.set_xscale("log")
     low, high = _ends(rows, ratios=ratios)
     axes.axvline(1.0 if ratios else 0.0, color=INK, linewidth=1.0, linestyle="--")
-    for place, row in enumerate(rows):
-        colour = COLOURS[row.kind - 1]
+    for row in rows:
+        colour, place = COLOURS[row.kind - 1], float(features[row.name])
+        if lines > 1:
+            place += 0.7 * ((row.kind - 0.5) / len(kinds) - 0.5)
         axes.plot(
             [max(row.lower, low), min(row.upper, high)], [place] * 2, color=colour, linewidth=1.8
         )
@@ -150,13 +232,14 @@ def _chart(title: str, name: str, rows: Sequence[Interval], *, ratios: bool) -> 
     axes.set_xlim(low, high)
     _label(axes, ratios=ratios)
     axes.margins(x=0.0)
-    axes.set_ylim(len(rows) - 0.4, -0.6)
-    axes.set_yticks(range(len(rows)), [_shortened(row.name) for row in rows], parse_math=False)
+    axes.set_ylim(len(features) - 0.4, -0.6)
+    axes.set_yticks(range(len(features)), [*map(_shortened, features)], parse_math=False)
     said = (
-        f"{row.name} {short(row.middle)} ({short(row.lower)} to {short(row.upper)})" for row in rows
+        f"{row.name}{f' of {kinds[row.kind]}' * (lines > 1)} {short(row.middle)} "
+        f"({short(row.lower)} to {short(row.upper)})"
+        for row in rows
     )
-    kinds = sorted({row.kind for row in rows})
-    legend = [Key(_KINDS[kind], kind) for kind in kinds]
+    legend = [Key(kinds[kind], kind) for kind in shown]
     return Chart(title, f"{title}: {'; '.join(said)}.", svg_of(figure, title), legend)
 
 

@@ -2,14 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from fl_he.report.blocks import Block, Charts, Note, Page, Row, Section, Sheet
-from fl_he.report.figures import count, decimal, known, mean, seconds, sentence, size, total
-from fl_he.report.page.charts import line_chart
+from fl_he.report.figures import (
+    UNKNOWN,
+    count,
+    decimal,
+    known,
+    mean,
+    of_number,
+    seconds,
+    sentence,
+    size,
+    total,
+)
+from fl_he.report.page.charts import SERIES, line_chart
+from fl_he.report.page.evaluated import compared_curves
+from fl_he.report.page.forest import compared_forests
 from fl_he.report.plots import Curve
 from fl_he.report.tables.capc import answered, quality
+from fl_he.report.tables.comparison import headlines
 from fl_he.report.tables.sweep import SweepRow, different_test_sets, labels
 from fl_he.run_files.metrics import Metrics
 
@@ -39,7 +53,7 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
     failed = [name for name, row in zip(names, rows, strict=True) if row.metrics is None]
     sections = []
     if training:
-        sections += [_figures(training), _curves(training)]
+        sections += [_figures(training), *_plots(training), _curves(training)]
     if capc:
         sections.append(_capc(capc))
     if tables:
@@ -61,11 +75,8 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
 
 
 _Runs = Sequence[tuple[str, Metrics, str]]
-#: Columns of the comparison, and the text of each for one run.
+#: Columns behind the figures of quality, and the text of each for one run.
 _COLUMNS: dict[str, Callable[[Metrics], str]] = {
-    "accuracy": lambda run: decimal(run["federated"]["accuracy"]),
-    "ROC AUC": lambda run: decimal(run["federated"]["roc_auc"]),
-    "log loss": lambda run: decimal(run["federated"]["log_loss"]),
     "epsilon": lambda run: _epsilon(run.get("privacy")),
     "rounds": lambda run: count(len(run["rounds"])),
     "data per round": lambda run: size(mean(known(run["rounds"], "bytes_sent"))),
@@ -79,20 +90,54 @@ def _epsilon(privacy: Mapping[str, Any] | None) -> str:
 
 
 def _figures(runs: _Runs) -> Section:
+    found = [_headlines(metrics) for _, metrics, _ in runs]
+    names = dict.fromkeys(name for one in found for name in one)
     rows = [
-        Row((name, *(write(metrics) for write in _COLUMNS.values())), href=link)
-        for name, metrics, link in runs
+        Row(
+            (
+                name,
+                *(one.get(figure, UNKNOWN) for figure in names),
+                *(write(metrics) for write in _COLUMNS.values()),
+            ),
+            href=link,
+        )
+        for (name, metrics, link), one in zip(runs, found, strict=True)
     ]
-    caption = "Federated models on their held-out test sets"
-    blocks: list[Block] = [Sheet(caption, ("run", *_COLUMNS), rows)]
+    caption = "Federated models, by the figures of their own reports"
+    blocks: list[Block] = [Sheet(caption, ("run", *names, *_COLUMNS), rows)]
     if different := different_test_sets([metrics for _, metrics, _ in runs]):
         blocks.append(Note(sentence(different)))
     return Section("Comparison", blocks)
 
 
+def _headlines(metrics: Metrics) -> dict[str, str]:
+    """Return a run's headlines, of classes with the accuracy before them."""
+    accuracy = metrics["federated"].get("accuracy")
+    first = {} if accuracy is None else {"accuracy on the test set": decimal(accuracy)}
+    return first | headlines(metrics, with_pooled=False)
+
+
+def _plots(runs: _Runs) -> Iterator[Section]:
+    """Yield the sections of plots that the runs' own reports have, of the first runs."""
+    evaluated = {name: run for name, run, _ in runs if run.get("evaluation")}
+    estimated = {name: run for name, run, _ in runs if (run.get("inference") or {}).get("level")}
+    for title, found, draw in (
+        ("Encrypted evaluation", evaluated, compared_curves),
+        ("Coefficients", estimated, compared_forests),
+    ):
+        if found:
+            blocks = list(draw(dict(list(found.items())[:SERIES])))
+            if blocks and len(found) > SERIES:
+                others = f"The first {SERIES} of {count(len(found))} runs are drawn"
+                blocks.append(Note(f"{others}; each run's own report has its plots."))
+            if blocks:
+                yield Section(title, blocks)
+
+
 def _curves(runs: _Runs) -> Section:
     most = max(len(metrics["rounds"]) for _, metrics, _ in runs)
     places = list(range(1, most + 1))
+    loss = "Loss" if any(of_number(metrics) for _, metrics, _ in runs) else "Log loss"
     drawn = [
         line_chart(
             title,
@@ -105,8 +150,8 @@ def _curves(runs: _Runs) -> Section:
         )
         for title, key, logarithmic in (
             ("Accuracy on the test set", "test_accuracy", False),
-            ("Log loss on the test set", "test_loss", False),
-            ("Log loss on the hospitals' data", "loss", True),
+            (f"{loss} on the test set", "test_loss", False),
+            (f"{loss} on the hospitals' data", "loss", True),
             ("Norm of the gradient", "gradient_norm", True),
         )
     ]

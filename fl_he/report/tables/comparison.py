@@ -112,11 +112,11 @@ def is_tested(metrics: Metrics) -> bool:
     return any(metrics["federated"].get(one.key) is not None for one in columns_of(metrics)[1:])
 
 
-def headlines(metrics: Metrics) -> dict[str, str]:
+def headlines(metrics: Metrics, *, with_pooled: bool = True) -> dict[str, str]:
     """Return the few figures of quality that a reader looks for first.
 
-    On the test set, with those of the pooled fit; else of the encrypted counts of held-out
-    examples; else the deviance on the training data.
+    On the test set, on request with those of the pooled fit; else of the encrypted counts of
+    held-out examples; else the deviance on the training data.
     """
     keys = _HEADLINES.get(family(metrics), ("mean_deviance", "d2"))
     columns = [column for column in columns_of(metrics) if column.key in keys]
@@ -127,7 +127,7 @@ def headlines(metrics: Metrics) -> dict[str, str]:
         key, name = column.key, column.heading.replace("\n", " ")
         if federated.get(key) is not None:
             found[f"{name} on the test set"] = column.write(federated[key])
-            if pooled.get(key) is not None:
+            if with_pooled and pooled.get(key) is not None:
                 found[f"{name} of the pooled fit"] = column.write(pooled[key])
         elif counted.get(key) is not None:
             written = decimal(counted[key], decimals_given(counted, key))

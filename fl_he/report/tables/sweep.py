@@ -9,10 +9,12 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from fl_he.report.figures import decimal, seconds, sentence, setting_text
+from fl_he.report.figures import decimal, of_number, of_time, seconds, sentence, setting_text
+from fl_he.report.tables.comparison import is_tested
 from fl_he.report.tables.fitted import keep_whole
 from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics, flat_settings
+from fl_he.run_files.metrics_contract import CONCORDANCE
 
 #: Keys that differ between runs and say nothing of them.
 _PLACES = ("output_dir", "data.source")
@@ -53,14 +55,16 @@ def sweep_table(rows: Sequence[SweepRow]) -> Table:
     """
     table = Table(title="All runs")
     table.add_column("run", overflow="fold", min_width=8)
-    for heading in ("test\naccuracy", "log\nloss", "seconds"):
+    runs = [row.metrics for row in rows if row.metrics is not None]
+    figures = {key: heading for run in runs for key, heading in _headings(run).items()}
+    for heading in (*figures.values(), "seconds"):
         table.add_column(heading, justify="right")
     table.add_column("folder", overflow="fold", min_width=6)
     for label, row in zip(labels(rows), rows, strict=True):
-        table.add_row(Text(label), *_figures(row.metrics), Text(row.folder))
-    if note := different_test_sets([row.metrics for row in rows if row.metrics is not None]):
+        table.add_row(Text(label), *_figures(row.metrics, [*figures]), Text(row.folder))
+    if note := different_test_sets(runs):
         table.caption = sentence(note)
-    keep_whole(table, range(1, 4))
+    keep_whole(table, range(1, 2 + len(figures)))
     return table
 
 
@@ -73,7 +77,7 @@ def different_test_sets(runs: Sequence[Metrics]) -> str:
         As :func:`fl_he.run_files.metrics.read_metrics` returns them; those that were not tested do
         not count.
     """
-    tested = [run for run in runs if run.get("federated", {}).get("accuracy") is not None]
+    tested = [run for run in runs if "federated" in run and is_tested(run)]
     flat = [flat_settings(run["config"]) for run in tested]
     telling = [
         key for key in _TEST_SETS if any(config.get(key) != flat[0].get(key) for config in flat)
@@ -83,8 +87,8 @@ def different_test_sets(runs: Sequence[Metrics]) -> str:
     if not telling:
         return ""
     return (
-        f"no run is named the best: the test sets differ by {listed(telling)}, so accuracy and log "
-        "loss are of different patients"
+        f"no run is named the best: the test sets differ by {listed(telling)}, so figures on them "
+        "are of different patients"
     )
 
 
@@ -120,12 +124,17 @@ def differences(configs: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
     ]
 
 
-def _figures(metrics: Metrics | None) -> tuple[str | Text, str, str]:
+def _headings(metrics: Metrics) -> dict[str, str]:
+    """Return the figures of a run that the table has, with their headings."""
+    if "federated" in metrics and of_time(metrics):
+        return {CONCORDANCE: "concordance"}
+    if "federated" in metrics and of_number(metrics):
+        return {"mean_deviance": "mean\ndeviance", "d2": "D2"}
+    return {"accuracy": "test\naccuracy", "log_loss": "log\nloss"}
+
+
+def _figures(metrics: Metrics | None, keys: Sequence[str]) -> tuple[str | Text, ...]:
     if metrics is None:
-        return Text("failed", style="bold red"), "", ""
-    federated = metrics.get("federated", {"accuracy": None, "log_loss": None})
-    return (
-        decimal(federated["accuracy"]),
-        decimal(federated["log_loss"]),
-        seconds(metrics["seconds"], 1),
-    )
+        return Text("failed", style="bold red"), *[""] * len(keys)
+    federated = metrics.get("federated", {})
+    return *(decimal(federated.get(key)) for key in keys), seconds(metrics["seconds"], 1)

@@ -83,3 +83,11 @@ def test_a_run_of_an_earlier_release_has_the_usual_risks(metrics: dict[str, Any]
 
 def test_a_run_without_an_evaluation_has_no_section() -> None:
     assert evaluated(make_metrics()) is None
+
+
+def test_bins_without_a_border_at_a_risk_leave_the_decision_curve_out(
+    metrics: dict[str, Any],
+) -> None:
+    one = metrics["evaluation"]["calibration"][0] | {"lower": 0.0, "upper": 1.0, "observed": 0.5}
+    metrics["evaluation"]["calibration"] = [one | {"examples": 16}]
+    assert titles(metrics) == ["ROC curve", "Precision by recall", CALIBRATION]
