@@ -18,8 +18,8 @@ import yaml
 from fl_he.config.help import CONF, choices, descriptions
 from fl_he.config.run import Config, groups
 
-#: What a choice sets and nobody else would.
-#: Settings whose null is no default, so that a file chooses it.
+#: Keys that only a choice sets.
+#: Settings whose null is not a default: a file chooses it.
 CHOSEN_NULL = {"C"}
 UNINTERESTING = {"data.name", "data.source", "partition.scheme", "optimizer.name", "privacy.name"}
 

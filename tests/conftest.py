@@ -59,7 +59,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if seconds := _mutation_seconds():
         items.sort(key=lambda item: seconds.get(item.nodeid, 0.0))  # most mutants die at once
     else:
-        markers = ("waits", "slow")  # what waits longest first, so that it is not what is left
+        markers = ("waits", "slow")  # the longest waits first, so that they are not last
         items.sort(key=lambda item: [item.get_closest_marker(one) is None for one in markers])
 
 

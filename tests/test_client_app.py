@@ -157,7 +157,7 @@ def test_nodes_that_are_handed_the_data_read_no_table(tmp_path: Path) -> None:
     config = compose("config", [*source, "crypto.key_bits=1024"])
     data = simulated_data(config)
     (tmp_path / "table.csv").unlink()
-    simulated_data(compose("config", "hospitals=4"))  # forget what is kept of the other
+    simulated_data(compose("config", "hospitals=4"))  # forget the other's cached data
     grid = LocalGrid(client_app.build(lambda _: config, lambda _: data), simulated_nodes(3))
     replies = grid.send_and_receive(
         Message(RecordDict(), node_id, DESCRIBE) for node_id in grid.get_node_ids()

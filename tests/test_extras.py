@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-#: Makes what only extras bring impossible to import, in this process and in those that it starts.
+#: Blocks the imports of extras' packages, in this process and in those that it starts.
 BLOCKED = """
 import sys
 

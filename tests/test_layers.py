@@ -33,12 +33,12 @@ ORDER: tuple[tuple[str, ...], ...] = (
     ("run_files",),
     ("crypto",),
 )
-#: Imported from anywhere; they import nothing of fl_he.
+#: Imported from anywhere; they import no module of fl_he.
 ANYWHERE = {"version", "errors", "atomic"}
 LINE = {place: line for line, places in enumerate(ORDER) for place in places}
-#: What the order would allow, and the design does not.
+#: Imports that the order would allow, and the design forbids.
 APART = {("learning", "crypto"), ("report", "crypto"), ("config", "crypto"), ("learning", "report")}
-#: The same inside a room: the coordinator's half of CaPC knows nothing of a node's.
+#: The same inside a room: the coordinator's half of CaPC does not import a node's.
 APART_INSIDE = {("capc.coordinator", "capc.node")}
 
 #: "The server cannot decrypt": nobody else may import a private key.
@@ -53,7 +53,7 @@ MAY_DECRYPT = (
     "bench",  # plays all parts, with keys that die with it
 )
 
-#: What opens and signs envelopes. The coordinator routes them, and may import none of it.
+#: Modules that open and sign envelopes. The coordinator only routes envelopes.
 SEALED = tuple(
     f"fl_he.crypto.{name}"
     for name in (
@@ -109,7 +109,7 @@ def imports(module: str, source: str) -> Iterator[tuple[str, int]]:
     """Yield the dotted name and line of everything that a module imports, at any depth."""
     package = module.split(".")[:-1]
     tree = ast.parse(source)
-    if module == "fl_he.__init__":  # what only type checkers see is loaded by nobody
+    if module == "fl_he.__init__":  # imports for type checkers only are not loaded
         tree.body = [node for node in tree.body if not _is_type_checking(node)]
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -42,7 +42,7 @@ CONFIG = compose("config", ["experiment=private"])
 BITS = CONFIG.crypto.fraction_bits
 LR = CONFIG.optimizer.lr
 DATA = load_built_in("breast_cancer")
-#: One share is the noise of all who are counted.
+#: One share is the noise of all counted hospitals.
 TERMS = replace(needed(privacy_of(CONFIG)), contributors=1)
 RANGES = needed(declared_ranges(CONFIG, DATA.feature_names))
 

@@ -43,7 +43,7 @@ def make(folder: Path, querying: str, answering: list[str]) -> None:
     names = [name.replace(" ", "_") for name in data.feature_names]
     order = np.random.default_rng(5).permutation(len(data.target))
     cases, *shares = np.split(order, np.linspace(CASES, len(order), len(answering) + 1).astype(int))
-    high = np.ceil(data.data.max(axis=0) * 10) / 10  # stands for public knowledge
+    high = np.ceil(data.data.max(axis=0) * 10) / 10  # in place of public knowledge
     terms: dict[str, Any] = {
         "classes": [str(name) for name in data.target_names],
         "features": {name: [0.0, float(top)] for name, top in zip(names, high, strict=True)},

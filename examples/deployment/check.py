@@ -114,7 +114,7 @@ def main() -> int:
     updates = private_values(scaled, training.models[:-1])
     values = telling(private_sums(tables, model.mean) | updates)
     of_all = telling(of_all_patients(training, model))
-    # Flower deletes what is delivered, so a few are gone between two looks.
+    # Flower deletes delivered messages, so a few are gone between two looks.
     vectors = config.rounds * (config.hospitals + 1)
     envelopes = config.rounds * config.hospitals
     results += [

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A whole federation on this machine, over real TLS and with authenticated nodes: three hospitals
-# with tables of their own, company X, a SuperLink, and a study plan without which nobody computes.
+# with different tables, company X, a SuperLink, and a study plan without which nobody computes.
 # Trains a model in a sealed chain and in the open, checks both against a simulation, and searches
-# what the SuperLink has seen. docs/deployment.md explains each step.
+# the SuperLink's view. docs/deployment.md explains each step.
 #
 #   examples/deployment/run.sh          everything, in a temporary folder that is deleted
 #   ROUNDS=5 examples/deployment/run.sh
@@ -132,7 +132,7 @@ fl-he run $split output_dir=simulation
 step "checks"
 kill -TERM "$recorder" && wait "$recorder"
 python "$here/check.py" "$work" "$split" "${hospitals[@]}"
-# Asked what it is, each round's, and told the end; in a sealed chain they meet first.
+# A description, one message a round, and the end; in a sealed chain a meeting first.
 open=$((${#nodes[@]} * (1 + preparation + rounds) + ${#hospitals[@]}))
 sealed=$((open + ${#nodes[@]}))
 flwr ls --format json | python "$here/overhead.py" "sealed chain:$sealed" "fold:$open"

@@ -11,10 +11,10 @@ work=$(mktemp -d /tmp/fl-he.XXXXXX) # short: Ray's sockets are in it, and their 
 echo "everything is in $work until the end"
 export TMPDIR=$work
 export FLWR_HOME=$work/flwr FLWR_TELEMETRY_ENABLED=0 FLWR_DISABLE_UPDATE_CHECK=1
-# A SuperNode that runs what it is sent starts a process for each message: that should find the app
+# A SuperNode that runs received code starts a process for each message, which should find the app
 # compiled.
 unset PYTHONDONTWRITEBYTECODE
-# Apps use what is installed here, instead of an environment of their own.
+# Apps use the packages that are installed here, instead of a separate environment.
 export FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION=1
 
 start() { # NAME COMMAND...: in the background, its output in NAME.log

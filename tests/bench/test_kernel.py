@@ -132,7 +132,7 @@ def test_tables_are_reported(section: dict[str, Any]) -> None:
 
 def test_without_packages_their_rows_say_how_to_get_them(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("tenseal", "heu"):
-        monkeypatch.setitem(sys.modules, name, None)  # what makes an import fail
+        monkeypatch.setitem(sys.modules, name, None)  # makes an import fail
     monkeypatch.setattr("fl_he.bench.kernel.available_cores", lambda: 1)
     plan = replace(TINY, lengths=(3,), long_lengths=(), long_vector=None)
     section = measure(plan, lambda *_: None)

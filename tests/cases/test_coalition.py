@@ -153,7 +153,7 @@ def test_of_two_honest_hospitals_the_coalition_sees_the_sum(
     if collusion == "resistant":
         words = np.concatenate([one.words for one in singles])
         assert least_likely(words) > UNLIKELY
-        # Of one hospital: what is left of both in one sum hides behind the same stream.
+        # Of one hospital: the rests of both in one sum hide behind the same stream.
         by_hospital = [one.words for one in singles[::2] + singles[1::2]]
         assert least_likely(neighbours_apart(by_hospital)) > UNLIKELY
     else:

@@ -110,7 +110,7 @@ class Pair(NamedTuple):
         kept = [files(self.folder / name, "opened.jsonl") for name in ("one", "other")]
         replies = [lie(liar, *details) for liar in (self.one, self.other)]
         assert all(reply.has_error() for reply in replies)
-        # Each federation has a key of its own.
+        # Each federation has a different key.
         keys = (self.one.public_key.fingerprint, self.other.public_key.fingerprint)
         one, other = (
             repr(form_of(reply)).replace(key, "the key")

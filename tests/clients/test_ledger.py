@@ -158,7 +158,7 @@ def test_a_line_that_was_cut_off_closes_the_sessions_before_it(path: Path) -> No
                 with pytest.raises(ProtocolError, match="session must be one"):
                     ledger.note(request(session, round_, encrypted_sum=b"third"))
             with pytest.raises(ProtocolError, match="session must be one"):
-                ledger.note(request(session))  # not even what was opened in it
+                ledger.note(request(session))  # not even its opened sums
             later = ledger.session(1)
             assert later != session
             ledger.note(request(later, 1 + again, encrypted_sum=bytes([again])))

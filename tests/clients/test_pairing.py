@@ -454,7 +454,7 @@ def test_further_sessions_show_no_more(tmp_path: Path) -> None:
         one.send(COMPANY, END, EndRequest(one.session).to_content())
     words = [part.words for part in parts]
     assert least_likely(np.concatenate(words)) > UNLIKELY
-    # Of one hospital: what is left of both in one sum hides behind the same stream.
+    # Of one hospital: the rests of both in one sum hide behind the same stream.
     assert least_likely(neighbours_apart(words[::2] + words[1::2])) > UNLIKELY
 
 

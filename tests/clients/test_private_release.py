@@ -36,7 +36,7 @@ from fl_he.wire.table import table_question
 KEY = PrivateKey.generate(1024)
 PACKING = Packing(max_contributors=3)
 TERMS = GaussianPrivacy(epsilon=1.0, delta=1e-5, clip=1.0, rounds=3, contributors=3)
-#: On the lattice, so that what is decrypted is this and the noise.
+#: On the lattice, so that the decrypted numbers are these plus the noise.
 SUM = np.array([1.5, -2.0, 0.25])
 
 
@@ -243,7 +243,7 @@ def test_arrays_of_any_shape_have_noise() -> None:
 
 #: So small a share that its noise is not a gradient's.
 SCALED = replace(TERMS, scaling=0.02)
-#: What a hospital is asked once if the terms pay for it, as the server says it.
+#: The server's request to a hospital, once, if the terms pay for it.
 RANGES: dict[str, bool | list[float]] = {
     "sums": False,
     "counts": False,

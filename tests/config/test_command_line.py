@@ -25,7 +25,7 @@ NAMES = (
     *("m$n", "$HOME", 'g"h', "i'j", "'q'", '"q"', "q'", "p\\q", "p\\", 'p\\"q', "t{u}", "#v"),
     *("null", "True", "nan", "1e5", "1_000", "5", "-1", "!x", "~x", "`x`", "*", "&", "a\u00a0b"),
 )
-#: Each key, the lists around a text, and what is written without any quotes.
+#: Each key, the lists around a text, and the form without any quotes.
 KEYS: dict[str, tuple[Callable[[str], Any], str]] = {
     "data.target": (lambda name: name, "{}"),
     "data.drop": (lambda name: ["id", name], "[id,{}]"),

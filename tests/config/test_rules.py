@@ -15,7 +15,7 @@ from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.key_checks import MAXIMUM_KEY_BITS
 from fl_he.crypto.paillier.packing import Packing
 
-#: What a table of one's own needs at least, but for the meaning of its target.
+#: The settings that a user's table needs at least, without the meaning of its target.
 TABLE = {"data.name": "csv", "data.path": "t.csv", "data.target": "y"}
 CHAIN: dict[str, Any] = {"topology": Topology.chain}
 SEALED: dict[str, Any] = {**CHAIN, "sealed": True}

@@ -41,7 +41,7 @@ def test_labels_are_the_majority_and_stay_on_the_querying_partys_disk(processes:
         ledger = (processes.folder / name / "voting.jsonl").read_text().splitlines()
         begun, answered = map(json.loads, ledger)
         assert (answered["queries"], answered["session"]) == (4, begun["begun"])
-    # Nobody has a case left: the next run is refused, by what the nodes have on their disks.
+    # No case is left: the next run is refused because of the files on the nodes' disks.
     again = processes.run(*capc, f"output_dir={folder}-2")
     again.wait(PATIENCE)
     assert "no party has open cases" in processes.log("run")

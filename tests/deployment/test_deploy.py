@@ -90,7 +90,7 @@ def test_node_configurations_are_accepted(role: Role) -> None:
     name = {Role.HOSPITAL: "hospital", Role.KEY_HOLDER: "company-x"}[role]
     settings = tomllib.loads((DEPLOY / f"{name}.toml").read_text())
     assert settings["role"] == role
-    assert settings["state"].startswith("/var/lib/fl-he/")  # what the containers can write
+    assert settings["state"].startswith("/var/lib/fl-he/")  # writable in the containers
     check_settings(settings, role)
 
 

@@ -34,7 +34,7 @@ def test_the_model_is_that_of_gradient_descent_on_all_tables(
     tmp_path: Path, topology: str, scaling: str
 ) -> None:
     run = tmp_path / "run"
-    # A table that is not there: what the run's configuration says of data is not used.
+    # A missing table: the run's configuration of data is not used.
     config = experiment(
         *("rounds=3", "optimizer.lr=0.5", f"topology={topology}", "data=grad_school"),
         *("data.path=nowhere.csv", f"scaling={scaling}"),

@@ -63,7 +63,7 @@ nodes = 3
 out = ""
 """
 #: A SuperLink that tells nodes that every run is an agent's, whose code Flower runs otherwise; or
-#: that the bundle of every run is what a file holds, while there is one.
+#: that the bundle of every run is the content of a file, while the file exists.
 LYING_SUPERLINK = """
 import sys
 from hashlib import sha256

@@ -29,7 +29,7 @@ KERNELS = {
     for name, kernel in zip((*HOSPITALS, HOLDER), _NAMES, strict=True)
 }
 
-#: What `SETTINGS` ask for, and nothing else.
+#: The computations of `SETTINGS`, and no others.
 PLAN = replace(
     study_plans.PLAN,
     features=tuple(f"x{column}" for column in range(30)),
@@ -46,7 +46,7 @@ PLAN = replace(
 SETTINGS = (
     *("optimizer=newton", "scaling=federated", "C=1.0", "tolerance=1e-7", "rounds=20"),
     *(f"hospitals={len(HOSPITALS)}", f"min_contributors={ENOUGH}", "hop_timeout=120"),
-    "on_dropout=continue",  # a hospital without its files refuses until it is told all totals
+    "on_dropout=continue",  # a hospital without its files refuses until it gets all totals
 )
 
 

@@ -461,7 +461,7 @@ def test_no_model_is_the_coordinators(coordinator: Coordinator) -> None:
         content = choice.add_to(request.add_to(MODEL))
         content["config"] = task()
         assert refusal(coordinator.send(HOSPITALS[0], action, content)) == words
-        # What marks a sealed chain is no way around: with it such a message is for nobody.
+        # The mark of a sealed chain does not help: nobody accepts such a message.
         content = News(coordinator.company.session).add_to(content)
         content.config_records["fl-he"].update({"contributors": [], "next": "clinic-2"})
         assert refusal(coordinator.send(HOSPITALS[0], action, content))

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 PAGES = [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*/README.md")]
-#: What runs, and what is no command.
+#: Commands, and blocks that are not commands.
 LANGUAGES = {"sh", "python", "text", "toml", "json", "yaml", "diff"}
 
 

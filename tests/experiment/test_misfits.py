@@ -117,7 +117,7 @@ def test_a_run_stops_at_a_dropout_and_goes_on(tmp_path: Path, kind: str, scheme:
     metrics = server_app.train(federation.grid, compose("config", [f"resume={folder}"]), folder)
     assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 4, 4]
     asked, sent = company_x_was_handed(federation)
-    # A sealed chain keeps of whom its last total was.
+    # A sealed chain keeps the hospitals of its last total.
     first = [] if kind == "sealed" else [4]
     assert (asked, sent) == ([4, 3, 3, *first], [4, 4, 4])
     w, b = pooled_descent(federation.data.values(), 3)

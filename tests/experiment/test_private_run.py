@@ -89,7 +89,7 @@ def test_epsilon_one_keeps_the_accuracy(tmp_path: Path) -> None:
         assert metrics["privacy"]["epsilon"] <= 1.0
         with_noise.append(metrics["federated"]["accuracy"])
         without.append(metrics["privacy"]["without_noise"]["accuracy"])
-    assert np.mean(with_noise) >= 0.91  # four standard deviations of this mean below what it is
+    assert np.mean(with_noise) >= 0.91  # four standard deviations below this mean
     assert np.mean(without) >= 0.945  # clipped as the runs are: 0.950 without chance
 
 
@@ -205,7 +205,7 @@ def test_the_scaling_is_a_release_of_the_same_budget(tmp_path: Path) -> None:
     assert privacy["epsilon"] == pytest.approx(1.0, rel=1e-4)
     alone = get_epsilon_gaussian(1 / math.sqrt(3 * squared_mu), 1e-5)
     assert privacy["epsilon_of_one_update"] == pytest.approx(alone, rel=1e-4)
-    # What company X opened first is the sums, with that noise.
+    # Company X opened first the sums, with that noise.
     half, middle = np.array([60.0, 5.0, 10.0]), np.array([60.0, 5.0, 0.0])
     mapped = (np.clip(train.features, middle - half, middle + half) - middle) / half
     exact = np.r_[mapped.sum(axis=0), (mapped**2).sum(axis=0)]

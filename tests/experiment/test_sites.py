@@ -103,7 +103,7 @@ def test_each_site_has_its_figures(
         assert site["predicted"] == pytest.approx(risks.mean(), abs=1e-9)
     if test_size != "0":
         assert [one["hospital"] for one in metrics["local"]] == list(TABLES)
-        # What scikit-learn holds out of each site, with the same seed.
+        # The rows that scikit-learn holds out of each site, with the same seed.
         from sklearn.model_selection import train_test_split  # noqa: PLC0415 - of this test alone
 
         died = TABLES["north"]["died"]

@@ -24,7 +24,7 @@ def main() -> int:
     os.environ["FLWR_TELEMETRY_ENABLED"] = "0"
     sys.stderr.write("importing fl_he with instruments for coverage\n")
     with contextlib.redirect_stderr(io.StringIO()), instrumented():  # a line for each module
-        from fuzz.targets import TARGETS  # noqa: PLC0415 - its imports are what is instrumented
+        from fuzz.targets import TARGETS  # noqa: PLC0415 - instrumented: its imports
     known = {target.name: target for target in TARGETS}
     if options.list:
         sys.stdout.write("".join(f"{name}\n" for name in known))

@@ -22,7 +22,7 @@ from pathlib import Path
 import atheris
 from fuzz.target import Target
 
-#: What one input may cost.
+#: Limits of one input.
 SECONDS = 1.0
 MEGABYTES = 500.0
 
@@ -145,7 +145,7 @@ def _fuzz(
     for number, data in enumerate(target.seeds()):
         (corpus / str(number)).write_bytes(data)
     for data in target.seeds()[:1]:
-        target.read(data)  # warms up what is imported or built once
+        target.read(data)  # warms up imports and caches
     _limit_memory()
     before = _peak()
     counters = [0.0] * 4

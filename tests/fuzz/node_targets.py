@@ -37,7 +37,7 @@ from fl_he.wire.learning_terms import MomentsRequest
 from fl_he.wire.pairing import PAIR, SEEDS, Halves, SeedsRequest
 from fl_he.wire.permission import PERMIT, PERMIT_SEALED, PermitRequest, SealedPermitRequest
 
-#: What a deployed node logs of an exception whose text it keeps to itself.
+#: The log line of a deployed node about an exception whose text it does not send.
 _KEPT = re.compile(r"^(\w+) in \S+ at ")
 _OURS = {
     *("ProtocolError", "PrivateReasonError", "CryptoError", "KeyFileError", "LedgerError"),

@@ -284,7 +284,7 @@ def test_the_readme_shows_this_very_difference() -> None:
 
 def test_examples_use_nothing_private() -> None:
     imported = set()
-    # What checks fl-he itself may look inside.
+    # Code that checks fl-he itself may look inside.
     for path in set(EXAMPLES.rglob("*.py")) - set((EXAMPLES / "deployment").rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
             if isinstance(node, ast.Import):

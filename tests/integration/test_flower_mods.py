@@ -27,7 +27,7 @@ from fl_he.strategies import SequentialPaillier
 from fl_he.wire.records import ProtocolError
 
 START = np.zeros(3)
-#: What each client's model has become, and its norm: clients 1 and 2 exceed the clipping norm.
+#: Each client's new model, and its norm: clients 1 and 2 exceed the clipping norm.
 MOVES = [np.array([0.3, 0.0, 0.0]), np.array([0.0, 3.0, 4.0]), np.array([-6.0, 0.0, 8.0])]
 EXAMPLES = [10, 20, 70]
 NORM = 2.0

@@ -145,7 +145,7 @@ def test_another_weight_than_the_mod_knows() -> None:
     reply = replying(metrics={"patients": 9})
     with pytest.raises(ProtocolError, match="must be weighted by 'num-examples', got 'patients'"):
         start(encrypted_app(reply), FedAvg(weighted_by_key="patients"))
-    # What the message asks for:
+    # The content of the message:
     start(
         encrypted_app(reply, mods=[EncryptionMod(weighted_by="patients")]),
         FedAvg(weighted_by_key="patients", fraction_evaluate=0.0),

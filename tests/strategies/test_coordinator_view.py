@@ -108,9 +108,9 @@ def check_view(config: Config) -> LocalGrid:
     assert len(first) == config.hospitals**2
     values = {name: value for name, value in values.items() if name not in first}
     if found := leaks(everything, values):
-        # Few bytes stand among ciphertexts by chance: once in a few hundred runs the four of a
-        # float32, two of which are zero in 18.5, or the digits of a short number. What leaks stands
-        # there again when keys and randomness are others.
+        # Ciphertexts contain few bytes by chance: once in a few hundred runs the four of a
+        # float32, two of which are zero in 18.5, or the digits of a short number. A leak is
+        # there again with other keys and randomness.
         again = recorded_run(config, app)
         assert found & leaks(again.sent + again.received, values) == set()
 
@@ -123,7 +123,7 @@ def check_view(config: Config) -> LocalGrid:
         records: dict[str, Any] = dict(reply.content.items())
         if kind.partition(".")[0] == "train":
             assert set(records) == {"fl-he", "fl-he.sum"}
-            # What it took to add is left out where nothing was added; deployed nodes say neither.
+            # The time of additions is absent without additions; deployed nodes send neither time.
             assert set(records["fl-he"]) - {"add-seconds"} == {"layout", "encrypt-seconds"}
             assert [a.stype for a in records["fl-he.sum"].values()] == ["fl-he.encrypted-vector"]
         elif kind == FINISH:

@@ -39,7 +39,7 @@ MODEL: Arrays = {
     "half": np.array([0.25, 3.0], "float16"),
     "count": np.asarray(7),
 }
-#: Returns what is in the place of a hospital's arrays and metrics, from its number and the round.
+#: Returns the arrays and metrics of a hospital, from its number and the round.
 Change = Callable[[int, int, Arrays, dict[str, Any]], tuple[Arrays, dict[str, Any]]]
 
 

@@ -21,7 +21,7 @@ from fl_he.wire.sealed_messages import OPEN
 HOSPITALS = {"north": 40, "south": 25, "east": 60, "west": 31}
 EXPOSES_WEST = "the total of these 4 hospitals would expose west"
 
-#: Begins a run; what is returned takes its first round.
+#: Begins a run; the returned function takes its first round.
 Begin = Callable[[Federation, Callable[[object], None]], Callable[[], object]]
 
 

@@ -25,7 +25,7 @@ from fl_he.supernode.processes import Worker
 
 PATIENCE = 60.0  # seconds on a busy machine
 SECRET = "5ec2e75ec2e7" * 3
-#: A node whose processes wait for tasks that never come; the second starts a process of its own.
+#: A node whose processes wait for tasks that never come; the second starts another process.
 NODE = f"""
 import signal, subprocess, sys, time
 from fl_he.errors import FlHeError

@@ -97,7 +97,7 @@ def left_of(
                 added = np.frombuffer(stream.read(8 * len(numbers)), "<u8")
                 numbers = numbers - added if sign > 0 else numbers + added
         unused = np.uint64(64 - 8 * vector.header.width)
-        numbers = numbers << unused  # what travels is the lowest bytes
+        numbers = numbers << unused  # the lowest bytes travel
         words = numbers.view(np.uint8).reshape(-1, 8)[:, int(unused) // 8 :]
         return Left((numbers >> unused).tolist(), words)
     assert isinstance(vector, EncryptedVector)

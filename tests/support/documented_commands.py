@@ -67,7 +67,7 @@ def _fresh_clone() -> Iterator[Clone]:
         for one in (first, second):
             one.bind(("127.0.0.1", 0))
         ports = [str(one.getsockname()[1]) for one in (first, second)]
-    # What a reader's terminal has not: this environment's settings, and what make hands down.
+    # Not in a reader's terminal: settings of this environment and of make.
     ours = ("PYTEST_", "FLWR_", "VIRTUAL_ENV", "PYTHON", "MAKE", "MFLAGS", "ARGS", "ALL")
     environment = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
     inside = str(Path(sys.executable).parent)

@@ -72,7 +72,7 @@ class Flower:
             "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": str(self.ports[1]),
             "FLWR_HOME": str(self.home),
             "FLWR_TELEMETRY_ENABLED": "0",
-            # What the app needs is installed: the run must not need a network.
+            # The app's packages are installed: the run must not need a network.
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
         }
         return subprocess.run(

@@ -101,7 +101,7 @@ def _survivors(patterns: list[str]) -> list[Mutant]:
 def _function(name: str) -> str:
     """Return ``crypto.paillier.packing.split`` of mutmut's ``fl_he.[...].x_split__mutmut_3``."""
     module, _, function = name.rpartition("__mutmut_")[0].rpartition(".")
-    # a letter that no name of ours has stands before and behind a method's class
+    # a letter that no name of ours has surrounds a method's class
     own = re.sub("^x_?", "", function).replace("ǁ", ".").lstrip(".")
     return f"{module.removeprefix('fl_he.')}.{own}"
 

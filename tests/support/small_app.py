@@ -103,7 +103,7 @@ def add_learning(app: ClientApp, train_mods: Sequence[Mod] = ()) -> ClientApp:
         metrics = MetricRecord(
             {
                 "loss": loss(trained, client),
-                # Weighted means of these show who took part, and with how many steps.
+                # Weighted means of these show the participants and their numbers of steps.
                 "member": [float(other == client) for other in range(CLIENTS)],
                 "steps": [float(steps * (other == client)) for other in range(CLIENTS)],
                 "num-examples": examples(client),

@@ -108,7 +108,7 @@ def _all_levels(rng: np.random.Generator) -> Table:
 def _nearly_collinear(rng: np.random.Generator, noise: float) -> Table:
     columns = _normal(rng, 600, "a", "b")
     columns["near"] = columns["a"] + columns["b"] + noise * rng.standard_normal(600)
-    # As R's glm decides, what is less than 1e-9 of a column's variance is not a column of its own.
+    # By the rule of R's glm, a rest below 1e-9 of a column's variance counts as aliased.
     left_out = {"near": "linear combination of a and b"} if noise**2 < 1e-9 else {}
     sick = outcome(rng, 0.8 * columns["a"] - 0.4)
     return Table(columns, sick, ("hospitals=4",), left_out=left_out)

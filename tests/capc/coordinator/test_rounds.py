@@ -110,7 +110,7 @@ def test_in_a_chain_each_party_adds_its_vote_to_the_running_sum(segments: int, h
     labels, votes = parties.ask(), parties.votes()
     assert labels == [int(row.argmax()) if row.max() >= 3 else -1 for row in votes]
     assert parties.roster.costs[CapcStep.COLLECT].hops == hops
-    # What the coordinator sees are running sums, each of one vote more.
+    # The coordinator sees running sums, each with one more vote.
     guardian = parties.keys(parties.guardian)
     layout = SlotLayout(VOTE_BITS, KEY_BITS)
     for index, model in enumerate(parties.models):
@@ -185,7 +185,7 @@ def test_labels_with_noise_are_distributed_as_the_plaintext_mechanism_says() -> 
 
     def chance(gnmax: Fraction, threshold: Fraction) -> float:
         wanted = np.array(mechanism([2, 0], gnmax, 1, threshold))
-        # what cannot happen must not
+        # impossible outcomes must not occur
         return float(chisquare(observed, queries * np.maximum(wanted, 1e-12) / wanted.sum()).pvalue)
 
     # Fails once in a hundred thousand runs.
@@ -231,7 +231,7 @@ def test_what_the_others_see_is_uniform_and_never_twice_the_same() -> None:
     batch = pair_batch(guardian.public.dgk, 22, 3, queries)
     found = np.array(guardian.results(batch, request.part("compared")))
     assert len(Counter(map(tuple, found.reshape(3, queries).T.tolist()))) == 6
-    # Nor can the coordinator, who hands the winners over, tell the label.
+    # The coordinator, which passes the winners on, cannot tell the label either.
     (request,) = parties.sent(CapcStep.LEARN)
     positions = Counter(request.part("winners"))
     assert all(positions[position] > 15 for position in range(3)), "of 120, a third each"

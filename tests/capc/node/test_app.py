@@ -27,7 +27,7 @@ from fl_he.wire.records import ProtocolError
 pytestmark = pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
 
 TERMS = Terms(2, 3, fraction_bits=4, integer_bits=4, value_bits=12, threshold=1, key_bits=KEY_BITS)
-#: The steps of a batch without hidden layers in which a node reads what others sent.
+#: The steps of a batch without hidden layers in which a node reads others' parts.
 WITH_PARTS = [
     CapcStep.EVALUATE,
     CapcStep.LOGIT_BITS,

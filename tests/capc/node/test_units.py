@@ -34,7 +34,7 @@ def test_the_bits_of_units_depend_on_terms_and_depth_only() -> None:
     parties = Parties(TERMS, np.ones((1, 2)), [model(2, 3, 2), model(2, 5, 2, scale=300.0)])
     parties.ask()
     (request,) = parties.sent(CapcStep.UNIT_BITS)
-    # 5 bits of a feature, then half of what is left of 34 without a tie's bit and the sign
+    # 5 bits of a feature, then half of the rest of 34 without a tie's bit and the sign
     assert {part[0] for part in request.parts.values()} == {5 + (32 - 5) // 2}
     width = parties.keys(parties.querying).public.paillier.ciphertext_bytes
     assert sorted(len(part) for part in request.parts.values()) == [1 + 3 * width, 1 + 5 * width]

@@ -70,7 +70,7 @@ def test_a_party_may_promise_its_patients_less(tmp_path: Path) -> None:
     assert ConfidentGNMax(10.0, 20.0).epsilon(less, 1e-5) <= 2.0
     with pytest.raises(ProtocolError, match=f"at most {less},"):
         of_party(2.0).begin("a" * 32, "st-anne", less + 1)
-    # another epsilon of its own forgets nothing
+    # another own epsilon forgets nothing
     of_party(2.0).spend("a" * 32, less)
     assert of_party(None).budget().affordable() == agreed - less
     for wrong in (4.1, 0.0, float("nan")):
@@ -118,7 +118,7 @@ def test_queries_of_each_party_are_limited_over_runs_from_their_begin_on(tmp_pat
     def ledger() -> VotingLedger:
         return VotingLedger(store, PROMISE, most=5)
 
-    ledger().begin("a" * 32, "st-anne", 3)  # and then nothing: what was learnt is learnt
+    ledger().begin("a" * 32, "st-anne", 3)  # and then nothing: learnt facts stay learnt
     with pytest.raises(
         ProtocolError, match=r"queries of st-anne must be at most 2, .* of 5 \(capc-queries in"
     ):

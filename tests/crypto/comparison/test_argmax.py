@@ -38,7 +38,7 @@ def test_of_tied_classes_each_wins_and_bob_sees_a_uniform_order(
     chosen = Counter(labels(won, kept))
     assert set(chosen) == {0, 1}
     assert min(chosen.values()) > 45
-    positions = Counter(won)  # what Bob learns
+    positions = Counter(won)  # Bob's view
     assert all(positions[position] > 20 for position in range(3))
 
 

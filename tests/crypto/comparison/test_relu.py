@@ -77,7 +77,7 @@ def test_a_unit_near_zero_passes_or_not_by_its_mask(
     small_key: PrivateKey, small_dgk: DgkPrivateKey
 ) -> None:
     layout = SlotLayout(24, small_key.public_key.key_bits)
-    # half of what is left out of comparisons: half of all masks carry
+    # half of the skipped comparisons: half of all masks carry
     (found,) = relus(small_key, small_dgk, layout, [[-128] * 100])
     assert {0, -128} == set(found)
     assert 20 < found.count(0) < 80

@@ -32,7 +32,7 @@ BINDING = Binding("run-7", "running-sum", 3, 2, ("east", "north"))
 PAYLOAD = b"the running sum"
 ENVELOPE = seal(PAYLOAD, NORTH, SOUTH.public, BINDING)
 
-# What follows is the format as `sealing` describes it, with nothing of the package but keys.
+# The format as `sealing` describes it, computed here with only the package's keys.
 SUITE = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.CHACHA20_POLY1305)
 HEADER = struct.Struct(">4sBIQ")
 

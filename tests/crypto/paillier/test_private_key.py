@@ -301,7 +301,7 @@ def test_a_known_key_is_read_without_its_checks_but_for_the_product(small_key: P
     assert read.decrypt(public.encrypt([7])) == [7]
     with pytest.raises(CryptoError, match="p and q must be factors of n"):
         PrivateKey(public, p, q - 2, known=public.fingerprint)
-    # What is known must be this key: else a base that is no n-th power is found out.
+    # The known key must be this one; otherwise a base that is not an n-th power is found.
     wrong = PublicKey(public.n, public.h_s + public.n * 4, minimum_bits=bits)
     with pytest.raises(CryptoError, match="h_s must be an n-th power"):
         PrivateKey(wrong, p, q, known=public.fingerprint)

@@ -35,7 +35,7 @@ def test_nothing() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    # Two slots of 8 bits hold what fits 16 bits, half a slot lower in each.
+    # Two slots of 8 bits hold a number of 16 bits, half a slot lower in each.
     lowest, highest = -0x8080, 0x7F7F
     assert split([lowest, highest], 2, 8).tolist() == [[-128, -128], [127, 127]]
     for integer in (lowest - 1, highest + 1):

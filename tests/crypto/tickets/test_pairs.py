@@ -153,7 +153,7 @@ def test_a_masked_update_stays_hidden_from_whoever_lacks_one_stream() -> None:
         seed = KEY.open_sealed(ticket.sealed, info)
         assert isinstance(update.vector, MaskedVector)
         assert update.vector.header.tag is not None
-        # Of zeros the rest of the tag is what the ticket's seed gives.
+        # For zeros the rest of the tag comes from the ticket's seed.
         masks_of_tags.add((update.vector.header.tag - numbers(seed, info, 1)[0]) % TAG_MODULUS)
     assert len(masks_of_tags) == 20
 

@@ -59,7 +59,7 @@ def require_none_solved(
         assert not (told & small).any(), same[0].reshape(groups, -1)
         solved += int(told.sum())
     assert len(looks) > 1
-    assert solved > len(looks)  # some sums are told: those of all rows, and large cells
+    assert solved > len(looks)  # some sums are given out: those of all rows, and large cells
 
 
 def cells_of(form: TableForm, counts: Counts, fill: Callable[[Counts, Counts], None]) -> Counts:

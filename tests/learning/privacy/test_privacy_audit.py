@@ -51,7 +51,7 @@ def hospitals(label: float) -> list[NDArray[np.int64]]:
 def releases(label: float, variance: int) -> NDArray[np.int64]:
     """Return the attacker's view of many runs: the total's first coordinate."""
     known = sum(int(total[0]) for total in hospitals(label))
-    # The noise of each coordinate is independent: the others tell nothing of the target.
+    # The noise of each coordinate is independent: the others reveal nothing about the target.
     noise = sum(discrete_gaussian(variance, RUNS) for _ in range(TERMS.contributors))
     return np.asarray(known + noise, dtype=np.int64)
 

@@ -120,7 +120,7 @@ def patients_of(draw: st.DrawFn, classes: int) -> list[Patient]:
     found = []
     for of_class, other, place, luck in drawn:
         predicted = of_class if luck else other
-        # With two classes the bin says what is predicted.
+        # With two classes the bin determines the prediction.
         found.append((of_class, predicted, place + (HALF * predicted if classes == 2 else 90)))
     return found
 

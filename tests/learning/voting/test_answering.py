@@ -68,7 +68,7 @@ def test_a_class_that_a_model_has_not_seen_never_wins() -> None:
     model = answering_model(fitted, 4)
     rng = np.random.default_rng(0)
     limit = 2 ** sum(BITS.values()) - 1
-    queries = rng.choice([-limit, limit], size=(200, 4))  # the corners of what is allowed
+    queries = rng.choice([-limit, limit], size=(200, 4))  # the corners of the allowed range
     scores = integer_scores(integers(model, 20), queries)
     assert set(scores.astype(float).argmax(axis=1)) <= {0, 2}
     assert int((scores.max(axis=1) - scores.min(axis=1)).max()) <= 2**20 - 2

@@ -33,7 +33,7 @@ LOOKS = {"desk": (1280, "light"), "phone": (320, "dark")}
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chrome]:
     if _BROWSER is None or _DRIVER is None:
-        # Whoever runs all checks wants this one too; elsewhere a browser is much to ask for.
+        # A run of all checks includes this one; elsewhere a browser is too large a requirement.
         (pytest.fail if os.environ.get("CI") == "true" else pytest.skip)(_MISSING)
     options = ChromeOptions()
     options.binary_location = str(_BROWSER)

@@ -39,7 +39,7 @@ columns:
   id: {type: drop}
 outcome: {column: died, positive: yes}
 """
-#: No cell may be shown; these texts stand in no other place.
+#: No cell may be shown; these texts occur in no other place.
 SECRET = ("Zaphod", "1.7e77", "Trillian")
 
 
