@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from itertools import compress
+from dataclasses import replace
+from functools import cache
+from itertools import compress, count
 from math import prod
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +110,41 @@ def test_nobody_sees_what_is_not_for_it_of_networks() -> None:
     made = networks(24)
     runs = recorded(made, 2)
     assert {model[0].bits for model in made.models} == {7 + (29 - 7) // 2}
+    assert leaks(made, runs) == set()
+
+
+def with_labels(queries: int = QUERIES) -> tuple[Parties, list[Parties]]:
+    """Return two answering parties in the votes for two labels, which often go together."""
+    rng = np.random.default_rng(6)
+    terms = replace(parties(1).terms, classes=2)
+    by_label: list[list[AnsweringModel]] = [[], []]
+    for _ in range(2):
+        weights = rng.normal(size=(2, FEATURES))
+        for own, noise in zip(by_label, (0.0, 0.3), strict=True):
+            moved = weights + noise * rng.normal(size=(2, FEATURES))
+            own.append(AnsweringModel((Layer(moved, np.zeros(2)),)))
+    made = Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), by_label[0])
+    return made, made.of_labels(by_label)
+
+
+def assert_plain_majority(made: Parties, run: Run) -> None:
+    votes = made.votes()
+    assert (votes[np.arange(len(votes)), run.labels] == votes.max(axis=1)).all()
+
+
+def runs_of_labels(views: list[Parties]) -> list[Run]:
+    return [run for view in views for run in recorded(view, 1)]
+
+
+@pytest.mark.slow
+def test_votes_for_several_labels_do_not_show_which_go_together() -> None:
+    made, views = with_labels()
+    runs = runs_of_labels(views)
+    assert [run.parties.label for run in runs] == [1, 2]
+    for view, run in zip(views, runs, strict=True):
+        assert_plain_majority(view, run)
+    equal = np.mean(np.array(runs[0].labels) == np.array(runs[1].labels))
+    assert 0.6 < equal < 0.95, "the labels must go together, but not always"
     assert leaks(made, runs) == set()
 
 
@@ -234,3 +271,38 @@ def test_a_planted_leak_of_a_network_is_found(
     plant(monkeypatch)
     made = networks(24)
     assert found <= leaks(made, recorded(made, 1))
+
+
+def orders_of_the_first_label(patch: pytest.MonkeyPatch) -> None:
+    """Use each party's orders of the first label for the second label as well."""
+    drawn: dict[int, list[list[list[int]]]] = {}
+    real, calls = argmax._random_orders, count()
+
+    def repeated(classes: int, queries: int) -> list[list[int]]:
+        # two answering parties and the querying party draw in each batch
+        return drawn.setdefault(next(calls) % 3, [real(classes, queries)])[0]
+
+    patch.setattr(argmax, "_random_orders", repeated)
+
+
+def masks_of_the_first_label(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(argmax, "random_masks", cache(blinding.random_masks))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("plant", "found"),
+    [
+        (
+            orders_of_the_first_label,
+            {"querying: two labels show", "guardian: two labels show"},
+        ),
+        (masks_of_the_first_label, {"querying: masks used twice", "guardian: masks used twice"}),
+    ],
+)
+def test_a_leak_that_is_planted_between_labels_is_found(
+    plant: Plant, found: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plant(monkeypatch)
+    made, views = with_labels()
+    assert found <= leaks(made, runs_of_labels(views))

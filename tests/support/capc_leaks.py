@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from math import prod
+from itertools import chain, combinations
+from math import factorial, prod
 
 import numpy as np
 from capc_parties import Parties
@@ -59,8 +60,9 @@ _DGK = {
 
 @dataclass
 class Run:
-    """One batch: the nodes' replies, and secrets that only the test knows."""
+    """One batch: its parties, the nodes' replies, and secrets that only the test knows."""
 
+    parties: Parties
     replies: dict[CapcStep, list[CapcReply]] = field(default_factory=dict)
     messages: list[Message] = field(default_factory=list)
     labels: list[int] = field(default_factory=list)
@@ -79,7 +81,7 @@ def recorded(parties: Parties, batches: int) -> list[Run]:
     runs = []
     for _ in range(batches):
         start = len(parties.grid.sent), len(parties.grid.received)
-        run = Run(labels=list(parties.ask()))
+        run = Run(parties, labels=list(parties.ask()))
         sent, received = parties.grid.sent[start[0] :], parties.grid.received[start[1] :]
         run.messages = [*sent, *received]
         # Replies come in any order; a party's scores are compared with its own.
@@ -107,7 +109,7 @@ def _in_messages(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     """Search for plaintexts as text, integers and floats; the coordinator sees all messages."""
     # small numbers stand everywhere; as eight bytes they do not come by chance
     numbers = [*parties.queries[:5].flatten().tolist()]
-    for model in parties.models:
+    for model in [model for run in runs for model in run.parties.models]:
         numbers += integer_scores(model, parties.queries[:5]).flatten().tolist()
     values = {f"{number}": float(number) for number in numbers if abs(number) > 999}
     for run in runs:
@@ -163,25 +165,31 @@ def _of_querying_party(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     """Decrypt the parts from answering parties."""
     terms, keys = parties.terms, parties.keys(parties.querying)
     layout = SlotLayout(terms.value_bits, terms.key_bits)
-    scores = [integer_scores(model, parties.queries) for model in parties.models]
-    opened, hidden, orders, votes = [], [], [], []
+    opened, hidden, orders = [], [], []
+    places: list[list[int]] = []
+    votes: list[list[int]] = []
     for run in runs:
+        scores = [integer_scores(model, parties.queries) for model in run.parties.models]
+        found: list[tuple[int, ...]] = []
         blinded = run.given("blinded", CapcStep.EVALUATE, CapcStep.RECTIFY)
         for score, part in zip(scores, blinded, strict=True):
             numbers = keys.open_pairs(layout, part, terms.classes, len(score))
             opened.append(np.array(numbers, dtype=object))
             hidden.append(_differences(score))
         for score, reply in zip(scores, run.replies[CapcStep.COMPARE], strict=True):
-            orders += _orders(
+            found += _orders(
                 keys, terms.value_bits, reply.part("compared"), terms.classes, len(score)
             )
-            votes += score.argmax(axis=1).tolist()
             batch = pair_batch(keys.public.dgk, terms.value_bits, terms.classes, len(score))
             yield from _random_plaintexts("querying", keys, batch, reply.part("compared"))
+        orders += found
+        places.append([winner(terms.classes, order) for order in found])
+        votes.append([vote for score in scores for vote in score.argmax(axis=1).tolist()])
     yield from _masked("querying", layout, opened, hidden, tie_bits(terms.classes))
-    yield from _uniform("querying: orders", orders)
-    positions = [winner(terms.classes, order) for order in orders]
-    yield from _independent("querying: votes", positions, votes)
+    yield from _uniform("querying: orders", orders, factorial(terms.classes))
+    seen, secret = chain.from_iterable(places), chain.from_iterable(votes)
+    yield from _independent("querying: votes", list(seen), list(secret))
+    yield from _together("querying", runs, places, votes)
 
 
 def _of_units(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
@@ -194,7 +202,7 @@ def _of_units(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
         parts = run.given("units", CapcStep.EVALUATE)
         answers = run.given("compared", CapcStep.COMPARE_UNITS)
         for model, part, compared in zip(
-            parties.models if parts else (), parts, answers, strict=True
+            run.parties.models if parts else (), parts, answers, strict=True
         ):
             layout = layout.narrowed(part[0])
             units = integer_scores(model[:1], parties.queries).T
@@ -206,24 +214,27 @@ def _of_units(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
             yield from _random_plaintexts("querying: units", keys, batch, compared)
     if opened:
         yield from _masked("querying: units", layout, opened, hidden, 0)
-        yield from _uniform("querying: signs of units", seen)
+        yield from _uniform("querying: signs of units", seen, 2)
         yield from _independent("querying: signs of units", seen, positive)
 
 
 def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
     """Decrypt the parts from the querying party."""
     terms, keys = parties.terms, parties.keys(parties.guardian)
-    layout, counts = SlotLayout(VOTE_BITS, terms.key_bits), parties.votes()
-    queries = len(counts)
+    layout, queries = SlotLayout(VOTE_BITS, terms.key_bits), len(parties.queries)
     opened, hidden, orders, labels = [], [], [], []
+    places: list[list[int]] = []
     tests: list[bool] = []
     for run in runs:
+        counts = run.parties.votes()
         (reply,) = run.replies[CapcStep.COUNT]
         numbers = keys.open_pairs(layout, reply.part("blinded"), terms.classes, queries)
         opened.append(np.array(numbers, dtype=object))
         hidden.append(_differences(counts.astype(object)))
         (reply,) = run.replies[CapcStep.COMPARE_COUNTS]
-        orders += _orders(keys, VOTE_BITS, reply.part("compared"), terms.classes, queries)
+        found = _orders(keys, VOTE_BITS, reply.part("compared"), terms.classes, queries)
+        orders += found
+        places.append([winner(terms.classes, order) for order in found])
         labels += run.labels
         batch = pair_batch(keys.public.dgk, VOTE_BITS, terms.classes, queries)
         yield from _random_plaintexts("guardian", keys, batch, reply.part("compared"))
@@ -233,12 +244,13 @@ def _of_guardian(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
                 each = terms.classes
                 tests += [any(zero[at : at + each]) for at in range(0, len(zero), each)]
     yield from _masked("guardian", layout, opened, hidden, tie_bits(terms.classes))
-    yield from _uniform("guardian: orders", orders)
-    positions = [winner(terms.classes, order) for order in orders]
-    yield from _uniform("guardian: positions", positions)
+    yield from _uniform("guardian: orders", orders, factorial(terms.classes))
+    positions = list(chain.from_iterable(places))
+    yield from _uniform("guardian: positions", positions, terms.classes)
     yield from _independent("guardian: labels", positions, labels)
+    yield from _together("guardian", runs, places, [run.labels for run in runs])
     if tests:
-        yield from _uniform("guardian: threshold", tests)
+        yield from _uniform("guardian: threshold", tests, 2)
         yield from _independent("guardian: answers", tests, [label >= 0 for label in labels])
 
 
@@ -251,7 +263,7 @@ def _of_coordinator(parties: Parties, runs: Sequence[Run]) -> Iterator[str]:
                 positions += data
                 labels += run.labels
     if positions:
-        yield from _uniform("coordinator: winners", positions)
+        yield from _uniform("coordinator: winners", positions, parties.terms.classes)
         yield from _independent("coordinator: labels", positions, labels)
 
 
@@ -311,16 +323,27 @@ def _random_plaintexts(role: str, keys: KeyPair, batch: Batch, compared: bytes) 
     yield from _uniform(f"{role}: plaintexts of comparisons", quarters, 4)
 
 
-def _uniform(name: str, values: Sequence[object], cells: int | None = None) -> Iterator[str]:
+def _uniform(name: str, values: Sequence[object], cells: int) -> Iterator[str]:
     found = [values.count(value) for value in set(values)]
-    expected = cells or {True: 2}.get(isinstance(values[0], bool), 6 if _is_order(values) else 3)
-    found += [0] * (expected - len(found))
+    found += [0] * (cells - len(found))
     if chisquare(found).pvalue < RARE:
         yield f"{name} not uniform"
 
 
-def _is_order(values: Sequence[object]) -> bool:
-    return isinstance(values[0], tuple)
+def _together(
+    role: str,
+    runs: Sequence[Run],
+    places: Sequence[Sequence[int]],
+    secret: Sequence[Sequence[int]],
+) -> Iterator[str]:
+    """Test that positions in the votes for two labels do not show whether the votes are equal."""
+    seen, equal = [], []
+    for one, other in combinations(range(len(runs)), 2):
+        if runs[one].parties.label != runs[other].parties.label:
+            seen += [int(a == b) for a, b in zip(places[one], places[other], strict=True)]
+            equal += [int(a == b) for a, b in zip(secret[one], secret[other], strict=True)]
+    if seen:
+        yield from _independent(f"{role}: two labels", seen, equal)
 
 
 def _independent(name: str, seen: Sequence[int], secret: Sequence[int]) -> Iterator[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -43,7 +44,8 @@ class Parties:
     """One querying party, the first, answering parties with these models, and the guardian.
 
     ``labels`` are the querying party's last labels. With ``masked`` votes have pairwise masks.
-    ``settings`` are those of `CaPC`.
+    ``settings`` are those of `CaPC`. With `of_labels` the models are those of several labels, each
+    of which has a vote.
     """
 
     def __init__(
@@ -59,6 +61,7 @@ class Parties:
         self.models = [terms.in_integers(model, terms.integer_bits) for model in models]
         self.queries = fixed_point(queries, terms.fraction_bits, terms.integer_bits)
         self.labels: list[int] = []
+        self.label, self.views = 0, {0: self}
         self.grid = LocalGrid(
             NodeApp(ClientApp(), [Capc(self._party)], MaskingNode if masked else SimulatedNode),
             simulated_nodes(1 + len(models)),
@@ -67,9 +70,17 @@ class Parties:
         self.protocol = CaPC(self.roster, **settings)
         self.querying, *self.answering, self.guardian = self.grid.contexts
 
+    def of_labels(self, models: Sequence[Sequence[AnsweringModel]]) -> list[Parties]:
+        """Return the same parties in the votes for several labels, each with its models."""
+        for label, own in enumerate(models, start=1):
+            view = self.views[label] = copy(self)
+            view.label = label
+            view.models = [self.terms.in_integers(one, self.terms.integer_bits) for one in own]
+        return [view for view in self.views.values() if view.label]
+
     def ask(self) -> list[int]:
         """Have all queries answered and return their labels."""
-        self.protocol.ask("hospital-1", len(self.queries))
+        self.protocol.ask("hospital-1", len(self.queries), self.label)
         return self.labels
 
     def keys(self, node: int) -> KeyPair:
@@ -104,6 +115,9 @@ class _One(Party):
     @property
     def terms(self) -> Terms:
         return self._parties.terms
+
+    def about(self, label: int) -> Party:
+        return _One(self._parties.views[label], self._context)
 
     def queries(self, count: int) -> NDArray[np.int64]:
         return self._parties.queries[:count]
