@@ -7,8 +7,9 @@ Matplotlib does; they are never read as its formulas.
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+#: Ends of an interval.
+Band = tuple[float, float]
 #: Series that can be told apart; further ones repeat the colours with broken lines.
 SERIES = 6
 INK, RULE = "#0a0b01", "#0a0b02"
@@ -89,14 +92,33 @@ def bar_chart(
     return Chart(title, _alt(title, shown), svg_of(figure, title), _legend(shown))
 
 
-def survival_chart(title: str, times: Sequence[float], curves: Sequence[Curve]) -> Chart | None:
-    """Draw shares that begin at 1 and change at each time; see `line_chart`."""
-    shown = _known(curves)
+def survival_chart(
+    title: str,
+    times: Sequence[float],
+    curves: Sequence[Curve],
+    bands: Mapping[str, Sequence[Band | None]] | None = None,
+) -> Chart | None:
+    """Draw shares that begin at 1 and change at each time; see `line_chart`.
+
+    ``bands``: the intervals of a curve at each time, by its label.
+    """
+    shown, bands = _known(curves), bands or {}
     if not shown or not times:
         return None
     figure, axes = new_axes("time")
     for curve in shown:
         place = curve.series - 1
+        if ends := bands.get(curve.label):
+            low, high = zip(*(one or (math.nan, math.nan) for one in ends), strict=True)
+            axes.fill_between(
+                [0.0, *times],
+                [1.0, *low],
+                [1.0, *high],
+                step="post",
+                color=COLOURS[place % SERIES],
+                alpha=0.15,
+                linewidth=0.0,
+            )
         axes.step(
             [0.0, *times],
             [1.0, *(0.0 if value is None else value for value in curve.values)],
@@ -105,7 +127,19 @@ def survival_chart(title: str, times: Sequence[float], curves: Sequence[Curve]) 
             linestyle=_DASHES[place // SERIES % len(_DASHES)],
         )
     axes.set_ylim(0.0, 1.0)
-    return Chart(title, _alt(title, shown), svg_of(figure, title), _legend(shown))
+    alt = _alt(title, shown) + _of_bands(times, bands)
+    return Chart(title, alt, svg_of(figure, title), _legend(shown))
+
+
+def _of_bands(times: Sequence[float], bands: Mapping[str, Sequence[Band | None]]) -> str:
+    """Say in words where each band is at the last time at which it is known."""
+    said = []
+    for label, ends in bands.items():
+        known = [(time, one) for time, one in zip(times, ends, strict=True) if one is not None]
+        if known:
+            time, (low, high) = known[-1]
+            said.append(f"{label} {short(low)} to {short(high)} at {time:g}")
+    return f" Intervals: {'; '.join(said)}." if said else ""
 
 
 def _known(curves: Sequence[Curve]) -> list[Curve]:

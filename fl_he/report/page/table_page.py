@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
+from statistics import NormalDist
 from typing import Any
 
 from fl_he.report.blocks import Charts, Facts, Note, Page, Points, Row, Section, Sheet
 from fl_he.report.figures import count, data_name, encryption, seconds, size
-from fl_he.report.page.charts import survival_chart
+from fl_he.report.page.charts import Band, survival_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
 from fl_he.report.tables.table1 import headings, notes, rows
@@ -25,6 +27,13 @@ _ON_THE_GRID = (
     "grid's times alone. Times are merged into the next one where a group would have few events "
     "or withdrawals."
 )
+_BANDS = (
+    "Shaded: pointwise 95% intervals by Greenwood's standard error, on the scale of "
+    "log(-log(survival)). They are of each time by itself, not of the whole curve."
+)
+#: More bands than these cannot be told apart.
+_MOST_BANDS = 4
+_DEVIATE = NormalDist().inv_cdf(0.975)
 #: Times in the table of numbers at risk.
 _COLUMNS = 8
 
@@ -64,11 +73,46 @@ def _curves(metrics: Metrics) -> list[Section]:
     names, curves = (table["groups"], groups) if groups else (["all rows"], [whole])
     pairs = enumerate(zip(names, curves, strict=True), start=1)
     drawn = [Curve(name, curve["survival"], series) for series, (name, curve) in pairs]
-    chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn)
+    bands = {name: survival_bands(curve) for name, curve in zip(names, curves, strict=True)}
+    if metrics["privacy"] or len(curves) > _MOST_BANDS:  # noise is in no standard error
+        bands = {}
+    chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn, bands)
     if chart is None:
         return []
     at_risk = _at_risk(names, curves, found["times"])
-    return [Section("Survival", [Charts([chart]), at_risk, Note(_ON_THE_GRID)])]
+    said = [Note(_BANDS)] if bands else []
+    return [Section("Survival", [Charts([chart]), at_risk, *said, Note(_ON_THE_GRID)])]
+
+
+def survival_bands(curve: Mapping[str, Any]) -> list[Band | None]:
+    """Return the pointwise 95% interval of survival at each time, by Greenwood's standard error.
+
+    The interval is of ``log(-log(survival))``, so that its ends are between 0 and 1: Kalbfleisch
+    and Prentice 2002, "The Statistical Analysis of Failure Time Data", section 1.4.1. Before the
+    first event it is 1 alone, and once nobody survives it is unknown.
+
+    Parameters
+    ----------
+    curve
+        An entry of ``survival.curves`` in metrics.json.
+
+    Examples
+    --------
+    >>> curve = {"survival": [0.5, 0.0], "standard_error": [0.1, None]}
+    >>> (low, high), nobody = survival_bands(curve)
+    >>> round(low, 4), round(high, 4), nobody
+    (0.2952, 0.6745, None)
+    """
+    found: list[Band | None] = []
+    for share, error in zip(curve["survival"], curve["standard_error"], strict=True):
+        if share is None or error is None or not share > 0.0:
+            found.append(None)
+        elif share >= 1.0:
+            found.append((1.0, 1.0))
+        else:
+            reach = _DEVIATE * error / (share * -math.log(share))
+            found.append((share ** math.exp(reach), share ** math.exp(-reach)))
+    return found
 
 
 def _at_risk(
