@@ -35,8 +35,8 @@ _REACH = 14.0
 _BEYOND = 1e-40
 #: Relative error of a sum of at most 2 * `_WIDEST` chances, each with an error of 1e-13 at most.
 _ROUNDING = 1e-10
-#: Sums of a larger standard deviation would need much memory; for them Gaussians are as good.
-_WIDEST = 100_000.0
+#: Sums of a larger standard deviation would take seconds; for them Gaussians are as good.
+_WIDEST = 20_000.0
 
 
 class IntegerReleases:
@@ -91,8 +91,8 @@ class IntegerReleases:
         return tail
 
 
-def fit_in_memory(groups: Sequence[tuple[int, float]]) -> bool:
-    """Tell whether `IntegerReleases` can compute with sums of this noise."""
+def are_narrow(groups: Sequence[tuple[int, float]]) -> bool:
+    """Tell whether `IntegerReleases` computes with sums of this noise in about a second."""
     return all(count * variance <= _WIDEST**2 for count, variance in groups)
 
 

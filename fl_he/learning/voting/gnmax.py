@@ -36,7 +36,7 @@ from fl_he.learning.privacy.accounting import (
     gaussian_cost,
     largest_rho,
 )
-from fl_he.learning.privacy.integer_releases import IntegerReleases, fit_in_memory
+from fl_he.learning.privacy.integer_releases import IntegerReleases, are_narrow
 from fl_he.learning.tables.arrays import Array
 
 
@@ -104,7 +104,7 @@ class ConfidentGNMax:
         groups = [(2 * queries, self.sigma_gnmax**2)]
         if self.sigma_threshold is not None:
             groups.append((queries, self.sigma_threshold**2))
-        return IntegerReleases(groups) if fit_in_memory(groups) else None
+        return IntegerReleases(groups) if are_narrow(groups) else None
 
     def epsilon(self, queries: int, delta: float) -> float:
         """Return the epsilon of this many queries for any votes: this one may be released.

@@ -78,7 +78,10 @@ def subset_model(models: Sequence[AnsweringModel]) -> AnsweringModel:
         If the models have different numbers of layers, or one knows a single class.
     """
     if len({len(model.layers) for model in models}) != 1:
-        raise DataError("the models of a party's labels must have equally many layers")
+        raise DataError(
+            "the models of a party's labels must have equally many layers: give each party cases "
+            "with and without each label, or a kind of model without hidden layers"
+        )
     if not all(np.isfinite(model.layers[-1].offsets).all() for model in models):
         raise DataError("the model of each label must know two classes, got one with a single one")
     first, *later = zip(*(model.layers for model in models), strict=True)
