@@ -40,7 +40,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 
 FULL, QUICK = (1, 50), (1, 2)
 
-_ANSWERING, _CLASSES, _KEY_BITS = 3, 10, 2048
+_ANSWERING, _CLASSES, _KEY_BITS, _VALUE_BITS = 3, 10, 2048, 32
 #: Units of as many bits as in a network of three layers with ``value_bits=48``.
 _RELUS, _UNIT_BITS, _NETWORK_BITS = 400, 30, 48
 #: The steps from the query to each answering party's vote.
@@ -79,6 +79,7 @@ def _row(queries: int) -> dict[str, Any]:
             f"crypto.key_bits={_KEY_BITS}",
             f"hospitals={_ANSWERING + 1}",
             f"capc.queries={queries}",
+            f"capc.value_bits={_VALUE_BITS}",
             *(f"capc.{key}=null" for key in ("sigma_gnmax", "sigma_threshold", "threshold")),
         ],
     )
@@ -90,9 +91,7 @@ def _row(queries: int) -> dict[str, Any]:
     return {
         "queries": queries,
         "hops": sum(step["hops"] for step in batch),
-        "argmax_seconds": argmax_seconds(
-            queries, _CLASSES, config.capc.value_bits, _KEY_BITS, _ANSWERING
-        ),
+        "argmax_seconds": argmax_seconds(queries, _CLASSES, _VALUE_BITS, _KEY_BITS, _ANSWERING),
         "vote_seconds": vote / (queries * _ANSWERING),
         "relu_seconds": relu_seconds(max(1, _RELUS // queries), queries, _UNIT_BITS, _KEY_BITS),
         "steps_seconds": sum(step["seconds"] for step in batch),
