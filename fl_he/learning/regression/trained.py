@@ -215,7 +215,7 @@ class TrainedModel(ABC):
             raise DataError(f"model must be an object of format {cls.FORMAT!r}")
         content = _updated(content, cls.VERSION)
         if type(content.get("version")) is not int or content["version"] != cls.VERSION:
-            raise DataError(f"model must be of version {cls.VERSION}")
+            raise DataError(f"model version must be {cls.VERSION}")
         keys = {"format", "version", "how_to_use", *_ABOUT, *cls.MEMBERS}
         if content.keys() != keys:
             missing, unknown = len(keys - content.keys()), len(content.keys() - keys)

@@ -212,7 +212,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="a schema must be a file that can be read"):
         read_schema(tmp_path / "absent.yaml")
     (tmp_path / "latin.yaml").write_bytes("columns: {Größe: {}}".encode("latin-1"))
-    with pytest.raises(DataError, match="a schema must be UTF-8 text"):
+    with pytest.raises(DataError, match="a schema is not UTF-8 text"):
         read_schema(tmp_path / "latin.yaml")
 
 
