@@ -90,6 +90,13 @@ def with_key_holder(
     ------
     ProtocolError
         If the app is a legacy one with a ``client_fn``.
+
+    Examples
+    --------
+    >>> from fl_he import encryption_mod, with_key_holder
+    >>> app = with_key_holder(ClientApp(mods=[encryption_mod]))
+    >>> isinstance(app, ClientApp)
+    True
     """
     return NodeApp.of(NodeApp.of(app, answer_pairing), KeyHolder(policy, features, classes))
 

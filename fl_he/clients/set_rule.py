@@ -253,11 +253,12 @@ class SetRule:
 
     Examples
     --------
-    Two sets that differ by one hospital:
+    Two sets that differ by one hospital, first without its permission and then with it:
 
     >>> history = SetHistory.of([OpenedSet(frozenset("ABCD"))])
     >>> sorted(SetRule(3).judge(history, frozenset("ABC")).exposed)
     ['D']
+    >>> history = SetHistory.of([OpenedSet(frozenset("ABCD"), frozenset("D"))])
     >>> sorted(SetRule(3, frozenset("D")).judge(history, frozenset("ABC")).exposed)
     []
     """

@@ -111,6 +111,15 @@ class EncryptedSum(Strategy):
     -----
     It must be the outermost strategy. ``sums`` lists every :class:`OpenedSum` so far. With a
     ``chain`` of totals hospitals and company X compute the model, as fl-he's own app can.
+
+    Examples
+    --------
+    >>> from flwr.serverapp.strategy import FedAvg, FedMedian
+    >>> EncryptedSum(FedAvg()).sums
+    []
+    >>> EncryptedSum(FedMedian())
+    Traceback (most recent call last):
+    fl_he.wire.records.ProtocolError: FedMedian needs every single update, ...
     """
 
     #: Possible values of ``scheme``, the default first.
@@ -444,6 +453,14 @@ class EncryptedSum(Strategy):
 
 
 class SequentialPaillier(EncryptedSum):
-    """`EncryptedSum` under Paillier's scheme alone."""
+    """`EncryptedSum` under Paillier's scheme alone.
+
+    Examples
+    --------
+    >>> from flwr.serverapp.strategy import FedAvg
+    >>> strategy = SequentialPaillier(FedAvg(), topology="chain")
+    >>> strategy.schemes
+    ('paillier',)
+    """
 
     schemes = (PAILLIER,)

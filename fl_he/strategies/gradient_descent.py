@@ -34,6 +34,12 @@ class GradientDescent(FedAvg):
     C : float or None
         Inverse strength of the L2 penalty as in scikit-learn; ``None``: no penalty. The intercept
         is not penalised.
+
+    Examples
+    --------
+    >>> strategy = GradientDescent(learning_rate=0.5, min_hospitals=3)
+    >>> strategy.learning_rate, strategy.C
+    (0.5, None)
     """
 
     def __init__(self, learning_rate: float, min_hospitals: int, C: float | None = None) -> None:

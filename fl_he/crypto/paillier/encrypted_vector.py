@@ -205,6 +205,7 @@ class EncryptedVector(SummedVector):
 
         Examples
         --------
+        >>> from fl_he import EncryptedVector, Packing, PrivateKey
         >>> key = PrivateKey.generate(2048)
         >>> vector = EncryptedVector.encrypt(key.public_key, Packing(), [[1.5, -2.0], [0.25, 4.0]])
         >>> key.decrypt_vector(vector).tolist()

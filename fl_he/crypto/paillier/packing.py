@@ -135,6 +135,14 @@ class Packing(Documented):
     ------
     CryptoError
         If a setting is not an integer in its range, or a slot would exceed 64 bits.
+
+    Examples
+    --------
+    >>> packing = Packing(fraction_bits=24, integer_bits=24, max_contributors=10)
+    >>> packing.slot_bits, packing.slots_per_ciphertext(2048), packing.ciphertexts(1_000, 2048)
+    (53, 38, 27)
+    >>> packing.encode(np.array([0.5, -1.0])).tolist()
+    [8388608, -16777216]
     """
 
     fraction_bits: Annotated[int, between(0, 63)] = 24

@@ -103,6 +103,14 @@ class PrivateKey(Secret):
     ------
     CryptoError
         If the numbers are not such a key, or h_s is not an n-th power of such an order.
+
+    Examples
+    --------
+    >>> key = PrivateKey.generate(2048)
+    >>> key.decrypt(key.public_key.encrypt([3, 4]))
+    [3, 4]
+    >>> str(key.public_key.n) in repr(key)
+    False
     """
 
     __slots__ = ("__p", "__q", "__sealing", "public_key")

@@ -65,6 +65,16 @@ class PublicKey(PublicNumbers):
         Encrypts under this key in this process, with the table that it may have.
     owner_masker : Masker
         The same for ciphertexts that the key's owner is to learn nothing from but their plaintexts.
+
+    Examples
+    --------
+    The product of two ciphertexts is the ciphertext of a sum:
+
+    >>> from fl_he import PrivateKey
+    >>> key = PrivateKey.generate(2048)
+    >>> first, second = key.public_key.encrypt([20, 22])
+    >>> key.decrypt([key.public_key.add(first, second)])
+    [42]
     """
 
     # a key of MAXIMUM_KEY_BITS needs about 6,000 characters

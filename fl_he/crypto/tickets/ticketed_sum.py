@@ -98,6 +98,7 @@ class TicketedSum:
 
         Examples
         --------
+        >>> from fl_he import Packing, PrivateKey
         >>> key, packing = PrivateKey.generate(2048), Packing()
         >>> public, integers = key.public_key, packing.encode(np.array([1.5, -2.0]))
         >>> occasion = Occasion(public.fingerprint, "s", "train", 1, bytes(32), packing, 2)

@@ -183,7 +183,8 @@ def concordance(margins: Array, labels: Array) -> tuple[float, int]:
 
     Examples
     --------
-    >>> concordance(np.array([2.0, 1.0, 1.0]), np.array([1.0, 2.0, -3.0]))
+    >>> pairs, all_pairs = concordance(np.array([2.0, 1.0, 1.0]), np.array([1.0, 2.0, -3.0]))
+    >>> float(pairs), all_pairs
     (2.5, 3)
     """
     times, right, known = np.abs(labels), 0.0, 0
