@@ -12,6 +12,7 @@ import numpy as np
 import polars as pl
 import pytest
 from command_line import fl_he
+from quick import slow
 from sklearn import metrics
 
 from fl_he.learning.regression.cox import CoxModel
@@ -78,6 +79,7 @@ def test_classes_are_compared_and_predictions_go_to_a_file(tmp_path: Path) -> No
     assert len((tmp_path / "p.csv").read_text().splitlines()) == ROWS + 1
 
 
+@pytest.mark.slow
 def test_numbers_times_and_more_classes_are_compared(tmp_path: Path) -> None:
     poisson = PoissonModel(**KNOWN, exposure="years")
     found = compared(tmp_path, poisson, "--target", "visits")
@@ -119,6 +121,7 @@ def test_rows_without_an_outcome_or_a_prediction_are_left_out(tmp_path: Path) ->
     assert f"| observed | {(SICK[7:] == 'yes').sum()} |" in out
 
 
+@pytest.mark.slow
 def test_a_schema_names_the_outcome(tmp_path: Path) -> None:
     text = "{columns: {age: {type: number}}, outcome: {column: sick, positive: yes}}"
     (tmp_path / "schema.yaml").write_text(text)
@@ -134,14 +137,16 @@ def test_a_schema_names_the_outcome(tmp_path: Path) -> None:
     ("arguments", "words"),
     [
         (("--calibration",), "must come with --target alone: the model file does not say"),
-        (("--calibration", "--target", "x", "--event", "y"), "must come with --target alone"),
-        (("--calibration", "--target", "age"), "target 'age' must have two classes"),
         (("--calibration", "--target", "kind"), "target 'kind' must have two classes, got 3"),
-        (("--calibration", "--target", "died"), "positive must be one of the two classes"),
-        (("--calibration", "--target", ""), "the outcome cannot be read"),
-        (("--calibration", "--target", "gone"), "column 'gone': must be there, got none"),
         (("--target", "sick"), "--target, --event and --format must come with --calibration"),
-        (("--format", "md"), "--target, --event and --format must come with --calibration"),
+        *slow(
+            (("--calibration", "--target", "x", "--event", "y"), "must come with --target alone"),
+            (("--calibration", "--target", "age"), "target 'age' must have two classes"),
+            (("--calibration", "--target", "died"), "positive must be one of the two classes"),
+            (("--calibration", "--target", ""), "the outcome cannot be read"),
+            (("--calibration", "--target", "gone"), "column 'gone': must be there, got none"),
+            (("--format", "md"), "--target, --event and --format must come with --calibration"),
+        ),
     ],
 )
 def test_what_cannot_be_compared(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
