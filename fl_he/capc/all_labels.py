@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from fl_he.atomic import replace_file
 from fl_he.config.capc import CapcConfig, Voting
 
+#: Name of the file of a simulated querying party's answers.
+LABELS = "labels.csv"
 _COUNTS = ("queries", "answered", "refused", "equal_to_plain_majority")
 
 
@@ -46,3 +52,29 @@ def _quality(found: Sequence[Mapping[str, Any]], names: Sequence[str]) -> dict[s
     ]
     means = {key: sum(one[key] for one in labels) / len(labels) for key in keys}
     return {**means, "per_class_accuracy": [], "labels": labels}
+
+
+def write_labels(
+    path: Path, rows: Sequence[int], name: str, labels: Sequence[str], *, more: bool
+) -> None:
+    """Write a CSV file (mode 0600) of answers: numbers of rows and a column for each label.
+
+    Parameters
+    ----------
+    path : Path
+    rows : sequence of int
+        Of the table.
+    name : str
+        Of the label.
+    labels : sequence of str
+        The answer for each row, empty where there is none.
+    more : bool
+        Whether the columns of other labels are in the file already.
+    """
+    lines = [["row"], *([str(row)] for row in rows)]
+    if more:
+        lines = list(csv.reader(io.StringIO(path.read_text())))
+    text = io.StringIO()
+    columns = zip(lines, (name, *labels), strict=True)
+    csv.writer(text, lineterminator="\n").writerows([*line, cell] for line, cell in columns)
+    replace_file(path, text.getvalue().encode(), 0o600)

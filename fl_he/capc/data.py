@@ -38,14 +38,15 @@ _SEED = 10  # of the public random features; they need not differ between runs
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Examples:
-    """Features of shape (m, d) and labels of shape (m,), from 0 to classes - 1."""
+    """Features of shape (m, d), labels from 0 to classes - 1 and numbers of rows, both (m,)."""
 
     features: NDArray[np.float64] = field(repr=False)
     labels: NDArray[np.int64] = field(repr=False)
+    rows: NDArray[np.int64] = field(repr=False)
 
     def take(self, rows: NDArray[Any]) -> Examples:
         """Return some of the rows."""
-        return Examples(self.features[rows], self.labels[rows])
+        return Examples(self.features[rows], self.labels[rows], self.rows[rows])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -85,7 +86,7 @@ class CapcData:
         """Return the data of one label: the classes are not to have it, and to have it."""
 
         def having(one: Examples) -> Examples:
-            return Examples(one.features, having_label(one.labels, label))
+            return replace(one, labels=having_label(one.labels, label))
 
         return replace(
             self,
@@ -125,7 +126,8 @@ def _cached(key: CacheKey) -> CapcData:
     scaling, brightest = standardise(table)[1], _BRIGHTEST.get(config.data.name)
     if brightest is not None:
         scaling = Scaling(np.zeros_like(scaling.mean), np.full_like(scaling.scale, brightest))
-    everything = Examples(scaling.apply(table.features), labels)
+    rows = np.arange(1, len(labels) + 1) if table.rows is None else table.rows.numbers
+    everything = Examples(scaling.apply(table.features), labels, rows)
     rng = np.random.default_rng(config.seed)
     order = rng.permutation(len(everything))
     tests = int(np.ceil(config.test_size * len(order)))
@@ -192,7 +194,7 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
     if config.capc.labels and not data.label:
         models = []
         for label, name in enumerate(config.capc.labels):
-            more = extra and Examples(extra.features, having_label(extra.labels, label))
+            more = extra and replace(extra, labels=having_label(extra.labels, label))
             models.append(fitted_model(data.of_label(label, name), config, party, more))
         return LabelModels(tuple(models))
     kind = kinds[party % len(kinds)]

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from math import ceil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fl_he.capc.all_labels import of_all_labels
+from fl_he.capc.all_labels import LABELS, of_all_labels, write_labels
 from fl_he.capc.data import Examples, capc_data, fitted_model, public_map
 from fl_he.capc.node.party import Party
 from fl_he.capc.terms import Terms, variance_of
 from fl_he.config.capc import Voting
 from fl_he.config.run import Config
 from fl_he.crypto.paillier.key_kind import KeyKind
+from fl_he.learning.voting.case_files import LABEL
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point
 from fl_he.learning.voting.many_labels import ClippedVotes, LabelModels, having_label, subset_model
@@ -122,7 +125,8 @@ class SimulatedParty(Party):
         votes = (self.plain_votes(len(labels)) if votes is None else votes)[answered]
         top = votes.max(axis=1, initial=0) == votes[np.arange(len(given)), given]
         right = given == asked.labels[answered]
-        learned = Examples(asked.features[answered], given)
+        learned = replace(asked.take(answered), labels=given)
+        self._note(asked, labels)
         return {
             "party": f"hospital-{self._index + 1}",
             "queries": len(labels),
@@ -134,6 +138,17 @@ class SimulatedParty(Party):
             "before": self._quality(self._fitted()),
             "after": self._quality(self._fitted(learned)),
         }
+
+    def _note(self, asked: Examples, labels: NDArray[np.int64]) -> None:
+        """Write the answers into the party's folder, if the run has a folder."""
+        if self._config.output_dir is None:
+            return
+        name, first = self._data.label, self._config.capc.labels[:1]
+        folder = Path(self._config.output_dir) / "hospitals" / f"hospital-{self._index + 1}"
+        folder.mkdir(parents=True, exist_ok=True)
+        path, more = folder / LABELS, name not in ("", *first)
+        column = ["" if label < 0 else str(label) for label in labels.tolist()]
+        write_labels(path, asked.rows.tolist(), name or LABEL, column, more=more)
 
     def _learn_subsets(self, found: NDArray[np.int64]) -> dict[str, Any]:
         """Learn each label from the subsets; count queries by their whole subsets."""

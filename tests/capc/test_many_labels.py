@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import stat
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -115,14 +117,22 @@ def both_with_the_same_noise(
 
         monkeypatch.setattr(room, "vote_noise", vote_noise)
         monkeypatch.setattr(SimulatedParty, "learn", learn)
+        own = replace(config, output_dir=str(folder / backend))
         if backend == "plain":
-            plain = run_plain(config, folder / backend)
+            plain = run_plain(own, folder / backend)
         else:
-            metrics, _ = run(config, folder / backend)
+            metrics, _ = run(own, folder / backend)
     assert learned["plain"] == learned["encrypted"]
     assert len(np.unique(np.concatenate(learned["plain"]))) > 1
     assert plain["querying"] == metrics["querying"]
+    files = [folder / backend / "hospitals" / "hospital-1" / "labels.csv" for backend in learned]
+    assert files[0].read_text() == files[1].read_text()
+    assert stat.S_IMODE(files[0].stat().st_mode) == 0o600
     return metrics
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    return list(csv.DictReader(path.read_text().splitlines()))
 
 
 def independent_epsilon(counts: int, sigma: float, delta: float) -> float:
@@ -139,6 +149,11 @@ def test_five_encrypted_labels_are_those_of_the_plain_mechanism_with_the_same_no
     assert read_metrics(tmp_path / "encrypted") == metrics
     (result,) = metrics["querying"]
     assert result["queries"] == result["answered"] == 5 * 4
+    answers = read_csv(tmp_path / "plain" / "hospitals" / "hospital-1" / "labels.csv")
+    assert list(answers[0]) == ["row", *LABELS]
+    truth = read_csv(table)  # the header is row 1
+    right = [row[one] == truth[int(row["row"]) - 2][one] for row in answers for one in LABELS]
+    assert np.mean(right) == pytest.approx(result["label_accuracy"])
     for when in ("before", "after"):
         assert [one["label"] for one in result[when]["labels"]] == list(LABELS)
         assert all(0.0 < one["roc_auc"] <= 1.0 for one in result[when]["labels"])
@@ -185,6 +200,17 @@ def test_clipped_votes_are_a_study_without_encryption(table: Path, tmp_path: Pat
     assert result["equal_to_plain_majority"] < 40
     assert noisy["privacy"]["epsilon"] == ClippedVotes(5, 1.5, 4.0).epsilon(40, 1e-5)
     assert noisy["analysis"] is None
+
+
+def test_a_query_without_an_answer_has_an_empty_cell(tmp_path: Path) -> None:
+    words = ("experiment=capc_breast_cancer", "capc.backend=plain", "capc.models=[ridge]")
+    config = compose("config", [*words, "capc.threshold=3", f"output_dir={tmp_path}"])
+    (result,) = run_plain(config, tmp_path)["querying"]
+    answers = read_csv(tmp_path / "hospitals" / "hospital-1" / "labels.csv")
+    found = [row["label"] for row in answers]
+    assert len({row["row"] for row in answers}) == result["queries"] == 60
+    assert found.count("") == result["refused"] > 0
+    assert set(found) == {"", "0", "1"}
 
 
 @pytest.mark.slow
