@@ -41,7 +41,7 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
     links : sequence of str
         Where each run's own page is, as seen from this one; empty for nowhere.
     """
-    names = [label or row.folder for label, row in zip(labels(rows), rows, strict=True)]
+    names = _names(rows)
     runs = [
         (name, row.metrics, link)
         for name, row, link in zip(names, rows, links, strict=True)
@@ -75,6 +75,23 @@ def sweep_page(rows: Sequence[SweepRow], links: Sequence[str]) -> Page:
 
 
 _Runs = Sequence[tuple[str, Metrics, str]]
+
+
+def _names(rows: Sequence[SweepRow]) -> list[str]:
+    """Return what each run is called: by its settings, where these are not unique with its folder.
+
+    Examples
+    --------
+    >>> _names([SweepRow((one,), two, None) for one, two in ("a0", "a1", "b2")])
+    ['a (0)', 'a (1)', 'b']
+    """
+    said = labels(rows)
+    return [
+        f"{label} ({row.folder})" if label and said.count(label) > 1 else label or row.folder
+        for label, row in zip(said, rows, strict=True)
+    ]
+
+
 #: Columns behind the figures of quality, and the text of each for one run.
 _COLUMNS: dict[str, Callable[[Metrics], str]] = {
     "epsilon": lambda run: _epsilon(run.get("privacy")),

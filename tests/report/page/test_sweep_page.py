@@ -104,6 +104,15 @@ def test_only_as_many_runs_as_there_are_colours_are_drawn() -> None:
     assert notes(section)[-1] == last
 
 
+def test_runs_with_the_same_settings_are_told_apart_by_their_folders() -> None:
+    one, other = (evaluated(theta) for theta in MODELS.values())
+    rows = [SweepRow(("C=1.0",), "0", one), SweepRow(("C=1.0",), "1", other)]
+    rows.append(SweepRow(("C=2.0",), "2", one))
+    page = {one.title: one for one in sweep_page(rows, [""] * 3).sections}
+    legend = charts(page["Encrypted evaluation"])["ROC curve"].legend
+    assert [key.label for key in legend[:3]] == ["C=1.0 (0)", "C=1.0 (1)", "C=2.0"]
+
+
 def estimated(**ratios: float) -> dict[str, Any]:
     metrics = copy.deepcopy(make_newton())
     rows = []

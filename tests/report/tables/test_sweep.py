@@ -82,3 +82,26 @@ def test_runs_differ_in_the_keys_that_are_not_the_same_in_all() -> None:
     ]
     assert differences([config("a", None, "0")]) == [()]
     assert differences([]) == []
+
+
+def test_numbers_and_times_have_their_own_figures() -> None:
+    number = metrics(None, None, 2.0) | {"family": "poisson"}
+    number["federated"] = {"mean_deviance": 1.019, "d2": 0.25}
+    time = metrics(None, None, 3.0) | {"family": "cox", "federated": {"concordance": 0.75}}
+    rows = [SweepRow((name,), name, one) for name, one in (("a", number), ("b", time))]
+    shown = Console(file=io.StringIO(), width=100, color_system=None)
+    shown.print(sweep_table(rows))
+    assert isinstance(shown.file, io.StringIO)
+    lines = shown.file.getvalue().splitlines()
+    found = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if "│" in line]
+    assert found == [
+        ["a", "1.019", "0.250", "n/a", "2.0", "a"],
+        ["b", "n/a", "n/a", "0.750", "3.0", "b"],
+    ]
+    assert "concordance" in shown.file.getvalue()
+
+
+def test_times_of_different_test_sets_are_not_ranked() -> None:
+    one = metrics(None, None, 1.0) | {"family": "cox", "federated": {"concordance": 0.75}}
+    runs = [one | {"config": {"seed": seed}} for seed in (1, 2)]
+    assert "the test sets differ by seed, so figures on them" in different_test_sets(runs)
