@@ -62,9 +62,11 @@ fuzz: $(VENV)/.installed-fuzz ## a minute of hostile inputs: make fuzz ARGS="--i
 	PYTHONPATH=tests:tests/support $(BIN)/python -m fuzz $(ARGS)
 
 .PHONY: check
-check: $(VENV)/.installed-dev ## lint, format and type checks
+check: $(VENV)/.installed-dev ## lint, format, type and prose checks
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/python .ci/check_prose.py
 	$(BIN)/mypy --strict
 	$(BIN)/deptry .
 	$(BIN)/pre-commit validate-config

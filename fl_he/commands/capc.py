@@ -48,7 +48,7 @@ def votes(
         float | None, typer.Option(help="Standard deviation of the threshold test's noise.")
     ] = None,
     epsilon: Annotated[
-        float | None, typer.Option(help="Budget: so many queries are asked as it pays for.")
+        float | None, typer.Option(help="Budget, which limits the number of queries.")
     ] = None,
     delta: Annotated[float, typer.Option(help="Of (epsilon, delta).")] = 1e-5,
     own: Annotated[

@@ -37,7 +37,7 @@ _UNKNOWN_SCHEMA = (
 
 
 class Form(StrEnum):
-    """Forms of a comparison with outcomes, beside a table on the terminal."""
+    """Forms of a comparison with outcomes, other than a table on the terminal."""
 
     md = "md"
     csv = "csv"

@@ -165,7 +165,9 @@ def test_a_node_with_the_schema_of_the_plan_is_accepted(tmp_path: Path) -> None:
 def test_a_node_with_another_schema_is_refused(tmp_path: Path) -> None:
     node = nodes_of(tmp_path, plan_for(tmp_path))[0]
     (tmp_path / "schema.yaml").write_text(SCHEMA.replace("[0, 120]", "[0, 121]"))
-    with pytest.raises(ProtocolError, match=r"must name the shared schema, as in .*, got another"):
+    with pytest.raises(
+        ProtocolError, match=r"must name the shared schema, as in .*, got a different one"
+    ):
         check(node)
     del node["schema"]
     node |= {"target": "died", "positive": "yes"}

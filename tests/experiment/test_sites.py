@@ -230,7 +230,7 @@ def test_faults_of_sites_are_named(tmp_path: Path, refused: Callable[..., str]) 
     for name, said in (
         ("a/b", "no folder can have in row 3"),
         ("a\tb", "has characters that nobody can see in row 3"),
-        ("The Key Holder", "is company X's in row 3"),
+        ("COMPANY X", "is company X's in row 3"),
         ("", "1 missing cell in row 3"),
     ):
         names[1] = name

@@ -12,8 +12,9 @@ small:
 
 - Moving a count up or down by one gives the same distribution of the loss, since the noise is
   symmetric, and in both directions. A count that does not move loses less. So the pair "all counts
-  move by one" dominates every pair of neighbours, whatever each release depends on (Zhu, Dong, Wang
-  2022, "Optimal Accounting of Differential Privacy via Characteristic Function", theorem 10).
+  move by one" dominates every pair of neighbours, also if a release depends on earlier ones (Zhu,
+  Dong, Wang 2022, "Optimal Accounting of Differential Privacy via Characteristic Function",
+  theorem 10).
 - All that is computed from released counts, such as the class of the largest one, has no larger
   delta.
 - S is nearly a discrete Gaussian of variance n v. "Nearly" is counted:

@@ -1,4 +1,4 @@
-"""How well a model predicts rows whose outcomes their owner knows: nothing is added up or sent.
+"""Comparison of predictions with outcomes that the rows' owner knows: nothing is sent.
 
 Sources: Cox 1958, "Two further applications of a model for binary regression" (slope and intercept
 of a calibration); Steyerberg 2019, "Clinical Prediction Models", 2nd edition, sections 15.3 and

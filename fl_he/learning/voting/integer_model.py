@@ -68,7 +68,7 @@ def in_integers(
     integer_bits : int or sequence of int
         Features are below ``2**integer_bits`` in size; for all of them, or for each.
     compared_bits : int
-        A unit is compared with 0 by so many of its highest bits.
+        Number of a unit's highest bits by which it is compared with 0.
     largest_difference : int
         Between two classes' numbers.
 
@@ -149,7 +149,7 @@ def _rounded(
     scaled = np.rint(layer.weights * scale).astype(np.int64)
     shifts = [round(float(offset) * scale * unit) for offset in offsets]
     grown = [size + abs(shift) for size, shift in zip(_sizes(scaled, reach), shifts, strict=True)]
-    # a class that is not known is below all others, whatever the query
+    # a class that is not known is below all others for any query
     below = [s if k else -max(grown) - 1 for s, k in zip(shifts, known, strict=True)]
     return IntegerLayer(scaled.tolist(), below, bits), grown, unit * scale
 

@@ -30,7 +30,7 @@ from fl_he.learning.tables.arrays import Array
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.noisy_vote import vote_noise
 
-#: A clipped vote is a whole number of steps, so many to a vote.
+#: Steps of a whole vote: a clipped vote is a whole number of steps.
 _STEPS = 1 << 20
 
 
@@ -155,7 +155,7 @@ class ClippedVotes:
 
     @property
     def _weights(self) -> list[int]:
-        """What one positive vote counts, in steps, by how many a party has: rounded down."""
+        """Steps of one positive vote, by a party's number of positive votes: rounded down."""
         shares = (min(1.0, self.tau / math.sqrt(max(count, 1))) for count in range(self.labels + 1))
         return [math.floor(_STEPS * share * (1.0 - 1e-12)) for share in shares]
 
@@ -168,7 +168,7 @@ class ClippedVotes:
         return gaussian_cost(self.distance * _STEPS, variance, dimensions=self.labels)
 
     def epsilon(self, queries: int, delta: float) -> float:
-        """Return the epsilon of so many cases for any votes: this one may be released."""
+        """Return the epsilon of this many cases for any votes: this one may be released."""
         return self._cost().times(queries).epsilon(delta)
 
     def affordable(self, epsilon: float, delta: float) -> int:

@@ -97,7 +97,7 @@ def _different(parties: Mapping[Path, _Answers], classes: int) -> Iterator[Fault
 
 
 def read_labels(file: Path, queries: int, classes: int) -> NDArray[np.int64]:
-    """Return the true labels of so many queries, in the form of votes; raises DataError."""
+    """Return the true labels of this many queries, in the form of votes; raises DataError."""
     found = _answers(file)
     if found.classes:
         raise DataError(f"{file}: must hold labels, got scores")
@@ -112,7 +112,9 @@ def read_scores(file: Path, queries: int, classes: int) -> Array:
     """Return scores of shape (queries, classes); raises DataError."""
     numbers = _read(file)[0]
     if numbers.shape != (queries, classes):
-        raise DataError(f"{file}: must have scores of shape {(queries, classes)}, got others")
+        raise DataError(
+            f"{file}: must have scores of shape {(queries, classes)}, got {numbers.shape}"
+        )
     return finite_array(numbers, f"{file}: scores", dimensions=2)
 
 
@@ -154,12 +156,12 @@ def _npy(file: Path) -> NDArray[Any]:
     with file.open("rb") as opened:
         try:
             shape, _, dtype = _HEADERS[npy.read_magic(opened)](opened)
-        except Exception as error:  # whatever a hostile or broken header brings about
+        except Exception as error:  # any error of a hostile or broken header
             raise DataError(
-                f"must be an array that numpy.save wrote, got another file ({type(error).__name__})"
+                f"must be an array that numpy.save wrote ({type(error).__name__})"
             ) from None
         if dtype.kind not in "iuf" or dtype.itemsize > 8:
-            raise DataError("must hold numbers of at most 64 bits, got another type")
+            raise DataError(f"must hold numbers of at most 64 bits, got {dtype.str:.20}")
         _check_shape(shape)
         if file.stat().st_size < opened.tell() + prod(shape) * dtype.itemsize:
             raise DataError("must hold as many numbers as its header says, got fewer")
@@ -184,4 +186,4 @@ def _check_shape(shape: tuple[int, ...]) -> None:
     queries, classes = (*shape, 2, 2)[:2]
     fits = 1 <= queries <= MOST_QUERIES and 2 <= classes <= MOST_CLASSES
     if len(shape) not in (1, 2) or not fits:
-        raise DataError(f"must hold {_FORM}, got another shape")
+        raise DataError(f"must hold {_FORM}, got shape {shape}")
