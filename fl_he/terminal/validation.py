@@ -54,7 +54,9 @@ def _figures(found: Validation) -> Iterator[tuple[str, ...]]:
     if "concordance" in figures:
         yield "events", _sum(whole.observed)
     elif not found.classes:
-        ratio = whole.observed / whole.predicted if whole.predicted > 0.0 else None
+        # Of predictions on both sides of 0 a ratio of sums means nothing.
+        is_ratio = whole.lower >= 0.0 and whole.predicted > 0.0
+        ratio = whole.observed / whole.predicted if is_ratio else None
         yield "observed", _sum(whole.observed)
         yield "expected", _sum(whole.predicted)
         yield "observed / expected", decimal(ratio)
