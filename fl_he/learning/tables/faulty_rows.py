@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from fl_he.errors import visible
 from fl_he.learning.tables.table_file import RowNumbers, shown
 
 #: Rows that are told, each with all of its faults.
@@ -61,7 +62,8 @@ class FaultyRows:
         for place in places[:MOST_TOLD]:
             row = int(rows.numbers[place])
             name = f" ({shown(ids[place])})" if ids else ""
-            lines.append(f"row {row}{name}: {'; '.join(self._faults[row])}")
+            line = visible(f"row {row}{name}: {'; '.join(self._faults[row])}")
+            lines.append(line.replace("\n", " "))
         if (others := len(places) - MOST_TOLD) > 0:
             lines.append(f"and {others} more row{'s' * (others > 1)}")
         return lines

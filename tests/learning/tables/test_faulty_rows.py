@@ -87,3 +87,12 @@ def test_the_rows_that_are_refused_alone_are_passed_over(
         right = [row for row, wrong in zip(table, refused, strict=True) if not wrong]
         alone, _ = read(saved(tmp_path, right), None)
         np.testing.assert_array_equal(found[~faulty.wrong], alone)
+
+
+def test_a_line_stays_a_line_that_no_terminal_obeys() -> None:
+    faulty = FaultyRows()
+    faulty.add(np.array([False, True]))
+    faulty.tell("a\x1b[2J", "cell{s} outside 0 to 1 m\nfl-he: fine\x1b[2J", [3])
+    (line,) = faulty.lines(RowNumbers(np.array([2, 3])), ["", "P\n1"])
+    assert line.startswith(r"row 3 ('P\n1'): column 'a\x1b[2J': cell outside 0 to 1 m fl-he: fine")
+    assert line.isprintable()
