@@ -21,6 +21,8 @@ _NAMES = {
     "d2": "D2",
 }
 _IN_UNITS = ("rmse", "mean_deviance")
+#: Sums from here on have no digits after the point.
+_LARGE = 1000.0
 
 
 def validation_page(found: Validation, model: str, table: str, notes: Sequence[str] = ()) -> Page:
@@ -78,7 +80,8 @@ def _estimate(found: Estimate | None) -> tuple[str, str]:
 
 
 def _sum(value: float) -> str:
-    return count(value) if value == round(value) else fixed(value, places([value], 1, 3))
+    is_whole = value == round(value) or abs(value) >= _LARGE
+    return count(value) if is_whole else fixed(value, places([value], 1, 3))
 
 
 def _tenths(found: Validation) -> Sheet:

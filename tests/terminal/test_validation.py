@@ -24,4 +24,6 @@ def test_a_ratio_of_sums_is_of_predictions_on_one_side_of_0() -> None:
     assert (above["observed"], above["expected"]) == ("12", "10")
     assert above["observed / expected"] == "1.200"
     assert figures(np.array([[-1.0], [2.0], [3.0], [4.0]]))["observed / expected"] == "n/a"
+    large = figures(np.array([[1000.25], [2000.0], [3000.0], [4000.0]]))
+    assert (large["observed"], large["expected"]) == ("10,002", "10,000")
     assert (above["calibration in the large"], above["D2"]) == ("0.500", "0.800")
