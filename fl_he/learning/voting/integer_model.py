@@ -130,15 +130,17 @@ def _rounded(
 ) -> tuple[IntegerLayer, list[int], float]:
     """Return a layer scaled so that its outputs fill their limit, their reach and their unit.
 
+    Rows one by one: a small file of convolutions may stand for a large matrix, mostly of zeros.
     reach : how large each input may be;  unit : which input stands for 1.
     """
     known = np.isfinite(layer.offsets)
-    offsets, weights = np.where(known, layer.offsets, 0.0), np.abs(layer.weights)
+    offsets, rows = np.where(known, layer.offsets, 0.0), layer.weights
     reaches = np.array([float(r) for r in reach])
     # half a step for the rounding of each number
-    rounding = 0.5 * (float(((weights != 0.0) @ reaches).max()) + 1.0)
-    size = float((weights @ reaches + np.abs(offsets) * unit).max())
-    largest = float(weights.max(initial=0.0))
+    rounding = 0.5 * (max(float(reaches[row != 0.0].sum()) for row in rows) + 1.0)
+    sizes = np.array([float(np.abs(row) @ reaches) for row in rows])
+    size = float((sizes + np.abs(offsets) * unit).max())
+    largest = max(float(np.abs(row).max(initial=0.0)) for row in rows)
     most = 2.0**_MOST_SCALE_BITS / max(largest, _SMALLEST)
     scale = min((limit * _EXACT - rounding) / max(size, _SMALLEST), most)
     if scale <= 0.0 or 0.0 < scale * largest < 2.0**_FEWEST_SCALE_BITS or unit * scale > _MOST_UNIT:
@@ -146,15 +148,14 @@ def _rounded(
             f"a model must leave at least {_FEWEST_SCALE_BITS} bits to its weights: raise "
             "value_bits, or lower fraction_bits or integer_bits"
         )
-    scaled = np.rint(layer.weights * scale).astype(np.int64)
+    scaled = [np.rint(row * scale).astype(np.int64).tolist() for row in rows]
     shifts = [round(float(offset) * scale * unit) for offset in offsets]
-    grown = [size + abs(shift) for size, shift in zip(_sizes(scaled, reach), shifts, strict=True)]
+    grown = [_size(row, reach) + abs(shift) for row, shift in zip(scaled, shifts, strict=True)]
     # a class that is not known is below all others for any query
     below = [s if k else -max(grown) - 1 for s, k in zip(shifts, known, strict=True)]
-    return IntegerLayer(scaled.tolist(), below, bits), grown, unit * scale
+    return IntegerLayer(scaled, below, bits), grown, unit * scale
 
 
-def _sizes(weights: NDArray[np.int64], reach: Sequence[int]) -> list[int]:
-    """Return how large each output may become without its offset."""
-    sizes: list[int] = (np.abs(weights).astype(object) @ np.array(reach, dtype=object)).tolist()
-    return sizes
+def _size(weights: Sequence[int], reach: Sequence[int]) -> int:
+    """Return how large an output may become without its offset."""
+    return sum(abs(weight) * most for weight, most in zip(weights, reach, strict=True) if weight)

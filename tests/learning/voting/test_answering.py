@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ from fl_he.learning.errors import DataError
 from fl_he.learning.voting.answering import AnsweringModel, Layer
 from fl_he.learning.voting.estimators import answering_model
 from fl_he.learning.voting.integer_model import IntegerModel, fixed_point, in_integers
+from fl_he.learning.voting.layers import Convolution, network
 
 COMPARED_BITS = 8
 FEATURES, LABELS = load_iris(return_X_y=True)
@@ -164,3 +166,18 @@ def test_layers_of_zeros_and_of_tiny_weights_fit_too() -> None:
     tiny = AnsweringModel((*[Layer(np.full((1, 1), 1e-290), np.zeros(1))] * 30, last))
     with pytest.raises(DataError, match="at least 3 bits to its weights"):
         integers(tiny, integer_bits=4)
+
+
+def test_a_matrix_of_a_convolution_is_rounded_in_the_memory_of_its_integers() -> None:
+    rng = np.random.default_rng(0)
+    convolution = Convolution(rng.normal(size=(5, 1, 3, 3)), np.zeros(5), (1, 1), (1, 1))
+    outputs = Layer(rng.normal(size=(2, 5 * 20 * 20)), np.zeros(2))
+    model = network([convolution, outputs], (1, 20, 20))
+    numbers = sum(layer.weights.size for layer in model.layers)
+    tracemalloc.start()
+    try:
+        integers(model, value_bits=60)
+        # a pointer for each number, and no other array of its size
+        assert tracemalloc.get_traced_memory()[1] < 1.5 * 8 * numbers
+    finally:
+        tracemalloc.stop()
