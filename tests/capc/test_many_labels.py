@@ -218,12 +218,12 @@ def test_a_budget_is_of_all_labels(table: Path, tmp_path: Path) -> None:
     words = ("capc.backend=plain", "capc.sigma_gnmax=10", "capc.epsilon=2", "capc.queries=40")
     binary, powerset, tau = (
         run_plain(configured(table, *more, *words), tmp_path / more[0])
-        for more in (["binary"], ["powerset"], ["tau", "capc.tau=1"])
+        for more in (["binary", "capc.querying=[1,2]"], ["powerset"], ["tau", "capc.tau=1"])
     )
     assert binary["privacy"]["queries"] % 5 == 0
     for metrics in (binary, powerset, tau):
-        (result,) = metrics["querying"]
-        assert result["queries"] == metrics["privacy"]["queries"]
+        asked = sum(result["queries"] for result in metrics["querying"])
+        assert asked == metrics["privacy"]["queries"]
         assert 1.0 < metrics["privacy"]["epsilon"] <= 2.0
     # a case costs five queries, or one
     cases = [metrics["querying"][0]["queries"] for metrics in (binary, powerset, tau)]
@@ -257,6 +257,15 @@ def test_labels_are_no_features_and_each_row_has_all(
     holed.write_text("\n".join([lines[0], f"{without},", *lines[2:]]))
     with pytest.raises(DataError, match="'e'"):
         capc_data(configured(holed, "binary"))
+
+
+def test_a_vote_for_each_of_many_labels_has_two_classes(tmp_path: Path) -> None:
+    labels = "abcdefgh"
+    write_labelled_table(tmp_path / "labels.csv", labels, rows=200)
+    config = configured(tmp_path / "labels.csv", "binary", labels=labels)
+    # their subsets are more classes than a vote may have
+    assert capc_data(config).classes == 256
+    assert SimulatedParty(config, 0).terms.classes == 2
 
 
 def test_a_party_that_has_never_seen_a_label_votes_against_it(table: Path) -> None:
