@@ -23,6 +23,10 @@ COMPARISON_NAME = "comparison.png"
 _COLOURS = ("#0072B2", "#D55E00", "#009E73")
 _LEVELS = ("--", "-.")
 _DEVIANCE = "Half the mean deviance"
+_LIKELIHOOD = "Negative log likelihood by patient"
+_PARTIAL = "Negative log partial likelihood by patient"
+#: Least height of an axis of likelihoods, which have no natural zero, in nats.
+_NATS = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +64,9 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
     plots = {}
     kinds = [("Accuracy", "accuracy", "accuracy"), ("Log loss", "loss", "log_loss")]
     if of_number(metrics):
-        title = "Negative log partial likelihood by patient"
+        title = _PARTIAL
         if family(metrics) == NEGATIVE_BINOMIAL:
-            title = "Negative log likelihood by patient"
+            title = _LIKELIHOOD
         elif not of_time(metrics):
             title = _DEVIANCE
         kinds = [(title, "loss", "mean_deviance")]
@@ -82,6 +86,8 @@ def quality_curves(metrics: Metrics) -> dict[str, list[Curve]]:
 def fair_limits(axes: Axes, title: str) -> None:
     """Have the axis of an accuracy from 0 to 1, and that of a loss from 0: noise must not fill it.
 
+    An axis of likelihoods is at least 0.1 high.
+
     Parameters
     ----------
     axes : matplotlib.axes.Axes
@@ -94,6 +100,10 @@ def fair_limits(axes: Axes, title: str) -> None:
         axes.set_ylim(0.0, 1.02)
     elif figure in ("Log loss", _DEVIANCE):
         axes.set_ylim(0.0, 1.1 * axes.get_ylim()[1])
+    elif figure in (_LIKELIHOOD, _PARTIAL):
+        low, high = axes.get_ylim()
+        more = max(0.0, _NATS - (high - low)) / 2.0
+        axes.set_ylim(low - more, high + more)
 
 
 def draw_lines(

@@ -11,7 +11,7 @@ import pytest
 from example_metrics import make_deployed, make_metrics, text
 from matplotlib.image import imread
 
-from fl_he.report.plots import write_plot
+from fl_he.report.plots import fair_limits, write_plot
 from fl_he.report.tables.comparison import comparison_table
 
 pytestmark = pytest.mark.usefixtures("rendered")
@@ -121,3 +121,14 @@ def test_no_axis_is_zoomed_to_noise(
     assert 1.0 <= high < 1.1
     assert loss.get_ylim()[0] == 0.0
     assert loss.get_ylim()[1] > 0.56
+
+
+@pytest.mark.parametrize("height", [0.0004, 0.4])
+def test_an_axis_of_likelihoods_is_at_least_a_tenth_high(height: float) -> None:
+    axes = matplotlib.figure.Figure().subplots()
+    axes.plot([1.96, 1.96 + height])
+    low, high = axes.get_ylim()
+    fair_limits(axes, "Negative log likelihood by patient on the test set")
+    lower, upper = axes.get_ylim()
+    assert upper - lower == pytest.approx(max(0.1, high - low))
+    assert lower + upper == pytest.approx(low + high)

@@ -134,7 +134,7 @@ def _cost(metrics: Metrics) -> Section:
     size, slots = update_size(metrics)
     caption, headings = "Seconds by step, and data sent both ways", ("", "mean per round", "total")
     note = (
-        f"{size.capitalize()}; {slots}. Seconds to encrypt and to add are summed over all who "
+        f"{size[0].upper()}{size[1:]}; {slots}. Seconds to encrypt and to add are summed over all who "
         "did, and may be more than the wall time of a round."
     )
     sheet = Sheet(caption, headings, list(chain(*costs(metrics))))

@@ -97,7 +97,10 @@ def test_the_same_figures_as_in_the_metrics(tmp_path: Path) -> None:
     assert cells(html, "seconds to decrypt") == ["0.0500", "0.2000"]
     assert cells(html, "data sent") == ["2.5 kB", "10.0 kB"]
     assert "0123456789abcdef" * 4 in words(html)
-    assert "537 bytes" in words(html)
+    assert "One update: 1 ciphertext, 537 bytes" in words(html)
+    metrics = make_metrics()
+    metrics["crypto"] |= {"bytes_per_update": 14_904, "masked_set": 5}
+    assert "14.9 kB, masked pairwise: company X" in words(page(tmp_path, metrics))
 
 
 def headlines(html: str) -> dict[str, str]:
