@@ -134,8 +134,8 @@ def _cost(metrics: Metrics) -> Section:
     size, slots = update_size(metrics)
     caption, headings = "Seconds by step, and data sent both ways", ("", "mean per round", "total")
     note = (
-        f"{size[0].upper()}{size[1:]}; {slots}. Seconds to encrypt and to add are summed over all who "
-        "did, and may be more than the wall time of a round."
+        f"{size[0].upper()}{size[1:]}; {slots}. Seconds to encrypt and to add are summed over all "
+        "nodes that did, and may be more than the wall time of a round."
     )
     sheet = Sheet(caption, headings, list(chain(*costs(metrics))))
     return Section("Cost of the encryption", [sheet, Note(note), *hops(metrics["rounds"])])
