@@ -9,6 +9,7 @@ from fuzz import (
     network_targets,
     node_file_targets,
     node_targets,
+    vote_targets,
 )
 
 TARGETS = (
@@ -18,4 +19,5 @@ TARGETS = (
     *network_targets.TARGETS,
     *node_file_targets.TARGETS,
     *node_targets.TARGETS,
+    *vote_targets.TARGETS,
 )
