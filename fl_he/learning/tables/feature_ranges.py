@@ -27,7 +27,7 @@ _MOST_NAMED = 10
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Ranges:
-    """Between what the values of each feature are, by public knowledge.
+    """Public lower and upper bounds of each feature.
 
     Parameters
     ----------
@@ -107,6 +107,11 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             faults.append(Fault(words))
         named.add(name)
         found[name] = bounds
+    if named and named.isdisjoint(feature_names):
+        raise DataError(
+            f"the ranges in {path} are not of this table's features: {some(feature_names, 3)}; "
+            "ranges=FILE names a file with feature, low and high of each"
+        )
     if missing := [name for name in feature_names if name not in named]:
         words = f"ranges must be one for each feature, got none for {some(missing, _MOST_NAMED)}"
         faults.append(Fault(words))

@@ -99,3 +99,10 @@ def test_all_that_is_wrong_with_ranges_is_told_at_once(tmp_path: Path) -> None:
         "feature, got 'heigth' which is no feature, in row 4; ranges must be one for each "
         f"feature, got none for 'height', 'crp' ({file}, the header is row 1)"
     )
+
+
+def test_ranges_of_another_table_are_refused_as_a_whole(tmp_path: Path) -> None:
+    file = tmp_path / "ranges.csv"
+    file.write_text("feature,low,high\nheight,0,3\nweight,0,300\n")
+    with pytest.raises(DataError, match=r"not of this table's features: 'age', 'hb'; ranges=FILE"):
+        read_ranges(file, ["age", "hb"])
