@@ -43,7 +43,7 @@ def votes(folder: Path, *options: str) -> str:
 
 
 def test_a_process_of_the_command_says_the_same(folder: Path) -> None:
-    options = ("--classes", "3", "--truth", "truth.npy")
+    options = ("--classes", "3", "--threshold", "2", "--truth", "truth.npy")  # no ties
     out = votes(folder, *options)
     assert fl_he(folder, "capc", "votes", "0.npy", "1.npy", "2.npy", *options) == (0, out, "")
 
