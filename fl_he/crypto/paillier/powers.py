@@ -78,7 +78,7 @@ class Costs:
 
 #: Of `FixedBaseTable`, measured at 2048 and 3072 bits (docs/performance.md).
 FIXED_BASE = Costs(entry=2.2, powmod=1.9, integers=2, most_bytes=64 * 2**20)
-_POWERS = Costs(entry=1.0, powmod=math.inf, integers=1, most_bytes=32 * 2**20)
+_POWERS = Costs(entry=1.0, powmod=math.inf, integers=1, most_bytes=16 * 2**20)
 #: Modulo one prime a product is so short that waiting for a larger table takes longer.
 _POWERS_OF_OWNER = replace(_POWERS, most_bytes=7 * 2**20)
 

@@ -66,7 +66,7 @@ def test_digits_grow_with_what_is_asked_for_at_once_and_never_shrink() -> None:
 def test_a_table_stays_below_its_largest_size() -> None:
     table = PowerTable(3, (1 << 2048) + 1, 8)
     table._prepare(10**9)
-    assert sum(map(len, table._rows)) * (2048 // 8) < 32 * 2**20
+    assert sum(map(len, table._rows)) * (2048 // 8) < 16 * 2**20
     assert table.window > 10
     own = PowerTable(3, (1 << 1024) + 1, 36, order=1 << 224)
     own._prepare(10**9)
