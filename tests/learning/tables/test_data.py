@@ -315,7 +315,7 @@ def test_another_file_of_mlxtends_is_refused(
     if content is not None:
         (folder / "mnist_5k.csv.gz").write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=f"{folder}/mnist_5k.csv.gz must hold 5000 digits of MNIST"):
+    with pytest.raises(DataError, match=f"{folder}/mnist_5k.csv.gz does not hold 5000 digits of MNIST"):
         load_built_in("mnist")
 
 
