@@ -225,8 +225,8 @@ def test_a_sweep_goes_on_after_a_refusal(tmp_path: Path) -> None:
     assert (code, err) == (1, "fl-he: fold\nfl-he: chain\n")
     assert out.count("starting Ray") == 2
     _, _, table = out.partition("All runs")
-    assert re.search(r"topology=fold +│ +failed │ +│ +│ +│", table), "its folder is gone"
-    assert re.search(r"topology=chain +│ +failed │ +│ +│ +│", table)
+    assert re.search(r"topology=fold +│ +failed │ +│", table), "its folder is gone"
+    assert re.search(r"topology=chain +│ +failed │ +│", table)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -130,9 +130,11 @@ def test_no_small_count_of_whole_numbers_is_told(
     require_unsolvable(sizes, 4, min_cell, given)
 
 
-def of_many_whole_numbers(groups_: Sequence[dict[int, int]], bins: int, min_cell: int) -> Variable:
-    """Return a column of whole numbers 0 to 20 of rows by value, in each group."""
-    facts = Facts("x", low=0.0, high=20.0, whole=True)
+def of_many_whole_numbers(
+    groups_: Sequence[dict[int, int]], bins: int, min_cell: int, largest: int = 20
+) -> Variable:
+    """Return a column of whole numbers from 0 up, of rows by value, in each group."""
+    facts = Facts("x", low=0.0, high=float(largest), whole=True)
     rows = [[value for value, count in one.items() for _ in range(count)] for one in groups_]
     values = np.array([value for one in rows for value in one], dtype=float)
     group = np.repeat(np.arange(len(rows), dtype=float), [len(one) for one in rows])
@@ -175,6 +177,13 @@ def test_whole_numbers_that_are_spread_have_mean_and_deviation() -> None:
     few = {0: 2, 3: 2, 6: 3, 9: 3, 12: 3, 15: 3, 18: 2}  # 18 rows, 15 of them outside
     assert of_many_whole_numbers([few], 21, 5).withheld == ""
     assert "at least 18," in of_many_whole_numbers([few], 21, 6).withheld
+
+
+@pytest.mark.parametrize(("values", "told"), [(10, False), (11, True)])
+def test_up_to_ten_whole_numbers_need_full_bins(values: int, told: bool) -> None:
+    found = of_many_whole_numbers([dict.fromkeys(range(values), 3)], 11, 5, largest=values - 1)
+    assert (found.summaries[0].mean is not None) is told
+    assert ("would tell that a value has" in found.withheld) is not told
 
 
 @pytest.mark.parametrize(("sizes", "min_cell"), [((6,), 3), ((5, 4), 3)])

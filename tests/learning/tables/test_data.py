@@ -4,6 +4,7 @@ import gzip
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,11 @@ def test_take_selects_rows_in_order() -> None:
     np.testing.assert_array_equal(part.features, [[5.0, 6.0], [1.5, 2.0]])
     np.testing.assert_array_equal(part.labels, [1.0, 0.0])
     assert part.feature_names == ("a", "b")
+
+
+def test_take_selects_the_rows_exposures() -> None:
+    exposed = replace(small(), exposure=np.array([1.0, 2.0, 4.0]), exposure_name="years")
+    np.testing.assert_array_equal(exposed.take(np.array([2, 0])).exposed, [4.0, 1.0])
 
 
 def test_a_dataset_survives_pickling() -> None:
@@ -315,7 +321,9 @@ def test_another_file_of_mlxtends_is_refused(
     if content is not None:
         (folder / "mnist_5k.csv.gz").write_bytes(content)
     monkeypatch.syspath_prepend(tmp_path)
-    with pytest.raises(DataError, match=f"{folder}/mnist_5k.csv.gz does not hold 5000 digits of MNIST"):
+    with pytest.raises(
+        DataError, match=f"{folder}/mnist_5k.csv.gz does not hold 5000 digits of MNIST"
+    ):
         load_built_in("mnist")
 
 
