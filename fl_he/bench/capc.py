@@ -41,7 +41,7 @@ from fl_he.crypto.paillier.private_key import PrivateKey
 FULL, QUICK = (1, 50), (1, 2)
 
 _ANSWERING, _CLASSES, _KEY_BITS, _VALUE_BITS = 3, 10, 2048, 32
-#: Units of as many bits as in a network of three layers with ``value_bits=48``.
+#: Units of about as many bits as in the second of three layers with ``value_bits=48``.
 _RELUS, _UNIT_BITS, _NETWORK_BITS = 400, 30, 48
 #: The steps from the query to each answering party's vote.
 _VOTE = ("evaluate", "logit_bits", "compare", "vote")
