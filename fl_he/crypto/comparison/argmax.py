@@ -23,7 +23,6 @@ from fl_he.crypto.comparison.blinding import mask_plaintexts, random_masks
 from fl_he.crypto.comparison.comparison import Batch, Digits, compare
 from fl_he.crypto.comparison.dgk_key import DgkPublicKey
 from fl_he.crypto.comparison.slot_layout import SlotLayout, grouped, merge
-from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.public_key import PublicKey
 
 _random = secrets.SystemRandom()
@@ -185,17 +184,17 @@ def winner(classes: int, results: Sequence[int]) -> int:
     results : sequence of int
         One bit for each pair of positions.
 
-    Raises
-    ------
-    CryptoError
-        If there is none, which no honest Alice can bring about.
+    Returns
+    -------
+    int
+        Without such a position, a random one. No honest Alice has such results, and a refusal would
+        tell a deviating one something of the numbers.
     """
     wins = [0] * classes
     for (first, second), result in zip(pairs(classes), results, strict=True):
         wins[first if result else second] += 1
-    if sorted(wins) != list(range(classes)):
-        raise CryptoError("the results of all pairs must be those of an order, and they are not")
-    return wins.index(classes - 1)
+    is_order = sorted(wins) == list(range(classes))
+    return wins.index(classes - 1) if is_order else secrets.randbelow(classes)
 
 
 def _random_orders(count: int, queries: int) -> list[list[int]]:

@@ -36,6 +36,7 @@ Bob sees z, hidden by r, and zeros among random numbers at random places. Alice 
 
 from __future__ import annotations
 
+import math
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -215,7 +216,7 @@ def compare(
     list of mpz
         `Digits.returned` ciphertexts for each group. In the slot of a number one holds 0 if
         ``(d >= 0) xor coin``, else none does; all others hold random numbers. The one is at a
-        random place for each number.
+        random place for each number. Slots without a number hold 0.
 
     Raises
     ------
@@ -237,7 +238,9 @@ def compare(
     fresh = iter(public_key.masks(batch.returned))
     n, primes = mpz(public_key.n), public_key.primes
     return [
-        _random_multiples(slots, primes, n) * next(fresh) % n
+        _without_other_slots(_random_multiples(slots, primes, n), primes[len(slots) :], n)
+        * next(fresh)
+        % n
         for group in batch.groups
         for slots in zip(*(zero_or_not[places[at]] for at in group), strict=True)
     ]
@@ -336,6 +339,11 @@ def _random_multiples(ciphertexts: Sequence[mpz], primes: Sequence[int], n: mpz)
             if factor >> bit & 1:
                 product = product * ciphertext % n
     return product
+
+
+def _without_other_slots(ciphertext: mpz, others: Sequence[int], n: mpz) -> mpz:
+    """Clear the slots that no number has: Bob may have put something into them."""
+    return gmpy2.powmod(ciphertext, math.prod(others), n) if others else ciphertext
 
 
 def inverses_of(numbers: Sequence[mpz], modulus: mpz) -> list[mpz]:

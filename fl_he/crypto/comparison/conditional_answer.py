@@ -91,14 +91,16 @@ def any_of(
 
 
 def _hidden(public_key: DgkPublicKey, ciphertexts: Sequence[mpz]) -> list[mpz]:
-    """Multiply each plaintext by a random number coprime to u, with fresh randomness."""
-    n, u, masks = mpz(public_key.n), public_key.u, public_key.masks(len(ciphertexts))
-    hidden = []
-    for ciphertext, mask in zip(ciphertexts, masks, strict=True):
-        while gmpy2.gcd(factor := secrets.randbelow(u), u) != 1:
-            pass
-        hidden.append(gmpy2.powmod(ciphertext, factor, n) * mask % n)
-    return hidden
+    """Multiply each plaintext by a random number, in the first slot, and clear all other slots.
+
+    Otherwise the key's owner could put another question into each slot.
+    """
+    n, prime = mpz(public_key.n), public_key.primes[0]
+    others, masks = public_key.u // prime, public_key.masks(len(ciphertexts))
+    return [
+        gmpy2.powmod(ciphertext, others * (1 + secrets.randbelow(prime - 1)), n) * mask % n
+        for ciphertext, mask in zip(ciphertexts, masks, strict=True)
+    ]
 
 
 def encrypt_coins(public_key: PublicKey, coins: Sequence[int]) -> list[int]:

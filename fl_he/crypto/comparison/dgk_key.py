@@ -109,7 +109,7 @@ def _check(n: int, g: int, h: int, u: int) -> None:
     # Under an h of small order everybody could read, under such a g nobody. It holds modulo both
     # factors of n.
     for name, base in (("g", gmpy2.powmod(g, u, n)), ("h", h)):
-        if gmpy2.gcd(gmpy2.powmod(base, gmpy2.primorial(200) ** 2, n) - 1, n) != 1:
+        if gmpy2.gcd(gmpy2.powmod(base, gmpy2.primorial(1000) ** 8, n) - 1, n) != 1:
             raise CryptoError(f"{name} must be of large order modulo both factors of n")
 
 

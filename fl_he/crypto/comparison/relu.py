@@ -10,8 +10,8 @@ Nobody learns a sign: Bob gets ``delta = (x >= 0) xor coin`` with a coin of Alic
 
 A unit of more than COMPARED_BITS bits is compared by its highest ones: of z and r the lowest t bits
 are left out. Those may carry, so a unit from ``-2**t`` to -1 may pass as if it were not below 0.
-That is an error of at most ``2**-COMPARED_BITS`` of the largest number that a unit may be, which
-must be at most ``2**l - 2**t``.
+That is an error of at most ``2**-COMPARED_BITS`` of ``2**l``. A unit must be at most
+``2**l - 2**t``.
 
 All numbers are in the slots of their queries, so that the results again hold many queries each.
 """

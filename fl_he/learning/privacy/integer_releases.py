@@ -34,8 +34,8 @@ from fl_he.learning.tables.arrays import Array
 #: Standard deviations of a sum that are looked at; both tails beyond weigh less than `_BEYOND`.
 _REACH = 14.0
 _BEYOND = 1e-40
-#: Relative error of a sum of at most 2 * `_WIDEST` chances, each with an error of 1e-13 at most.
-_ROUNDING = 1e-10
+#: Relative error of two sums of at most 28 * `_WIDEST` chances in float64.
+_ROUNDING = 1e-9
 #: Sums of a larger standard deviation would take seconds; for them Gaussians are as good.
 _WIDEST = 20_000.0
 
@@ -46,10 +46,18 @@ class IntegerReleases:
     Parameters
     ----------
     groups : sequence of (int, float)
-        Of each kind: how many counts, at least 1, and the variance of the noise on each.
+        Of each kind, of one or two: how many counts, at least 1, and the variance of the noise on
+        each.
+
+    Raises
+    ------
+    ValueError
+        For another number of kinds.
     """
 
     def __init__(self, groups: Sequence[tuple[int, float]]) -> None:
+        if len(groups) not in (1, 2):
+            raise ValueError(f"releases must be of one or two kinds, got {len(groups)}")
         first, second = sorted([*groups, (0, 1.0)], key=lambda group: -math.prod(group))[:2]
         self._first, self._variance = first
         self._factor = math.exp(min(_gap(*first) + _gap(*second), 700.0))

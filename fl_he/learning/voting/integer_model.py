@@ -57,8 +57,9 @@ def in_integers(
 ) -> IntegerModel:
     """Scale and round a model so that no query makes a number outgrow its bits.
 
-    The bits of a hidden layer's units depend on the arguments and the number of layers only, as
-    those who compare the units see them: from layer to layer numbers grow by as many bits.
+    The bits of a hidden layer's units depend on the arguments, the number of layers and their sizes
+    only, as those who compare the units see them. From layer to layer numbers grow by as many bits,
+    but by no more than weights of 16 bits can fill: a comparison leaves out the lowest of them.
 
     Parameters
     ----------
@@ -82,14 +83,17 @@ def in_integers(
     reach, unit = [1 << (fraction_bits + bits) for bits in each], float(1 << fraction_bits)
     first, last = fraction_bits + max(each), largest_difference.bit_length() - 1
     layers: list[IntegerLayer] = []
+    before = first
     for number, layer in enumerate((*model.layers[:-1], _centred(model.layers[-1])), 1):
         bits, limit = last, (largest_difference - 1) / 2.0
         if number < count:
-            bits = first + max(0, last - first) * number // count
+            most = before + _MOST_SCALE_BITS + layer.weights.shape[1].bit_length()
+            bits = min(first + max(0, last - first) * number // count, most)
             # a unit that lost its lowest bits and got a carry must not need another bit
             limit = (1 << bits) - (1 << max(0, bits - compared_bits))
         made, reach, unit = _rounded(layer, bits, reach, unit, limit)
         layers.append(made)
+        before = bits
     return tuple(layers)
 
 

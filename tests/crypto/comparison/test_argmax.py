@@ -10,7 +10,6 @@ from argmax_roles import VALUE_BITS, labels, winners
 
 from fl_he.crypto.comparison.argmax import largest_difference, winner
 from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
-from fl_he.crypto.errors import CryptoError
 from fl_he.crypto.paillier.private_key import PrivateKey
 
 
@@ -65,8 +64,8 @@ def test_orders_differ_between_queries_and_runs(
     assert len(set(orders)) > 30  # of 120
 
 
-def test_results_that_are_no_order_are_refused() -> None:
+def test_results_that_are_no_order_have_a_random_winner() -> None:
+    """A refusal would tell an answering party that deviates a bit of its choice."""
     assert winner(3, [1, 1, 0]) == 0
     assert winner(3, [0, 0, 0]) == 2
-    with pytest.raises(CryptoError, match="order"):
-        winner(3, [1, 0, 1])
+    assert {winner(3, [1, 0, 1]) for _ in range(100)} == {0, 1, 2}

@@ -119,6 +119,25 @@ def test_a_slot_shows_nothing_of_another_and_random_numbers_but_for_its_zero(
     assert len({first for first, *_ in values}) > 30
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 4])
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_slots_without_a_number_are_cleared(slotted: DgkPrivateKey, count: int) -> None:
+    """Bob could read mask and coin from numbers that he put there."""
+    digits, primes = Digits(6), slotted.public_key.primes
+    batch = Batch(digits, primes, count)
+    masks, coins = [secrets.randbits(46) for _ in range(count)], [0] * count
+    blinded = [64 + 7 + mask for mask in masks]
+    used, last = len(batch.groups[-1]), (len(batch.groups) - 1) * digits.sent
+    tags = slotted.encrypt_slots([[0] * used + [1] * (len(primes) - used)] * digits.sent)
+    mixed = bits(slotted, batch, blinded)
+    mixed[last:] = [bit * tag for bit, tag in zip(mixed[last:], tags, strict=True)]
+    answer = compare(slotted.public_key, batch, mixed, masks, coins)
+    for ciphertext in answer[-digits.returned :]:
+        numbers = slot_numbers(slotted, ciphertext)
+        assert not any(numbers[prime] for prime in primes[used:])
+    assert results(slotted, batch, answer) == [1] * count
+
+
 def test_equal_messages_of_bob_get_different_answers(small_dgk: DgkPrivateKey) -> None:
     digits = Digits(4)
     primes = small_dgk.public_key.primes

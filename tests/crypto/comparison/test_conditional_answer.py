@@ -7,6 +7,7 @@ from collections import Counter
 import gmpy2
 import numpy as np
 import pytest
+from dgk_decryption import slot_numbers
 from gmpy2 import mpz
 
 from fl_he.crypto.comparison.conditional_answer import (
@@ -56,6 +57,18 @@ def test_the_number_is_told_exactly_if_a_bit_is_set(
     assert given == [
         number if any(row) else None for number, row in zip(numbers, hidden, strict=True)
     ]
+
+
+@pytest.mark.filterwarnings("ignore::fl_he.crypto.errors.ShortKeyWarning")
+def test_only_one_slot_can_be_tested() -> None:
+    """Bob could put shares of his choice into each slot, and learn a coin from each."""
+    key = DgkPrivateKey.generate(512, primes=(131, 137, 139), minimum_bits=512)
+    first, *others = key.public_key.primes
+    shares = key.encrypt_slots([[secrets.randbelow(2) for _ in range(3)] for _ in range(8)])
+    compared, _ = any_of(key.public_key, shares, [[secrets.randbits(1) for _ in range(8)]])
+    rows = [slot_numbers(key, ciphertext) for ciphertext in compared]
+    assert [[row[prime] for prime in others] for row in rows] == [[0, 0]] * 8
+    assert len({row[first] for row in rows}) > 3
 
 
 def test_numbers_from_the_limit_on_are_no_answers(small_key: PrivateKey) -> None:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
+import secrets
 import stat
 from pathlib import Path
 
@@ -201,6 +202,21 @@ def test_public_numbers_that_hide_nothing_are_refused(small_dgk: DgkPrivateKey) 
     ):
         with pytest.raises(CryptoError):
             DgkPublicKey(*wrong, minimum_bits=SMALL_BITS)
+
+
+@pytest.mark.parametrize("order", [8, 27, 211])
+def test_masks_of_a_small_order_are_refused(order: int) -> None:
+    def factor_and_element() -> tuple[int, int]:
+        while not gmpy2.is_prime(p := order * 2 * secrets.randbits(246) + 1):
+            pass
+        while (x := int(gmpy2.powmod(secrets.randbelow(p), (p - 1) // order, p))) == 1:
+            pass
+        return p, x
+
+    (p, first), (q, second) = factor_and_element(), factor_and_element()
+    h = (first * q * int(gmpy2.invert(q, p)) + second * p * int(gmpy2.invert(p, q))) % (p * q)
+    with pytest.raises(CryptoError, match="h must be of large order"):
+        DgkPublicKey(p * q, secrets.randbelow(p * q - 3) + 2, h, minimum_bits=480)
 
 
 def test_private_numbers_that_do_not_belong_together_are_refused(small_dgk: DgkPrivateKey) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import tracemalloc
 from typing import Any
 
@@ -18,6 +19,7 @@ from sklearn.linear_model import (
 )
 from sklearn.neighbors import KNeighborsClassifier, NearestCentroid
 from sklearn.neural_network import MLPClassifier
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 
@@ -98,6 +100,24 @@ def test_no_number_outgrows_its_bits_at_any_query(value_bits: int) -> None:
                 for row, offset in zip(model[0].weights, model[0].offsets, strict=True)
             ]
             assert 0.99 * largest < max(sizes) <= largest
+
+
+@pytest.mark.parametrize("value_bits", [32, 60, 80])
+def test_units_by_their_highest_bits_leave_the_labels_as_they_are(value_bits: int) -> None:
+    """Of more bits than weights can fill only empty ones would be compared."""
+    features = StandardScaler().fit_transform(FEATURES) / 3
+    fitted = MLPClassifier((8,), random_state=0, max_iter=60).fit(features, LABELS)
+    terms = {"fraction_bits": 6, "integer_bits": 1}
+    model = answering_model(fitted, 3)
+    first, last = integers(model, value_bits, **terms, compared_bits=16)
+    queries = fixed_point(features, **terms)
+    units = queries.astype(object) @ np.array(first.weights, dtype=object).T + first.offsets
+    left_out = max(0, first.bits - 16)
+    masks = np.array([[secrets.randbits(left_out + 40) for _ in row] for row in units])
+    passed = ((units + masks) >> left_out) >= (masks >> left_out)
+    scores = np.where(passed, units, 0) @ np.array(last.weights, dtype=object).T + last.offsets
+    labels = scores.astype(float).argmax(axis=1)
+    assert (labels == fitted.predict(features)).mean() > 0.98
 
 
 @pytest.mark.filterwarnings("ignore::sklearn.exceptions.ConvergenceWarning")
