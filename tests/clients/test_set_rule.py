@@ -193,7 +193,7 @@ def test_the_rule_allows_nothing_that_exposes_a_hospital(case: Case) -> None:
     check(case)
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @settings(max_examples=10_000)
 @given(cases())
 def test_the_rule_allows_nothing_that_exposes_a_hospital_in_many_histories(case: Case) -> None:

@@ -168,7 +168,7 @@ def test_all_levels_of_a_code_leave_the_last_one_out(tmp_path: Path) -> None:
     ran.check_rows(fit(table, "age", "C", "E", "I"))
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_what_is_left_out_is_left_out_of_firths_penalty_and_of_profiles(tmp_path: Path) -> None:
     table = separable()
     more = {"constant": np.full(900, 7.3), "double_age": 2 * table["age"]}

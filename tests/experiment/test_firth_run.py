@@ -90,7 +90,8 @@ def test_a_large_tolerance_publishes_no_first_step(tmp_path: Path) -> None:
     np.testing.assert_allclose((estimates - expected) / errors, 0.0, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", slow_but(TABLES, "rare"))
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TABLES)
 def test_the_encrypted_federation_finds_the_pooled_estimates(tmp_path: Path, name: str) -> None:
     features, labels = table(name)
     columns = [f"x{number}" for number in range(features.shape[1])]

@@ -12,6 +12,7 @@ import pytest
 from command_line import fl_he
 from experiments import experiment
 from means import FEATURES, IMPUTED, SCHEMA, filled, pooled_fit, tables, write_tables
+from quick import release, slow
 
 from fl_he import simulation
 from fl_he.capc.data import capc_data
@@ -86,15 +87,16 @@ def test_a_saved_model_fills_missing_cells_in_alike(tmp_path: Path) -> None:
     assert "means must be those of the columns with missing: mean, 'admitted', 'age', " in err
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
-        ("optimizer=gd", "scaling=local", "rounds=3", "C=1.0"),
-        ("optimizer=lbfgs", "scaling=none", "rounds=3", "C=1.0"),
-        ("optimizer=newton", "class_weight=balanced", "C=1.0"),
-        pytest.param(("penalty=firth", "inference.profile=[bmi]"), marks=pytest.mark.slow),
-        ("optimizer=newton", "evaluate=true", "test_size=0.2", "scaling=none"),
+        *slow(
+            (("optimizer=gd", "scaling=local", "rounds=3", "C=1.0"),),
+            (("optimizer=lbfgs", "scaling=none", "rounds=3", "C=1.0"),),
+            (("optimizer=newton", "class_weight=balanced", "C=1.0"),),
+            (("optimizer=newton", "evaluate=true", "test_size=0.2", "scaling=none"),),
+        ),
+        *release((("penalty=firth", "inference.profile=[bmi]"),)),
     ],
 )
 def test_the_comparison_has_the_same_means(tmp_path: Path, more: tuple[str, ...]) -> None:

@@ -63,7 +63,7 @@ def shell(superlink: Flower, script: str, cwd: Path) -> str:
 
 def stop(superlink: Flower) -> None:
     """End the SuperLink as docs/integrate.md says."""
-    script = block(EXAMPLES.parent / "docs" / "integrate.md", "By its process id:")
+    script = block(EXAMPLES.parent / "docs" / "integrate.md", "End it by its process id:")
     assert script.count("39091") == 1
     assert superlink.running()
     shell(superlink, script.replace("39091", str(superlink.ports[1])), superlink.home)
