@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ NOISE = {"sigma_gnmax": 0.1, "threshold": 2, "sigma_threshold": 0.1, "epsilon": 
 KINDS = (
     LogisticRegression(max_iter=1000),
     LinearDiscriminantAnalysis(),
-    MLPClassifier((8,), max_iter=2000, random_state=0),  # in a file without pickle
+    MLPClassifier((8,), max_iter=2000, random_state=0),  # or PyTorch's, in a file without pickle
 )
 NETWORK, OTHER = "model.safetensors", "model.skops"
 
@@ -56,13 +57,39 @@ def make(folder: Path, querying: str, answering: list[str]) -> None:
         labels = data.target_names[data.target[share]]
         model = make_pipeline(StandardScaler(), kind).fit(data.data[share], labels)
         if isinstance(kind, MLPClassifier):
-            save_network(folder / name / NETWORK, model, classes=terms["classes"], features=names)
+            form: dict[str, Any] = {"classes": terms["classes"], "features": names}
+            if find_spec("torch"):
+                model, form["shape"] = _network_of_pytorch(data.data[share], data.target[share])
+            save_network(folder / name / NETWORK, model, **form)
         else:
             io.dump(model, folder / name / OTHER)
     with (folder / querying / "cases.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(names)
         writer.writerows(data.data[cases].tolist())
+
+
+def _network_of_pytorch(
+    features: NDArray[np.float64], labels: NDArray[np.int64]
+) -> tuple[Any, list[int]]:
+    """Return a trained ``torch.nn.Sequential`` on the table's own units, and its input's size."""
+    import torch  # noqa: PLC0415 - lazy: not needed, and seconds to import
+    from torch import nn  # noqa: PLC0415 - the same
+
+    torch.manual_seed(0)
+    size = features.shape[1]
+    network = nn.Sequential(
+        nn.BatchNorm1d(size), nn.Linear(size, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 2)
+    )
+    rows, targets = torch.tensor(features, dtype=torch.float32), torch.tensor(labels)
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.02)
+    for _ in range(300):
+        optimizer.zero_grad()
+        loss: Any = nn.functional.cross_entropy(network(rows), targets)
+        loss.backward()
+        optimizer.step()
+    print("the network in a file is PyTorch's")
+    return network.eval(), [size]
 
 
 def check(folder: Path, querying: str, answering: list[str]) -> None:
