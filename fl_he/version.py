@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 #: What a run's figures depend on.
 _PACKAGES = ("flwr", "phe", "gmpy2", "cryptography", "numpy", "scikit-learn", "dp-accounting")
