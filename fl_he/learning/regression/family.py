@@ -198,7 +198,7 @@ class ClassFamily(Family):
         return best
 
     def forecast(self, probabilities: Array, labels: Array) -> tuple[Array, NDArray[np.bool_]]:
-        """Return the probability whose calibration is judged, and whether it came true.
+        """Return the probability whose calibration is judged, and whether the label is that class.
 
         With one row the probability of its class, else that of the predicted class.
         """

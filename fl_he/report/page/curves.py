@@ -84,11 +84,11 @@ def precision(runs: Mapping[str, Sequence[Threshold]]) -> Chart:
 
 
 def calibration(runs: Mapping[str, Bins]) -> Chart:
-    """Draw the share that came true by the forecast, of one run with its counts."""
+    """Draw the observed share by the mean predicted probability, of one run with its counts."""
     title, said = "Calibration, with 95% intervals", list[str]()
     alone = len(runs) == 1
     title += " and counts" * alone
-    figure, axes = new_axes("mean forecast", _TALL if alone else _SQUARE)
+    figure, axes = new_axes("mean predicted", _TALL if alone else _SQUARE)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--")
     for start, line, bins in _each(runs):
         for one in bins:
@@ -97,11 +97,11 @@ def calibration(runs: Mapping[str, Bins]) -> Chart:
             axes.plot([one["predicted"]] * 2, [low, high], **line(1.2, 4.0))
             axes.plot(one["predicted"], one["observed"], marker="o", **line(1.2, 4.0))
             said.append(
-                f"{start}forecast {short(one['predicted'])}, came true {short(one['observed'])} of "
+                f"{start}predicted {short(one['predicted'])}, observed {short(one['observed'])} of "
                 f"{count(one['examples'])}"
             )
-    _unit(axes, "came true")
-    legend = [*_keys(runs), Key("as forecast", 0, broken=True)]
+    _unit(axes, "observed")
+    legend = [*_keys(runs), Key("observed as predicted", 0, broken=True)]
     if alone:
         _counts_below(axes, *runs.values())
         legend.append(_COUNTS)

@@ -92,7 +92,7 @@ def compared_curves(runs: Mapping[str, Metrics]) -> Iterator[Block]:
     weighted = [name for name in both if name not in shares]
     if weighted:
         yield Note(
-            f"Forecasts of {listed(weighted)} are no shares of patients, as classes were weighted."
+            f"Predictions of {listed(weighted)} are no shares of patients: classes were weighted."
         )
 
 
@@ -132,7 +132,7 @@ def _bins(evaluation: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> S
         "Calibration on held-out examples; neighbouring bins are merged until each class has 0 "
         f"or at least {evaluation['min_cell']} examples in each"
     )
-    return Sheet(caption, ("forecast", "examples", "mean forecast", "came true"), rows)
+    return Sheet(caption, ("predicted", "examples", "mean predicted", "observed"), rows)
 
 
 def _told_apart(borders: Sequence[float | None]) -> int:
@@ -195,13 +195,13 @@ def _at_risks(metrics: Metrics, found: Sequence[Threshold]) -> Iterator[Block]:
         rows.append(Row((f"above {risk:g}", *cells)))
     if rows:
         caption = "Thresholds at declared risks (setting risks), with Wilson's 95% intervals"
-        columns = ("forecast", "flagged", "sensitivity", "specificity", "PPV", "NPV")
+        columns = ("predicted", "flagged", "sensitivity", "specificity", "PPV", "NPV")
         yield Sheet(caption, columns, rows)
     if without:
         cell = metrics["evaluation"]["min_cell"]
         yield Note(
             f"Withheld at {', '.join(without)}: no bin ends there, as a class would have 1 to "
-            f"{cell - 1} examples in a bin below or above, or no example has a forecast there."
+            f"{cell - 1} examples in a bin below or above, or no prediction lies there."
         )
 
 

@@ -36,7 +36,7 @@ _POOLED_FIRTH = "pooled (not encrypted)"
 _PRIVATE = "federated (encrypted, epsilon {:.3g})"
 _WITHOUT = "the same without noise"
 _SHARES = "the class shares alone"
-_COUNTED = "its encrypted counts of {} tested"
+_COUNTED = "encrypted counts, {} held out"
 #: Names of figures in a sentence that are not all in small letters.
 _CAPITALS = {"roc_auc": "ROC AUC", "brier_score": "Brier score"}
 

@@ -14,11 +14,11 @@ _COLUMNS = {
     "roc_auc": "ROC AUC",
     "log_loss": "log loss",
     "brier_score": "Brier score",
-    "observed": "came true",
-    "predicted": "mean forecast",
+    "observed": "observed",
+    "predicted": "mean predicted",
 }
 #: The same of a model of a number.
-_OF_NUMBER = {"observed": "mean outcome", "predicted": "mean forecast"}
+_OF_NUMBER = {"observed": "mean outcome", "predicted": "mean predicted"}
 #: Sites that a table lists one by one; the others are counted.
 _ROWS = 50
 

@@ -27,7 +27,7 @@ MODELS = {"C=1.0": np.array([1.0, -0.5, 0.1]), "C=0.1": np.array([0.4, 0.1, -0.3
 POINT = re.compile(
     r"(C=[\d.]+): above (\S+) sensitivity (\S+), 1 - specificity ([^\s;]+?)\.?(?:;|$)"
 )
-BIN = r"{}: forecast (\S+), came true (\S+) of (\d+)"
+BIN = r"{}: predicted (\S+), observed (\S+) of (\d+)"
 
 
 def evaluated(theta: np.ndarray, labels: np.ndarray = Y) -> dict[str, Any]:
@@ -92,7 +92,7 @@ def test_runs_of_other_patients_have_no_decision_curve() -> None:
     runs["seed=2"]["config"]["class_weight"] = "balanced"
     section = sections(runs)["Encrypted evaluation"]
     assert "seed=2" not in charts(section)["Decision curve"].alt
-    assert any("Forecasts of seed=2 are no shares of patients" in one for one in notes(section))
+    assert any("Predictions of seed=2 are no shares of patients" in one for one in notes(section))
 
 
 def test_only_as_many_runs_as_there_are_colours_are_drawn() -> None:

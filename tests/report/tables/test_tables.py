@@ -304,12 +304,12 @@ def counted() -> dict[str, Any]:
 
 def test_encrypted_counts_are_a_row_of_the_comparison(tmp_path: Path) -> None:
     lines = text(comparison_table(counted()), width=100)
-    assert row(lines, "its encrypted counts of 16 tested") == [
+    assert row(lines, "encrypted counts, 16 held out") == [
         *("180", "0.875", "0.750", "n/a", "0.500")
     ]
     metrics = counted()
     metrics["evaluation"] |= {"examples": 225, "min_cell": 5, "roc_auc": 0.68, "log_loss": 0.7}
-    rounded = row(text(comparison_table(metrics), width=100), "its encrypted counts of 225 tested")
+    rounded = row(text(comparison_table(metrics), width=100), "encrypted counts, 225 held out")
     assert rounded == ["180", "0.875", "0.750", "0.68", "0.70"]
     metrics = counted()
     del metrics["evaluation"]["calibration_error"]
