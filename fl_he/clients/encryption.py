@@ -66,43 +66,43 @@ def node_packing(context: Context) -> Packing:
 class EncryptionMod:
     """Flower mod that encrypts the app's replies to ``train`` and ``evaluate``.
 
-    The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights it,
-    encrypts it under company X's public key, adds the running sum if the message brought one of the
-    same layout, and replaces the whole reply. It answers with an error, and nothing else, if the
-    message carries no usable key, another key than the one this node pinned, or another packing or
-    weight than its own. There is no plaintext fallback.
+    The app computes its ordinary reply: arrays, metrics and ``num-examples``. The mod weights the
+    reply, encrypts it under company X's public key, adds the running sum if the message has one of
+    the same layout, and replaces the reply. It answers only with an error if the message has no
+    usable key, another key than the node pinned, or another packing or weight than the node's.
+    There is no plaintext fallback.
 
-    The form of a reply depends on the message alone: an app that declares no form keeps to that of
-    its first reply. If the app fails, takes too long or replies in another form, or if a value does
-    not fit, random numbers are encrypted in place of the reply. A mark within the ciphertext has
-    company X give out nothing of the sum, and the node's own log says what it was. The random
-    numbers hide the sum of the others from company X: with a later sum of the round it would show
-    the difference. An app that fails before there is a form is refused, and
-    its node takes no further part in the run.
+    The form of a reply does not depend on data: ``declared`` decides it, or else the app's first
+    reply in the session. Random numbers are encrypted in place of the reply if the app fails or
+    takes too long, if its reply has another form, or if a value does not fit. A mark in the
+    ciphertext then tells company X to discard the sum, and the node's own log has the reason.
+    Random numbers hide the sum of the others from company X: it could subtract that sum from a
+    later one of the round. An app that fails before its form is known is refused, and its node
+    leaves the run.
 
     A metric that is NaN, or does not fit, is left out of the mean of that metric, and the node's
-    log says so. The coordinator learns how many hospitals lack the metric, not which.
+    log names it. The coordinator learns how many hospitals lack the metric, not which.
 
-    A deployed hospital has the key's fingerprint in its node configuration, or a manifest, with
-    which it takes only keys that company X's identity has signed for the session. In a simulation,
-    where there is nobody to tell it another way, a node pins the first key of the run.
+    A deployed hospital has the key's fingerprint in its node configuration, or a manifest: then it
+    takes only keys that company X's identity has signed for the session. In a simulation a node
+    pins the first key of the run.
 
-    Put it first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first and
-    hands it the reply last, so mods behind it work on the plain reply.
+    Put the mod first in ``ClientApp(mods=[encryption_mod, ...])``: Flower calls the first mod first
+    and hands it the reply last, so the other mods work on the plain reply.
 
     Parameters
     ----------
     packing : callable
-        Returns the fixed-point format of the node that asks. It is the node's own: a coordinator
-        that could choose it could make values overflow at will.
+        Returns the fixed-point format of the node that asks. The node chooses the format: a
+        coordinator that chose it could make values overflow.
     weighted_by : str
         The metric that weights the mean.
     encrypt : "all" or sequence of str
         Patterns of the names of the arrays to encrypt; the strategy must be given the same. All
         others leave in plain, and the number of examples can be told from them.
     integers : {"mean", "local", "plain", "refuse"}
-        Way of arrays of integers or truth values, such as BatchNorm's ``num_batches_tracked``, that
-        are to be encrypted; the strategy must be given the same. ``mean``: like floats, and the
+        Treatment of encrypted arrays of integers or truth values, such as BatchNorm's
+        ``num_batches_tracked``; the strategy must be given the same. ``mean``: like floats, and the
         coordinator rounds the mean to the array's type. ``local``: each hospital keeps its own
         array, which takes the place of the coordinator's in the next message. ``plain``: the
         coordinator sees them. ``refuse``: the hospital refuses.
