@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +104,7 @@ class Labels:
         self,
         name: str,
         named: Sequence[str] = (),
-        missing: Set[str] = MISSING_TEXTS,
+        missing: Container[str] = MISSING_TEXTS,
         *,
         shown: bool = True,
     ) -> None:

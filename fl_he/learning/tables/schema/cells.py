@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import date
 from functools import cached_property
@@ -60,17 +60,30 @@ class Missing:
     folded
         In small letters; cells are compared without regard to case.
     exact
-        As they are written.
+        As they are written; a number stands for every spelling of it, as ``999`` for ``999.0``.
+    decimal
+        Decimal mark of the numbers.
     """
 
-    def __init__(self, folded: Sequence[str], exact: Sequence[str]) -> None:
+    def __init__(self, folded: Iterable[str], exact: Iterable[str], decimal: str = ".") -> None:
         self.folded, self.exact = frozenset(folded), frozenset(exact)
+        numbers = (as_number(text.replace(decimal, ".")) for text in self.exact)
+        self._numbers = frozenset(number for number in numbers if number is not None)
         #: Nearly all spellings, for a look-up of a cell as it is.
         self.spelt = {form(text) for text in folded for form in (str, str.upper)} | self.exact
 
-    def __contains__(self, cell: str) -> bool:
+    def __contains__(self, cell: object) -> bool:
         """Return whether a cell without blanks around it is missing."""
-        return cell in self.exact or cell.lower() in self.folded
+        text = str(cell)
+        if text in self.exact or text.lower() in self.folded:
+            return True
+        return bool(self._numbers) and as_number(text) in self._numbers
+
+    def left_out(self, cells: Array) -> Array:
+        """Return numbers with NaN in the place of those that stand for missing cells."""
+        if not self._numbers:
+            return cells
+        return np.where(np.isin(cells, [*self._numbers]), np.nan, cells)
 
 
 #: Numbers of cells, NaN where one is missing; and the places of those that are wrong.
@@ -250,6 +263,7 @@ class NumberReader(ColumnReader):
         return checked, wrong | other
 
     def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        cells = self._missing.left_out(cells)
         wrong = np.isinf(cells)
         self._count(_INFINITE, rows, wrong)
         if self.column.type == "integer":
@@ -276,6 +290,7 @@ class BooleanReader(ColumnReader):
         return self._each(rows, cells, self._spelt)
 
     def _numbers(self, rows: Rows, cells: Array) -> _Read:
+        cells = self._missing.left_out(cells)
         wrong = ~np.isnan(cells) & (cells != 0.0) & (cells != 1.0)
         self._count(_NOT_TRUTH, rows, wrong)
         return cells, wrong
@@ -292,8 +307,13 @@ class CategoryReader(ColumnReader):
     def __init__(self, name: str, column: Column, missing: Missing, reading: Reading) -> None:
         # A declared level is no missing cell.
         folded = missing.folded - {level.lower() for level in column.levels}
-        exact = missing.exact - set(column.levels)
-        super().__init__(name, column, Missing(tuple(folded), tuple(exact)), reading)
+        numbers = {as_number(level) for level in column.levels} - {None}
+        exact = [
+            text
+            for text in missing.exact
+            if text not in column.levels and as_number(text) not in numbers
+        ]
+        super().__init__(name, column, Missing(folded, exact), reading)
         self._codes = {level: float(code) for code, level in enumerate(column.coded)}
         if column.missing == "level":
             del self._codes[column.coded[-1]]

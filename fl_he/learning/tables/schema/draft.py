@@ -305,7 +305,7 @@ def _read(
 
 
 def _seen(table: TableFile, words: Sequence[str]) -> Sequence[_Seen]:
-    missing = Missing(tuple(table.missing_labels), words)
+    missing = Missing(table.missing_labels, words)
     seen = [_Seen(missing) for _ in table.names]
     for block in table.blocks(range(len(table.names))):
         for column, cells in zip(seen, block.cells, strict=True):

@@ -37,9 +37,10 @@ class OutcomeLabels:
         named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
         self._named = frozenset(named)
         texts = missing.folded | {text.lower() for text in missing.exact}
+        any_case = Missing(texts, missing.exact, decimal)
         self._drops = outcome.missing == "drop-row" and outcome.column in names
         self._read = {
-            name: Labels(name, named if name == outcome.column else (), texts, shown=False)
+            name: Labels(name, named if name == outcome.column else (), any_case, shown=False)
             for name in names
         }
         self._blank: list[NDArray[np.bool_]] = []
@@ -49,7 +50,7 @@ class OutcomeLabels:
         blank = np.zeros(len(rows), dtype=bool)
         for cells in columns if self._drops else ():
             if isinstance(cells, np.ndarray):
-                blank |= np.isnan(cells)
+                blank |= np.isnan(self._missing.left_out(cells))
             elif isinstance(cells, Sequence):
                 bare = [cell.strip() for cell in cells]
                 blank |= [one in self._missing and one not in self._named for one in bare]

@@ -90,8 +90,8 @@ class SchemaTable:
         others = dict.fromkeys(of_outcome.other_columns if labelled or exposed else (), of_outcome)
         labels = {**({of_outcome.column: of_outcome} if labelled else {}), **others}
         outcome = self._places(file, labels)
-        missing = Missing(tuple(file.missing_labels), reading.na_values)
-        blank = Missing(tuple(MISSING_TEXTS), reading.na_values)
+        missing = Missing(file.missing_labels, reading.na_values, reading.decimal)
+        blank = Missing(MISSING_TEXTS, reading.na_values, reading.decimal)
         self._readers = {
             name: reader_of(
                 *(name, read[name], missing if read[name].type == "category" else blank),

@@ -162,6 +162,59 @@ def test_missing_cells_are_treated_as_declared(tmp_path: Path, text: str | None)
     assert "column 'crp': 2 missing cells, in 'crp[missing]' (missing: indicator)" in marked.notes
 
 
+@pytest.mark.parametrize("text", ["-9", " -9", "-9.0 ", "-9e0"])
+def test_a_number_that_means_missing_is_missing_in_every_spelling(
+    tmp_path: Path, text: str
+) -> None:
+    """A number of na_values that was read as a measurement would be in every mean."""
+    reading = ("outcome:", 'reading: {na_values: ["-9"]}\noutcome:')
+    dropped = ("smoker: {type: boolean}", "smoker: {type: boolean, missing: drop-row}")
+    for name in ("crp", "smoker"):
+        holes = cell(table(), name, (4, text), (9, text))
+        data = load(tmp_path, holes, reading, ("crp: {type: number}", DROPPED), dropped)
+        assert data.examples == 10
+        assert column(data, "crp") == [0.5 + place for place in range(12) if place not in (2, 7)]
+
+
+@pytest.mark.parametrize("text", [" -9,5", "-9,50"])
+def test_numbers_that_mean_missing_have_the_files_decimal_mark(tmp_path: Path, text: str) -> None:
+    reading = 'reading: {na_values: ["-9,5"], separator: ";", decimal: ","}\noutcome:'
+    path, holes = (
+        tmp_path / "table.csv",
+        cell(table(), "crp", *((row, "1") for row in range(2, 14))),
+    )
+    cell(holes, "crp", (4, text)).write_csv(path, separator=";")
+    changes = ("outcome:", reading), ("crp: {type: number}", DROPPED)
+    assert load_by_schema(path, schema(*changes)).examples == 11
+
+
+def test_numbers_in_parquet_files_are_missing_as_in_csv(tmp_path: Path) -> None:
+    path, rows = tmp_path / "table.parquet", np.array([4, 9]) - 2
+    holes = [-9.0 if place in rows else 0.5 + place for place in range(12)]
+    outcome = "outcome: {column: stay, family: gaussian, missing: drop-row}"
+    stays = [-9.0 if place == 11 else 2.5 for place in range(12)]
+    frame = table().with_columns(
+        *(pl.Series("crp", holes), pl.Series("stay", stays)),
+        pl.col("admitted").str.to_date(),
+    )
+    frame.write_parquet(path)
+    reading = f'reading: {{na_values: ["-9"]}}\n{outcome}'
+    changes = ("outcome: {column: died, positive: yes}", reading), ("crp: {type: number}", DROPPED)
+    data = load_by_schema(path, schema(*changes))
+    assert data.examples == 9
+    assert data.labels.tolist() == [2.5] * 9
+    refused = schema((changes[0][0], reading.replace(", missing: drop-row", "")), changes[1])
+    with pytest.raises(DataError, match="column 'stay' must have no missing values"):
+        load_by_schema(path, refused)
+
+
+def test_a_declared_level_is_not_missing_in_any_spelling(tmp_path: Path) -> None:
+    reading = ("outcome:", 'reading: {na_values: ["1.0"]}\noutcome:')
+    levels = ("levels: [F, M]", "levels: [F, M, 1]")
+    data = load(tmp_path, cell(table(), "sex", (4, "1")), reading, levels)
+    assert column(data, "sex[1]") == [0.0, 0.0, 1.0] + [0.0] * 9
+
+
 DROPPED, MARKED = (f"crp: {{type: number, missing: {one}}}" for one in ("drop-row", "indicator"))
 
 
