@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import typer
 
-from fl_he.errors import FlHeError, FlHeWarning
+from fl_he.errors import FlHeError, FlHeWarning, visible
 
 #: What each of several nodes in this process would say again.
 _told = set[str]()
@@ -28,9 +28,9 @@ def plain_errors() -> Iterator[None]:
         except (FlHeError, OSError) as error:
             refused = _words(error) or str(error)
     for warning in {str(entry.message): None for entry in caught}:
-        typer.echo(f"fl-he: {warning}", err=True)
+        _print(warning)
     if refused is not None:
-        typer.echo(f"fl-he: {refused}", err=True)
+        _print(refused)
         raise typer.Exit(1)
 
 
@@ -38,8 +38,13 @@ def explain(error: Exception) -> bool:
     """Print a refusal of fl-he, or of the disk, as one line, and tell whether it is one."""
     words = _words(error)
     if words is not None:
-        typer.echo(f"fl-he: {words}", err=True)
+        _print(words)
     return words is not None
+
+
+def _print(words: str) -> None:
+    """Print on standard error. Names from other nodes and files must not control the terminal."""
+    typer.echo(f"fl-he: {visible(words)}", err=True)
 
 
 def _words(error: Exception) -> str | None:
@@ -63,7 +68,7 @@ def format_warning(
 ) -> str:
     """Print fl-he's warnings as one line too, each text once, without a place in its source."""
     if issubclass(category, FlHeWarning):
-        told = f"fl-he: warning: {message}\n"
+        told = f"fl-he: warning: {visible(str(message))}\n"
         if told in _told:
             return ""
         _told.add(told)

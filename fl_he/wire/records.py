@@ -169,7 +169,9 @@ def blobs(record: str, stype: str, dtype: str) -> Part:
             raise ProtocolError(f"message has no array record {record!r}")
         for name, array in arrays.items():
             if array.stype != stype:
-                raise ProtocolError(f"{name} must be of type {stype!r}, got {array.stype!r:.40}")
+                raise ProtocolError(
+                    f"{name!r:.80} must be of type {stype!r}, got {array.stype!r:.40}"
+                )
         return {name: array.data for name, array in arrays.items()}
 
     def put(content: RecordDict, given: Mapping[str, bytes]) -> None:

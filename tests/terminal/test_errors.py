@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import typer
 
 from fl_he.errors import FlHeError, FlHeWarning
-from fl_he.terminal.errors import format_warning, plain_errors
+from fl_he.terminal.errors import explain, format_warning, plain_errors
 
 
 def test_a_refusal_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -27,3 +29,15 @@ def test_a_warning_that_several_nodes_give_is_told_once() -> None:
     first, *others = (format_warning("no room", FlHeWarning, f"{n}.py", n) for n in range(3))
     assert first == "fl-he: warning: no room\n"
     assert others == ["", ""]
+
+
+def test_texts_of_others_do_not_control_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    named = "north\x1b[2J\r is wrong"
+    shown = "north [2J  is wrong"
+    explain(FlHeError(named))
+    with pytest.raises(typer.Exit), plain_errors():
+        warnings.warn(f"perhaps {named}", FlHeWarning, stacklevel=1)
+        raise FlHeError(named)
+    lines = (shown, f"perhaps {shown}", shown)
+    assert capsys.readouterr() == ("", "".join(f"fl-he: {line}\n" for line in lines))
+    assert format_warning(named, FlHeWarning, "a.py", 1) == f"fl-he: warning: {shown}\n"

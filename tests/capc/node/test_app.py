@@ -319,7 +319,7 @@ def test_a_request_must_be_whole(name: str) -> None:
 def test_parts_of_another_kind_are_refused() -> None:
     content = CapcRequest("ab" * 16, 1).to_content()
     content.array_records["fl-he.capc"]["x"] = Array(np.zeros(1))
-    with pytest.raises(ProtocolError, match="x must be of type"):
+    with pytest.raises(ProtocolError, match="'x' must be of type"):
         CapcRequest.from_content(content)
     del content["fl-he.capc"]
     with pytest.raises(ProtocolError, match="has no array record"):
