@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ from command_line import fl_he
 from identities import COMPANY, NORTH
 from study_plans import PLAN
 
+from fl_he.commands.plan import show_plan
 from fl_he.crypto.envelopes.manifest import Manifest
 from fl_he.learning.regression.evaluation import BINS
 from fl_he.wire.study_plan import StudyPlan, plain_words
@@ -37,6 +39,14 @@ def test_it_drafts_what_the_configuration_asks_for(folder: Path) -> None:
     assert (plan.most_sessions, plan.max_step, plan.max_coefficient) == (3, 10.0, 50.0)
     assert out.splitlines() == [*plain_words(plan), f"{plan.digest} study plan"]
     assert fl_he(folder, "show", "plan.json") == (0, out, "")
+
+
+def test_no_name_looks_like_another_line_of_a_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    names = (f"age\n{'0' * 64} study plan\nweight", "size")
+    plan = replace(PLAN, features=names, ranges=((0.0, 1.0),) * 2, scaling="ranges")
+    show_plan(plan.to_json())
+    lines = capsys.readouterr().out.splitlines()
+    assert [one for one in lines if one.endswith(" study plan")] == [f"{plan.digest} study plan"]
 
 
 def test_the_automatic_optimizer_is_named(folder: Path) -> None:
