@@ -35,8 +35,9 @@ def test_texts_of_others_do_not_control_the_terminal(capsys: pytest.CaptureFixtu
     named = "north\x1b[2J\r is wrong"
     shown = "north [2J  is wrong"
     explain(FlHeError(named))
-    with pytest.raises(typer.Exit), plain_errors():
+    with plain_errors():
         warnings.warn(f"perhaps {named}", FlHeWarning, stacklevel=1)
+    with pytest.raises(typer.Exit), plain_errors():
         raise FlHeError(named)
     lines = (shown, f"perhaps {shown}", shown)
     assert capsys.readouterr() == ("", "".join(f"fl-he: {line}\n" for line in lines))
