@@ -24,7 +24,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.explanation import expected, explain
+from fl_he.config.explanation import ONE_CHOICE, expected, explain
 from fl_he.config.groups import CHOSEN
 from fl_he.config.help import CONF, keys_help
 from fl_he.config.rules import check
@@ -144,6 +144,7 @@ def to_config(node: DictConfig, overrides: Sequence[str]) -> Config:
         If a key is unknown, or a value has the wrong type or is out of range.
     """
     _warn_of_repeated(overrides)
+    _require_one_choice(overrides)
     _restore_texts(node, overrides)
     config = _typed(node)
     if config.privacy.chosen:
@@ -223,6 +224,16 @@ def _warn_of_repeated(overrides: Sequence[str]) -> None:
                 f"{key} is given {len(lines)} times, and the last counts: {lines[-1]}",
                 FlHeWarning,
                 stacklevel=3,
+            )
+
+
+def _require_one_choice(overrides: Sequence[str]) -> None:
+    """Refuse several choices of a group, of which Hydra would take settings of all."""
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        if override.key_or_group in ONE_CHOICE and isinstance(override.value(), list):
+            raise ConfigError(
+                f"{override.key_or_group} must be one choice, got {override.input_line}; for a "
+                "sweep over several, leave out the brackets and add -m"
             )
 
 

@@ -31,9 +31,12 @@ _WORDS = {
 #: How Hydra begins where a value has several parts, and no sweep was asked for.
 _SEVERAL = re.compile("Ambiguous value for argument '(.*)'\n")
 #: How Hydra begins where a value has another shape than its key.
-_AS_WRITTEN = {str(value): written(value) for value in (None, True, False)}
 _MERGING = "Error merging override "
-_GROUPS = ("data", "partition", "optimizer", "privacy", "experiment")
+#: Words of Python in Hydra's errors, and the same as users write them.
+_AS_WRITTEN = {str(value): written(value) for value in (None, True, False)}
+#: Groups of ``fl_he/conf`` of which a run has one choice.
+ONE_CHOICE = ("data", "partition", "optimizer", "privacy")
+_GROUPS = (*ONE_CHOICE, "experiment")
 #: How many keys share a last part.
 _SHARED = Counter(key.rpartition(".")[2] for key in schema_keys())
 #: Keys by their last part, where no other key has the same.
@@ -91,7 +94,7 @@ def explain(error: Exception) -> str:
         choices = f"one of {', '.join(error.options)}" if error.options else "the name of a file"
         return f"{group or 'config-name'} must be {choices}, got {choice!r}"
     cause = error.__cause__ if isinstance(error.__cause__, OmegaConfBaseException) else error
-    key = getattr(cause, "full_key", None)
+    key = _key_of(cause)
     if key and isinstance(cause, ConfigKeyError | ConfigAttributeError):
         near = _near(key)
         hint = f"did you mean {near}?" if near else "fl-he run --help lists all"
@@ -101,8 +104,14 @@ def explain(error: Exception) -> str:
     key, equals, value = str(error).removeprefix(_MERGING).partition("=")
     if str(error).startswith(_MERGING) and equals and key in schema_keys():
         return f"{key} must be {expected(key)}, got {_AS_WRITTEN.get(value, value)}"
-    key = getattr(cause, "full_key", None)
+    key = _key_of(cause)
     return f"{key}: {_first_line(cause)}" if key else _without_key(str(error))
+
+
+def _key_of(error: Exception) -> str | None:
+    """Return the key that an error of OmegaConf names; some name a place in a list alone."""
+    key = getattr(error, "full_key", None)
+    return key if isinstance(key, str) else None
 
 
 def _without_key(words: str) -> str:
@@ -160,9 +169,9 @@ def _kind(key: str) -> Any:
 
 
 def _as_text(key: str) -> str:
-    """Say how texts in lists are written that look like something else."""
+    """Say how texts in a list of texts are written that look like something else."""
     name, inside, _ = key.partition("[")
-    if not inside:
+    if not inside or [*_lists(schema_keys()[name])][-1] is not str:
         return ""
     depth = _depth(name)
     example = override(name, texts("[" * depth + "5,null" + "]" * depth, depth))

@@ -248,6 +248,12 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
         (["hospitals=[3"], r"an override must be KEY=VALUE, got 'hospitals=\[3'; "),
         (["hospitals=3,5"], "hospitals=3,5.*sweep"),
         (["data.path=${nowhere}"], "data.path: .*nowhere"),
+        (
+            ["inference.groups=[[a],b]"],
+            r"must be a list of lists such as .*, got \[\[a\],b\]",
+        ),
+        (["outcome_bounds=[a]"], r"outcome_bounds\[0\] must be a number, got 'a'$"),
+        (["data=[wine,digits]"], r"data must be one choice, got data=\[wine,digits\]; .* add -m$"),
         (["topology=chain", "segments=1.5"], "segments must be an integer or text, got 1.5"),
         *slow(
             (["lr=0.5"], r"lr must be a key .*; did you mean optimizer.lr\?$"),
@@ -283,6 +289,7 @@ def test_overrides_in_one_string_are_split_as_a_shell_does() -> None:
                 r"got 'output_dir=a\(1\)'; .* quote it: 'output_dir=\"a\(1\)\"'$",
             ),
             (["data=3"], "must be a string"),
+            (["optimizer=[]"], r"optimizer must be one choice, got optimizer=\[\]"),
         ),
     ],
 )
