@@ -159,9 +159,11 @@ class MaskHeader:
         contributors, length, key, occasion, tagged, tag = rest
         if magic != MAGIC:
             raise CryptoError(f"a masked vector must start with {MAGIC!r}, got {magic!r}")
+        if version != _VERSION:
+            raise CryptoError(f"the version must be {_VERSION}, got {version}")
         number = int.from_bytes(tag, "big")
-        if version != _VERSION or tagged not in (0, 1) or number > tagged * (TAG_MODULUS - 1):
-            raise CryptoError(f"the version must be {_VERSION} with a tag or none, got {version}")
+        if tagged not in (0, 1) or number > tagged * (TAG_MODULUS - 1):
+            raise CryptoError("a masked vector's tag must be below the modulus of tags, or absent")
         packing = Packing(fraction_bits, integer_bits, contributors)
         header = cls(key.hex(), occasion, packing, length, number if tagged else None)
         if width != header.width:

@@ -95,8 +95,10 @@ class VectorHeader:
         contributors, key_bits, length, digest = rest
         if magic != MAGIC:
             raise CryptoError(f"an encrypted vector must start with {MAGIC!r}, got {magic!r}")
-        if version != _VERSION or tagged not in (0, 1):
-            raise CryptoError(f"the version must be {_VERSION}, got {version} and {tagged}")
+        if version != _VERSION:
+            raise CryptoError(f"the version must be {_VERSION}, got {version}")
+        if tagged not in (0, 1):
+            raise CryptoError(f"the mark of a vector with tags must be 0 or 1, got {tagged}")
         packing = Packing(fraction_bits, integer_bits, contributors)
         return cls(digest.hex(), key_bits, packing, length, bool(tagged))
 

@@ -259,7 +259,7 @@ def test_a_header_that_is_not_right_is_refused(
         (replaced(data, 4, b"\x02"), "version must be 1, got 2"),
         (replaced(data, 5, b"\xff"), "fraction_bits must be between"),
         (replaced(data, 6, b"\x00"), "integer_bits must be between"),
-        (replaced(data, 7, b"\x02"), "version must be 1"),
+        (replaced(data, 7, b"\x02"), "mark of a vector with tags must be 0 or 1, got 2"),
         (replaced(data, 8, b"\xff\xff\xff\xff"), "at most 64"),
         (replaced(data, 8, b"\0\0\0\0"), "max_contributors must be between"),
         (replaced(data, 12, b"\xff\xff\xff\xff"), "key_bits must be 512, got 4294967295"),
