@@ -140,8 +140,8 @@ class Config:
         Whether the hospitals count, encrypted, what the final model predicts right on data that
         they hold out, or add up expected and observed outcomes that are numbers: one more sum at
         the end. Company X alone sees its fine bins, and gives out figures without counts of 1 to 4
-        patients. A simulation deals the test set out; a deployed
-        hospital names its own as ``test-data``.
+        patients. A simulation deals the test set out; a deployed hospital names its own as
+        ``test-data``.
     risks : list of float
         Forecasts above which a patient counts as positive in the report's table of sensitivity,
         specificity and predictive values, of two classes with ``evaluate=true``.

@@ -70,7 +70,7 @@ def end_at_once(number: int, clean_up: Callable[[], Path | None]) -> NoReturn:
     clean_up : callable
         Called last; it may return a folder from which ``resume=`` continues.
     """
-    import psutil  # noqa: PLC0415 - nobody needs it before
+    import psutil  # noqa: PLC0415 - lazy: only an interrupt needs it
 
     ourselves = psutil.Process()
     # Stopped before they are killed: Ray starts what has ended again.

@@ -27,8 +27,6 @@ from fl_he.learning.regression.trained import ENDS, METHODS
 from fl_he.learning.tables.moments import Limbs
 from fl_he.wire.records import CONFIG, SPARSE, Message, ProtocolError, config_of, refused_as
 
-#: Asks for the Hessian in addition to the gradient.
-HESSIAN = "hessian"
 _Numbers = Annotated[tuple[float, ...], SPARSE]
 _TWO = 2
 _POSITIVE = Limit("be greater than 0", lambda value: value > 0)

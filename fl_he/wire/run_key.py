@@ -8,7 +8,7 @@ from fl_he.crypto.encoding.canonical import decode_fields, encode_fields
 from fl_he.crypto.errors import CryptoError
 from fl_he.wire.totals import labelled_fields, text_of
 
-#: For how many days company X's key of a session may hold, and its hospitals' seeds stay.
+#: Most days that company X's key of a session holds, and that its hospitals' seeds are kept.
 MOST_DAYS = 365
 #: The same for hospitals in seconds, with a day for clocks that differ.
 LONGEST = (MOST_DAYS + 1) * 24 * 60 * 60
@@ -27,7 +27,7 @@ class RunKey:
     fingerprint : str
         Of the public key, with its sealing half.
     expires : int
-        When the key ends to hold, in whole seconds since 1970.
+        Time at which the key expires, in whole seconds since 1970.
     counter : int
         How many sums company X had opened when it signed, over all sessions.
     head : bytes of length 32

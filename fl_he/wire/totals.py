@@ -2,7 +2,7 @@
 
 In a sealed chain a `Total` is in an envelope that says what it is of. In the open it is in a
 `SignedTotal`, which the coordinator reads too. Each total names the digest of the one before it, so
-that totals of a session lie on one line, and holds what company X's own step has come to.
+that totals of a session lie on one line, and holds the result of company X's own step.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Total:
     head : bytes of length 32
         Digest of all these openings.
     memory : str
-        What company X's learner has come to with this total; empty if it takes no step itself.
+        State of company X's learner after this total; empty if company X takes no step.
     padding : int
         Zeros that follow, so that the length of a sealed total says nothing of data; see `padding`.
     """

@@ -107,7 +107,7 @@ def take_total(training: Training, purpose: Purpose, mean: RecordDict, min_cell:
     Raises
     ------
     ProtocolError
-        If it is none, or nothing can be made of it.
+        If `mean` is no total, or the training refuses it.
     """
     if len(mean.array_records) != 1:
         raise ProtocolError(
@@ -132,12 +132,12 @@ def take_signed(training: Training, memory: str) -> None:
     training : Training
         After the total; it is changed.
     memory : str
-        What company X's own training has come to.
+        State of company X's own training after the total.
 
     Raises
     ------
     ProtocolError
-        If that is not what follows from the total, but for rounding.
+        If that state does not follow from the total, rounding apart.
     """
     with refused_as("the training so far:"):
         theirs = Training.restored(training.task, memory)

@@ -1,4 +1,4 @@
-"""Numbers under another's Paillier key, hidden from that other so that he may open them.
+"""Blinding of ciphertexts before the key's owner decrypts them.
 
     z = d + 2**l + r,    r random, 40 bits longer than d
 

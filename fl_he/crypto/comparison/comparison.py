@@ -111,7 +111,7 @@ class Digits:
     def require_room(self, prime: int) -> None:
         """Raise CryptoError unless every c_i counts exactly modulo a prime of u.
 
-        They are from -2 to ``3 * (digits - 1) + 2``.
+        They are from -2 to ``3 * digits``.
         """
         if prime <= 3 * self.count + 2:
             raise CryptoError(

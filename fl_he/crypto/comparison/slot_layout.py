@@ -2,14 +2,12 @@
 
 joined = sum over i of integer[i] * 2**(bits * i)
 
-`slots` does the same in numpy for slots of up to 64 bits; here they are wider, since a masked
-number is.
+`fl_he.crypto.paillier.packing` does the same in numpy for slots of up to 64 bits; here slots are
+wider, since a masked number is.
 
-Small batches: numbers of few queries, whose ciphertexts are mostly empty, put into one.
-
-Numbers lie side by side, each with all its queries. Whoever opens them then decrypts one ciphertext
-for as many numbers as have room, in place of one for each. Where a number's queries fill half of a
-ciphertext or more there is nothing to merge.
+Where the queries of one number fill less than half of a plaintext, `merge` lays several numbers
+side by side, each with all its queries. The key's owner then decrypts one ciphertext for as many
+numbers as have room, instead of one for each.
 """
 
 from __future__ import annotations

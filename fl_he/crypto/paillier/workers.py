@@ -100,7 +100,7 @@ def start_python(
     (Popen, stream, stream)
         The child, its standard input and its standard output.
     """
-    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109
+    paths = os.pathsep.join(path or os.getcwd() for path in sys.path)  # noqa: PTH109 - texts, as in sys.path
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and code
         [sys.executable, "-P", "-c", code],
         stdin=subprocess.PIPE,
