@@ -17,6 +17,9 @@ import numpy as np
 from fl_he.learning.regression.disclosure import merged
 from fl_he.learning.tables.arrays import Array
 
+#: Half, and more than the rounding of an estimate: a product of 1,000 shares that is a half.
+_HALF = 0.5 + 1e-12
+
 
 @dataclass(frozen=True, slots=True)
 class Curve:
@@ -121,7 +124,7 @@ def curve_of(counts: Array, times: Sequence[float]) -> Curve:
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(risk > 0, events / (risk * (risk - events)), 0.0)
         errors = surviving * np.sqrt(np.cumsum(terms))
-    median = next((t for t, s in zip(times, surviving.tolist(), strict=True) if s <= 0.5), None)
+    median = next((t for t, s in zip(times, surviving.tolist(), strict=True) if s <= _HALF), None)
     return Curve(
         tuple(risk.astype(int).tolist()),
         tuple(events.astype(int).tolist()),

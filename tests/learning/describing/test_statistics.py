@@ -17,6 +17,7 @@ from statsmodels.duration.survfunc import SurvfuncRight, survdiff
 from fl_he.learning.describing.cells import Bounded, count_cells, places
 from fl_he.learning.describing.form import OUTCOME, TableForm, table_form
 from fl_he.learning.describing.statistics import Table, Variable, table_of
+from fl_he.learning.describing.survival import curve_of
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import Dataset
 from fl_he.learning.tables.described import Described, Facts
@@ -194,6 +195,13 @@ def test_curves_and_the_log_rank_test_are_statsmodels_on_every_time() -> None:
     form = table_form(parts[0], by="stage", times=np.arange(1.0, 61.0).tolist())
     assert form.groups == ("I", "II", "III", "missing")
     require_statsmodels(parts, form, summed(parts, form, 1), np.arange(1.0, 61.0))
+
+
+def test_a_median_is_where_exactly_half_of_the_rows_are_left() -> None:
+    for rows in (*range(2, 200, 2), 1000):
+        times = np.arange(1.0, rows + 1.0).tolist()
+        counts = np.stack([np.ones(rows), np.zeros(rows)])
+        assert curve_of(counts, times).median == rows / 2
 
 
 def test_times_are_rounded_up_to_the_grid() -> None:
