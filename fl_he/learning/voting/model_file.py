@@ -6,6 +6,7 @@ Files are skops', which are data: unlike a pickle, reading one runs no code of t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
 from typing import Any
@@ -121,5 +122,6 @@ def _with_places(estimator: Any, classes: Sequence[str]) -> Any:
     if unknown := {str(label) for label in labels} - set(classes):
         raise DataError(f"a model's classes must be the agreement's, got {len(unknown)} others")
     placed = copy(estimator)
-    placed.classes_ = np.array([list(classes).index(str(label)) for label in labels])
+    with suppress(AttributeError):  # of a Pipeline or a search, which is refused by its kind
+        placed.classes_ = np.array([list(classes).index(str(label)) for label in labels])
     return placed

@@ -80,6 +80,7 @@ def test_labels_may_be_places_and_some_classes_unknown(tmp_path: Path) -> None:
         (LogisticRegression().fit(X, LABELS + 1), "integers from 0 to 2"),
         (GaussianNB().fit(X, LABELS), "feature map"),
         (make_pipeline(PowerTransformer(), LogisticRegression()).fit(X, LABELS), "got Pipeline"),
+        (make_pipeline(PowerTransformer(), LogisticRegression()).fit(X, NAMES), "got Pipeline"),
         (make_pipeline(MinMaxScaler(clip=True), LogisticRegression()).fit(X, LABELS), "clip"),
         (StandardScaler().fit(X), "got StandardScaler"),
     ],
