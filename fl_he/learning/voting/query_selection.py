@@ -70,7 +70,7 @@ def _k_center(pool: Array, labelled: Array, count: int, first: int) -> NDArray[n
         nearest = np.minimum(nearest, ((pool - row) ** 2).sum(axis=1))
     chosen: list[int] = []
     for _ in range(count):
-        row = int(np.argmax(nearest)) if np.isfinite(nearest).all() else first
+        row = int(np.argmax(nearest)) if chosen or len(labelled) else first
         chosen.append(row)
         nearest = np.minimum(nearest, ((pool - pool[row]) ** 2).sum(axis=1))
         nearest[row] = -1.0

@@ -44,6 +44,13 @@ def test_k_center_takes_the_row_farthest_from_all_others() -> None:
         known.append(POOL[row])
 
 
+def test_k_center_takes_no_row_twice_where_squares_of_distances_overflow() -> None:
+    pool = np.array([[0.0], [1e200], [-1e200], [3e200]])
+    with np.errstate(over="ignore"):
+        rows = select_queries("k_center", pool, CHANCES[:4], pool[:0], count=4, seed=1)
+    assert sorted(rows.tolist()) == [0, 1, 2, 3]
+
+
 def test_what_cannot_be_chosen_is_refused() -> None:
     for count in (0, 31):
         with pytest.raises(DataError, match="queries must be from 1 to 30"):
