@@ -181,6 +181,10 @@ FILES = {
     ),
     "integers": (hostile(**{"1_weight": np.ones((2, 16), np.int64)}), "F32 or F64, got 'I64'"),
     "halves": (hostile(**{"1_weight": np.ones((2, 16), np.float16)}), "F32 or F64, got 'F16'"),
+    "not a number": (
+        hostile(**{"0_weight": np.full((1, 1, 3, 3), np.nan, np.float32)}),
+        "finite numbers below 1e+30 in size: look at layer 0",
+    ),
     "infinity": (hostile(**{"1_bias": np.array([0.0, -np.inf])}), "finite numbers below 1e+30"),
     "no numbers": (hostile(**{"1_weight": np.ones((2, 0))}), "look at layer 1"),
     "a row": (hostile(**{"1_weight": np.ones(16)}), "an offset for each output"),

@@ -134,6 +134,19 @@ def test_the_fit_converges_without_warnings(cancer: Dataset, C: float) -> None:
     assert theta.shape == (31,)
 
 
+@pytest.mark.parametrize("family", ["gaussian", "poisson", "gamma"])
+@pytest.mark.parametrize("C", [0.03, 2.0])
+def test_a_fit_to_numbers_has_the_penalty_of_the_training(family: str, C: float) -> None:
+    """The penalty is by the sum of the losses, however large the exposures are."""
+    rng = np.random.default_rng(4)
+    features, exposure = rng.normal(size=(120, 2)), rng.uniform(0.1, 30.0, 120)
+    means = exposure * np.exp(features @ [0.4, -0.3] - 1.0)
+    labels = rng.poisson(means) if family == "poisson" else means * rng.gamma(2.0, 0.5, 120)
+    exposed = None if family == "gaussian" else exposure
+    dataset = Dataset(features, labels.astype(float), ("a", "b"), family=family, exposure=exposed)
+    assert gradient_size(dataset, fit(dataset, C), C) < 1e-6
+
+
 @pytest.mark.parametrize("C", [None, math.inf])
 def test_no_penalty_is_fitted_with_the_default_of_scikit_learn(
     cancer: Dataset, C: float | None

@@ -122,6 +122,27 @@ def test_a_joint_test_beyond_the_digits_is_withheld_and_single_ones_are_not() ->
     assert ours == pytest.approx(theirs, rel=1e-4)
 
 
+def test_a_column_without_a_trend_to_test_withholds_its_own_test_and_the_joint_one() -> None:
+    """The first column varies in a hospital whose events have one time, the other elsewhere."""
+    rng, zeros = np.random.default_rng(2), np.zeros(60)
+    one_time = np.where(rng.random(60) < 0.5, 4.0, -9.0)
+    times = rng.exponential(5.0, 60)
+    parts = [
+        Dataset(np.column_stack(columns), labels, FEATURES, family="cox")
+        for columns, labels in (
+            ([rng.normal(size=60), zeros], one_time),
+            ([zeros, rng.normal(size=60)], times),
+        )
+    ]
+    found = found_at(point_at(parts, np.zeros(3)), FEATURES, [0, 1])
+    first, second = found["features"]
+    assert (first["chi2"], first["p_value"], found["chi2"], found["df"]) == (None, None, None, 2)
+    alone = Dataset(parts[1].features[:, 1:], times, FEATURES[1:], family="cox")
+    theirs = found_at(point_at([alone], np.zeros(2)), FEATURES[1:], [0])
+    assert second["chi2"] == pytest.approx(theirs["chi2"], rel=1e-9)
+    assert found["withheld"] == hazards.NO_TREND
+
+
 def test_sums_of_other_features_are_refused() -> None:
     point = point_at(datasets(6, "cox"), np.zeros(3))
     trends = point.trends

@@ -108,6 +108,11 @@ NETWORKS: dict[str, tuple[list[Any], list[int]]] = {
         [24, 4],
     ),
     "groups": ([tm.conv2d(4, 2, groups=2), RELU, FLATTEN, tm.linear(4, 120)], [120, 4]),
+    # two channels of each group, which is not every second channel
+    "groups of channels": (
+        [tm.conv2d(4, 2), RELU, tm.conv2d(6, 4, groups=2), RELU, FLATTEN, tm.linear(4, 72)],
+        [120, 72, 4],
+    ),
     "in a Sequential": (
         [
             type("Sequential", (list,), {})([tm.conv2d(3, 2, stride=2), RELU]),
