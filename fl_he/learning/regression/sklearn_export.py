@@ -44,9 +44,9 @@ def to_pipeline(model: TrainedModel) -> Any:
     DataError
         If scikit-learn has no such model.
     """
-    from sklearn import linear_model  # noqa: PLC0415 - slow to load
-    from sklearn.pipeline import Pipeline  # noqa: PLC0415
-    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415
+    from sklearn import linear_model  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.pipeline import Pipeline  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.preprocessing import StandardScaler  # noqa: PLC0415 - lazy: slow to load
 
     names = np.array(model.feature_names, dtype=object)
     scaler = StandardScaler()
@@ -83,7 +83,7 @@ def save_pipeline(model: TrainedModel, path: Path) -> None:
         If the file cannot be written.
     """
     try:
-        from skops import io  # noqa: PLC0415
+        from skops import io  # noqa: PLC0415 - lazy: an extra
     except ImportError:
         raise DataError(
             "skops must be installed to export to scikit-learn: pip install 'fl-he[export]'"

@@ -1,6 +1,7 @@
-"""Between what the values of features are, declared beforehand: public, so that it tells nothing.
+"""Declared (public) lower and upper bounds of each feature.
 
-It is declared from what is known of a feature and not from the data: an age is between 0 and 120.
+Bounds are declared from what is known of a feature, not from the data: an age is between 0 and 120.
+So they tell nothing of the patients.
 """
 
 from __future__ import annotations
