@@ -58,6 +58,7 @@ def read_metrics(folder: Path) -> dict[str, Any]:
         raise MetricsError(f"a run folder must be a folder, got {folder}, {kind}")
     try:
         metrics = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        json.dumps(metrics, ensure_ascii=False).encode()  # refuses a lone surrogate
         check_metrics(metrics)
     except FileNotFoundError:
         raise MetricsError(f"a run folder must hold {NAME}, got {folder} without one") from None

@@ -142,6 +142,14 @@ def test_files_that_are_not_metrics_are_refused(tmp_path: Path, content: bytes) 
         read_metrics(tmp_path)
 
 
+def test_a_text_that_no_page_can_hold_is_refused(tmp_path: Path) -> None:
+    metrics = make_metrics()
+    metrics["config"]["data"]["name"] = "\ud800"
+    (tmp_path / "metrics.json").write_text(json.dumps(metrics))
+    with pytest.raises(MetricsError, match=r"metrics.json must follow .*surrogates"):
+        read_metrics(tmp_path)
+
+
 @pytest.mark.parametrize("inner", [{}, []])
 def test_nesting_that_no_table_could_show_is_refused(inner: Any) -> None:
     for _ in range(900):

@@ -105,7 +105,7 @@ class Documented:
 
 
 def parse(text: str, at: Place, limit: int) -> object:
-    """Parse a JSON text in which no object names a member twice.
+    """Parse a JSON text in which no object names a member twice, and all texts are Unicode.
 
     Parameters
     ----------
@@ -122,8 +122,10 @@ def parse(text: str, at: Place, limit: int) -> object:
         raise at.wrong(f"have at most {limit} characters, got {len(text)}")
     with suppress(ValueError, RecursionError):  # refused below
         parsed: object = json.loads(text, object_pairs_hook=_without_duplicates)
+        if "\\ud" in text.lower():  # a lone surrogate could be neither sent on nor written down
+            json.dumps(parsed, ensure_ascii=False).encode()
         return parsed
-    raise at.wrong("be a JSON object without duplicate names")
+    raise at.wrong("be a JSON object without duplicate names or lone surrogates")
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:

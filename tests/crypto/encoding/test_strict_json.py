@@ -57,6 +57,15 @@ def test_members_must_be_exactly_the_expected() -> None:
             parsed(text, ("a", "b"), 99)
 
 
+def test_texts_that_no_file_and_no_message_can_hold_are_refused() -> None:
+    assert parsed(r'{"a":"\ud83d\ude00"}', ("a",), 99) == {"a": "\N{GRINNING FACE}"}
+    assert parsed(r'{"a":"\\ud800"}', ("a",), 99) == {"a": r"\ud800"}
+    for text in (r'{"a":"\ud83d"}', r'{"a":["\uDE00"]}', r'{"a":{"\ud83dx":1}}'):
+        with pytest.raises(CryptoError, match="lone surrogates") as caught:
+            parsed(text, ("a",), 99)
+        assert caught.value.__context__ is None
+
+
 def test_deep_nesting_is_refused() -> None:
     with pytest.raises(CryptoError, match="it must be a JSON object"):
         parsed("[" * 100_000, ("a",), 100_000)
