@@ -82,6 +82,7 @@ def votes(
 
         if output is not None:
             require_absent(output)
+        _check_numbers(sigma, sigma_threshold, threshold, epsilon, delta)
         if sigma_threshold is not None and threshold is None:
             raise DataError("--sigma-threshold must come with --threshold")
         noise = noise_of(sigma, sigma_threshold, threshold)
@@ -118,6 +119,22 @@ def votes(
         if noise is not None:
             bound = epsilon_by_votes(list(counts[rows].astype(float)), noise, delta)
             typer.echo(analysis_note({"analysis": {"epsilon_by_votes": bound}}))
+
+
+def _check_numbers(*values: float | None) -> None:
+    """Refuse a number that the same setting of a run could not have."""
+    from fl_he.config.capc import CapcConfig
+    from fl_he.config.constraints import ConfigError, constraints
+
+    keys = {
+        **{"--sigma": "sigma_gnmax", "--sigma-threshold": "sigma_threshold"},
+        **{"--threshold": "threshold", "--epsilon": "epsilon", "--delta": "delta"},
+    }
+    for (option, key), value in zip(keys.items(), values, strict=True):
+        constraint = constraints(CapcConfig)[key]
+        if not constraint.holds(value):
+            words = constraint.words.removesuffix(", or null")
+            raise ConfigError(f"{option} must be {words}, got {value:g}")
 
 
 def _selected(
