@@ -51,13 +51,15 @@ def keygen(
     """
     with plain_errors():
         from fl_he.crypto.comparison.dgk_private_key import DgkPrivateKey
+        from fl_he.crypto.paillier.key_checks import MINIMUM_KEY_BITS, prime_bits
         from fl_he.crypto.paillier.private_key import PrivateKey
 
         passphrase = _new_passphrase(passphrase_file, ask_passphrase)
-        out.mkdir(parents=True, exist_ok=True)
         private, public = out / PRIVATE, out / PUBLIC
         dgk_private, dgk_public = out / DGK_PRIVATE, out / DGK_PUBLIC
         require_absent(private, public, dgk_private, dgk_public)
+        prime_bits(key_bits, MINIMUM_KEY_BITS)  # refused before a folder is made
+        out.mkdir(parents=True, exist_ok=True)
         with _signs_of_life(f"making a Paillier key of {key_bits} bits"):
             key = PrivateKey.generate(key_bits, kind=key_kind)
         with _signs_of_life(f"making a DGK key of {key_bits} bits"):
@@ -87,9 +89,9 @@ def enroll(
 
         identity = Identity.generate(name, role)
         passphrase = _new_passphrase(passphrase_file, ask_passphrase)
-        out.mkdir(parents=True, exist_ok=True)
         private, public = out / IDENTITY, out / f"{name}.public.json"
         require_absent(private, public)
+        out.mkdir(parents=True, exist_ok=True)
         identity.save(private, passphrase)
         write_public_file(public, identity.public.to_json())
         typer.echo(identity.public.to_json())

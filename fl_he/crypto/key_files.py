@@ -269,15 +269,19 @@ def read_key_bytes(path: Path, limit: int) -> bytes:
         If it cannot be read.
     """
     # O_NONBLOCK: opening a named pipe must not wait for somebody to write.
-    with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
-        status = os.fstat(file.fileno())
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
         if (problem := not_private(status)) is not None:
             raise KeyFileError(f"a key file must be {problem} of {path}")
         if status.st_size > limit:
             raise KeyFileError(
                 f"a key file must have at most {limit} bytes, got {status.st_size} of {path}"
             )
-        return file.read(limit)
+        with os.fdopen(descriptor, "rb", closefd=False) as file:
+            return file.read(limit)
+    finally:
+        os.close(descriptor)
 
 
 _LIMIT = 1024  # bytes
