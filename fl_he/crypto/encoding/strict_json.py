@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Self, TypeVar
 
-from fl_he.crypto.encoding.fields import Form, Kind, Place, Refusal
+from fl_he.crypto.encoding.fields import MISSING, Form, Kind, Place, Refusal
 from fl_he.crypto.errors import CryptoError
 
 _T = TypeVar("_T")
@@ -120,12 +120,22 @@ def parse(text: str, at: Place, limit: int) -> object:
         raise at.mistyped("JSON text", text)
     if len(text) > limit:
         raise at.wrong(f"have at most {limit} characters, got {len(text)}")
+    parsed: object = MISSING
     with suppress(ValueError, RecursionError):  # refused below
-        parsed: object = json.loads(text, object_pairs_hook=_without_duplicates)
-        if "\\ud" in text.lower():  # a lone surrogate could be neither sent on nor written down
-            json.dumps(parsed, ensure_ascii=False).encode()
-        return parsed
-    raise at.wrong("be a JSON object without duplicate names or lone surrogates")
+        parsed = json.loads(text, object_pairs_hook=_without_duplicates)
+    if parsed is MISSING:
+        raise at.wrong("be a JSON object without duplicate names")
+    if "\\ud" in text.lower() and not _is_unicode(parsed):
+        raise at.wrong("hold no lone surrogates")
+    return parsed
+
+
+def _is_unicode(parsed: object) -> bool:
+    """Tell whether no text has a lone surrogate, which could be neither sent nor written."""
+    with suppress(ValueError, RecursionError):
+        json.dumps(parsed, ensure_ascii=False).encode()
+        return True
+    return False
 
 
 def _without_duplicates(pairs: list[tuple[str, object]]) -> dict[str, object]:
