@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fl_he.commands.plan import UNPLANNED
-from fl_he.terminal.errors import explain, plain_errors
+from fl_he.terminal.errors import explain, plain_errors, tell
 
 if TYPE_CHECKING:
     from fl_he.clients.node.deployed import DeployedNode
@@ -50,16 +50,16 @@ def node(
             raise FlHeError("--bundle-sha256 must be 64 lower-case hexadecimal digits")
         api = RuntimeApi.of(context.args, secrets.token_bytes(32))
         settings, installed = node_settings(context.args), load_app(app)
-    typer.echo(f"fl-he: {app} answers this node's messages", err=True)
+    tell(f"{app} answers this node's messages")
     if not settings.keys() & {"plan", "capc"}:
-        typer.echo(f"fl-he: no plan in the node configuration: {UNPLANNED}", err=True)
+        tell(f"no plan in the node configuration: {UNPLANNED}")
 
     try:
         processes.run(
             context.args,
             api.secret,
             lambda: serve(api, installed, pinned),
-            lambda line: typer.echo(f"fl-he: {line}", err=True),
+            tell,
             lambda: delete_old_keys(DeployedNode.configured(settings)),
         )
     except FlHeError as error:
@@ -75,6 +75,6 @@ def delete_old_keys(node: DeployedNode) -> None:
         if node.run_keys is not None:
             node.run_keys.delete_old()
         for path in node.delete_old_pairs():
-            typer.echo(f"fl-he: seeds of an earlier session were not deleted: {path}", err=True)
+            tell(f"seeds of an earlier session were not deleted: {path}")
     except (FlHeError, OSError) as error:  # the node's messages are refused by the same words
-        typer.echo(f"fl-he: keys of earlier sessions were not deleted: {error}", err=True)
+        tell(f"keys of earlier sessions were not deleted: {error}")

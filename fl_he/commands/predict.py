@@ -15,7 +15,7 @@ from fl_he.atomic import write_new
 from fl_he.commands.public_file import require_absent
 from fl_he.commands.schema import READING, READING_FILE
 from fl_he.learning.errors import DataError
-from fl_he.terminal.errors import plain_errors
+from fl_he.terminal.errors import plain_errors, tell
 
 if TYPE_CHECKING:
     import numpy as np
@@ -112,6 +112,8 @@ def predict(
     with plain_errors():
         from fl_he.learning.regression.registry import load_model
 
+        if out is not None:
+            require_absent(out)
         trained = load_model(model_file(model))
         if not calibration and (target or event or form):
             raise DataError("--target, --event and --format must come with --calibration")
@@ -128,15 +130,14 @@ def predict(
         if out is None and found is None:
             sys.stdout.write(text)
         elif out is not None:
-            require_absent(out)
             write_new(out, text.encode())
         if found is not None:
             _print(found, form)
     if count := int(read.faulty.wrong.sum()):
         for line in read.faulty.lines(read.rows, ids):
-            typer.echo(f"fl-he: {line}", err=True)
+            tell(line)
         note = f"{count} of {len(rows)} rows without a prediction{read.rows.note}"
-        typer.echo(f"fl-he: {note}: correct their cells", err=True)
+        tell(f"{note}: correct their cells")
         raise typer.Exit(1)
 
 
@@ -189,7 +190,7 @@ def _read(
         described = read_schema(of_run, reading, READING_FILE)
         features, rows = _features(data, of_run, described, trained, faulty)
         if trained.schema is None:
-            typer.echo(f"fl-he: warning: {model}: {_UNKNOWN_SCHEMA}", err=True)
+            tell(f"warning: {model}: {_UNKNOWN_SCHEMA}")
     elif trained.schema is not None:
         raise DataError(
             f"{model} was trained by the schema {trained.schema[:16]}: name its file with --schema"
@@ -344,17 +345,16 @@ def _warn(model: Path, trained: TrainedModel, read: _Table) -> None:
     else:
         unused = np.array(trained.feature_names, dtype=object)[~trained.used].tolist()
     if unused:
-        typer.echo(
-            f"fl-he: warning: {model}: {'without effect' if by_schema else 'not read'}, as "
+        tell(
+            f"warning: {model}: {'without effect' if by_schema else 'not read'}, as "
             f"without a coefficient: {listed(unused)}. Columns that did not vary in training, "
             "such as a level that nobody had, or were linear combinations of others, are taken "
-            "to be so in this table",
-            err=True,
+            "to be so in this table"
         )
     weighted = WEIGHTED if trained.class_weight == BALANCED else ""
     method = {FIRTH: FIRTH_BIASED, PRIVATE: NOISY}.get(trained.method or "", "")
     for warning in filter(None, (_no_optimum(trained), weighted, method)):
-        typer.echo(f"fl-he: warning: {model}: {warning}", err=True)
+        tell(f"warning: {model}: {warning}")
 
 
 def schema_of(model: Path) -> Path | None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fl_he.terminal.errors import explain
+from fl_he.terminal.errors import explain, tell
 
 
 class Format(StrEnum):
@@ -79,7 +79,7 @@ def report(
         except FileExistsError as error:
             succeeded = not explain(error)
         except OSError:
-            typer.echo(f"fl-he: {run} must be writable to draw plots and report again", err=True)
+            tell(f"{run} must be writable to draw plots and report again")
             succeeded = False
         else:
             typer.echo(f"report: {from_here(page)}")
@@ -98,6 +98,6 @@ def _wrote(write: Callable[[], object]) -> bool:
     except FileExistsError as error:
         return not explain(error)
     except OSError:
-        typer.echo("fl-he: --output must be a file that can be written", err=True)
+        tell("--output must be a file that can be written")
         return False
     return True

@@ -28,9 +28,9 @@ def plain_errors() -> Iterator[None]:
         except (FlHeError, OSError) as error:
             refused = _words(error) or str(error)
     for warning in {str(entry.message): None for entry in caught}:
-        _print(warning)
+        tell(warning)
     if refused is not None:
-        _print(refused)
+        tell(refused)
         raise typer.Exit(1)
 
 
@@ -38,12 +38,15 @@ def explain(error: Exception) -> bool:
     """Print a refusal of fl-he, or of the disk, as one line, and tell whether it is one."""
     words = _words(error)
     if words is not None:
-        _print(words)
+        tell(words)
     return words is not None
 
 
-def _print(words: str) -> None:
-    """Print on standard error. Names from other nodes and files must not control the terminal."""
+def tell(words: str) -> None:
+    """Print a line of fl-he on standard error, without characters that a terminal obeys.
+
+    Words may hold names from other nodes and files.
+    """
     typer.echo(f"fl-he: {visible(words)}", err=True)
 
 

@@ -26,6 +26,7 @@ from fl_he.report.tables.sweep import SweepRow, sweep_table
 from fl_he.report.tables.table1 import table1
 from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics_contract import CAPC, TABLE
+from fl_he.terminal.errors import tell
 
 
 def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
@@ -57,7 +58,7 @@ def show_run(metrics: Mapping[str, Any], folder: Path) -> None:
         if withheld := withheld_note(evaluation):
             typer.echo(visible(withheld))
     for hint in warnings(metrics):
-        typer.echo(f"fl-he: warning: {visible(hint)}", err=True)
+        tell(f"warning: {hint}")
 
 
 def show_page(page: Page) -> None:
