@@ -143,7 +143,7 @@ class Estimates:
         ends = {"": estimate}
         if error is not None:
             z = estimate / error
-            reach, p_value = self._reach() * error, self._p_value(abs(z))
+            reach, p_value = interval_reach(self.freedom) * error, self._p_value(abs(z))
             ends |= {"_lower": estimate - reach, "_upper": estimate + reach}
             known = (error, z, p_value, estimate - reach, estimate + reach)
             figures |= dict(zip(_UNCERTAIN, known, strict=True))
@@ -153,21 +153,33 @@ class Estimates:
                 figures[f"{self.ratio}_sd{end}"] = _exponential(step * logarithm)
         return figures
 
-    def _reach(self) -> float:
-        """Return the standard errors from an estimate to an end of its interval."""
-        share = (1 + LEVEL) / 2
-        if self.freedom is None:
-            return NormalDist().inv_cdf(share)
-        from scipy.special import stdtrit  # noqa: PLC0415 - lazy: only a run's end
-
-        return float(stdtrit(self.freedom, share))
-
     def _p_value(self, z: float) -> float:
         if self.freedom is None:
             return math.erfc(z / math.sqrt(2))
         from scipy.special import stdtr  # noqa: PLC0415 - lazy: only a run's end
 
         return 2.0 * float(stdtr(self.freedom, -z))
+
+
+def interval_reach(freedom: int | None) -> float:
+    """Return the standard errors from an estimate to an end of its confidence interval.
+
+    Parameters
+    ----------
+    freedom
+        See `Estimates`; not a number if it is 0.
+
+    Examples
+    --------
+    >>> [round(interval_reach(freedom), 3) for freedom in (None, 200, 8)]
+    [1.96, 1.972, 2.306]
+    """
+    share = (1 + LEVEL) / 2
+    if freedom is None:
+        return NormalDist().inv_cdf(share)
+    from scipy.special import stdtrit  # noqa: PLC0415 - lazy: only a run's end
+
+    return float(stdtrit(freedom, share))
 
 
 def estimates_of(

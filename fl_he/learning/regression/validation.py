@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,17 +20,21 @@ from fl_he.learning.regression.cox import concordance
 from fl_he.learning.regression.evaluation import roc_auc
 from fl_he.learning.regression.family import ClassFamily, Family
 from fl_he.learning.regression.glm import GlmFamily
+from fl_he.learning.regression.inference import interval_reach
 from fl_he.learning.regression.likelihood import examples_of, hessian_sum, loss_sum, mean_gradient
 from fl_he.learning.tables.arrays import Array
 from fl_he.learning.tables.data import Dataset
 
 _TENTHS, _MOST_STEPS, _LEAST_STEP, _CLOSE = 10, 50, 1e-6, 1e-10
-_DEVIATE = NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, slots=True)
 class Estimate:
-    """An estimate with its 95% interval; an end is ``None`` if the data tell no spread."""
+    """An estimate with its 95% interval; an end is ``None`` if the data tell no spread.
+
+    With an estimated dispersion the interval is that of Student's distribution, as in
+    :class:`fl_he.learning.regression.inference.Estimates`.
+    """
 
     value: float
     lower: float | None
@@ -242,12 +245,12 @@ def _fitted(family: Family, dataset: Dataset, free: list[int]) -> list[Estimate]
 def _estimates(
     family: Family, dataset: Dataset, theta: Array, free: list[int], inverse: Array
 ) -> list[Estimate]:
-    dispersion = 1.0
+    dispersion, freedom = 1.0, None
     if isinstance(family, GlmFamily) and family.has_dispersion:
         examples, freedom = examples_of(dataset, theta, family=family), dataset.examples - len(free)
         pearson = float(family.pearson(examples.means, dataset.labels).sum())
         dispersion = pearson / freedom if freedom > 0 else math.nan
-    reaches = _DEVIATE * np.sqrt(dispersion * np.diag(inverse))
+    reaches = interval_reach(freedom) * np.sqrt(dispersion * np.diag(inverse))
     found = []
     for value, reach in zip(theta[free].tolist(), reaches.tolist(), strict=True):
         ends = (value - reach, value + reach) if math.isfinite(reach) else (None, None)
