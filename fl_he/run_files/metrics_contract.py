@@ -296,7 +296,8 @@ _SUMMARY = {
     **{"quartiles": [[Number]], "counts": [Number]},
 }
 _CURVE = {
-    **{"at_risk": [Number], "events": [Number], "survival": [Number]},
+    **{"at_risk": [Number], "events": [Number], "remaining": [Number | None]},
+    **{"survival": [Number], "least": [Number]},
     **{"standard_error": [Number | None], "median": Number | None},
 }
 _DESCRIBED = {

@@ -162,7 +162,10 @@ def test_curves_and_the_log_rank_test_are_statsmodels(
     test = survival["log_rank"]
     assert (test["chi2"], test["p_value"]) == pytest.approx((chi2, p), rel=1e-9)
     csv_text = (tmp_path / "run" / "table1.csv").read_text()
-    assert f"log-rank test: chi2 {chi2:.3f} with 1 degrees of freedom" in csv_text
+    assert (
+        f"log-rank test of times rounded up to the grid: chi2 {chi2:.3f} with 1 degrees of freedom"
+        in csv_text
+    )
 
 
 @pytest.mark.parametrize(

@@ -167,6 +167,7 @@ def make_table() -> dict[str, Any]:
     category["counts"] = [10, 20]
     both = {"unit": "", "difference": 0.25, "withheld": ""}
     curve = {"at_risk": [40, 20], "events": [10, 20], "survival": [0.75, 0.0]}
+    curve |= {"remaining": [20, None], "least": [0.625, 0.0]}
     curve |= {"standard_error": [0.0625, None], "median": 24.0}
     variables = [
         {**both, "name": HOSTILE, "kind": "number", "levels": [], "summaries": [number] * 3},

@@ -77,8 +77,8 @@ class Places:
 def places(form: TableForm, sums: Sums) -> tuple[list[Places], slice, int]:
     """Return the places of the columns, that of the times, and the width of a group's row.
 
-    The first cell is the number of the group's rows. Events at each time of the grid come first,
-    then rows that are withdrawn at it.
+    The first cell is the number of the group's rows. Of the times, events at each time of the grid
+    come first, then rows that are withdrawn at it, then rows with a time later than the grid's.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def places(form: TableForm, sums: Sums) -> tuple[list[Places], slice, int]:
             stop = digits + max(0, len(form.edges(facts)) - 1)
             found.append(Places(start, slice(start + 1, digits), slice(digits, stop), _NONE))
         start = stop
-    times = slice(start, start + 2 * len(form.times))
+    times = slice(start, start + form.time_cells)
     return found, times, times.stop
 
 
@@ -144,20 +144,18 @@ def count_cells(dataset: Dataset, form: TableForm, sums: Sums) -> Array:
                 bins = np.searchsorted(edges[1:-1], values, side="left")
                 row[place.bins] = np.bincount(bins, minlength=len(edges) - 1)
         if on_grid is not None:
-            row[times] = np.bincount(on_grid[own], minlength=2 * len(form.times))
+            row[times] = np.bincount(on_grid[own], minlength=form.time_cells)
     return cells
 
 
 def _on_grid(labels: Array, times: tuple[float, ...]) -> NDArray[np.intp]:
-    """Return each row's place among events and withdrawals at the times of a grid.
+    """Return each row's place among events, withdrawals and later rows: see `places`.
 
-    A time counts as the first one of the grid that is not earlier. Later than the last one, a row
-    is withdrawn at the last.
+    A time counts as the first one of the grid that is not earlier.
     """
     at = np.searchsorted(np.array(times), np.abs(labels), side="left")
-    late = at == len(times)
-    withdrawn = np.signbit(labels) | late
-    found: NDArray[np.intp] = np.where(late, len(times) - 1, at) + len(times) * withdrawn
+    withdrawn = np.signbit(labels) | (at == len(times))
+    found: NDArray[np.intp] = at + len(times) * withdrawn
     return found
 
 

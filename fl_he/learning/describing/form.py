@@ -87,9 +87,14 @@ class TableForm:
         """Number of groups, 1 without."""
         return max(1, len(self.groups))
 
+    @property
+    def time_cells(self) -> int:
+        """Number of a group's cells for times: two for each time, and one for later ones."""
+        return 2 * len(self.times) + 1 if self.times else 0
+
     def require_size(self, digits: int) -> None:
         """Refuse a total of too many numbers, of which each sum has this many digits."""
-        width = 1 + 2 * len(self.times)
+        width = 1 + self.time_cells
         for facts in self.columns:
             bins = max(0, len(self.edges(facts)) - 1)
             width += len(facts.levels) or 1 + MOMENTS * digits + bins

@@ -25,7 +25,7 @@ from fl_he.learning.describing.statistics import (
     difference_of_numbers,
     quartile_bins,
 )
-from fl_he.learning.describing.survival import Curve, Survival, curve_of
+from fl_he.learning.describing.survival import Curve, Survival, by_time, curve_of
 from fl_he.learning.errors import DataError
 from fl_he.learning.privacy.gradients import GaussianPrivacy, NoisySum
 from fl_he.learning.tables.arrays import Array
@@ -94,7 +94,7 @@ def noisy_table(total: Array, form: TableForm, examples: int, sums: Bounded, noi
     sizes[0] = examples
     curves = None
     if form.times:
-        counts = _counted(rows[:, times]).reshape(len(rows), 2, -1)
+        counts = by_time(_counted(rows[:, times]))
         found = tuple(_without_error(curve_of(one, form.times)) for one in counts)
         curves = Survival(form.times, found, None)
     return Table(

@@ -17,7 +17,7 @@ import numpy as np
 from fl_he.learning.describing.cells import Places, places
 from fl_he.learning.describing.form import MOMENTS, SOLVABLE, TableForm, few_values
 from fl_he.learning.describing.suppression import effective, fits, merged_levels
-from fl_he.learning.describing.survival import Survival, survival
+from fl_he.learning.describing.survival import Survival, by_time, survival
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.disclosure import merged
 from fl_he.learning.tables.arrays import Array
@@ -161,7 +161,7 @@ def table_of(total: Array, form: TableForm, examples: int, limbs: Limbs, min_cel
     grouped = form.groups if form.groups and not withheld else ()
     curves, rules = None, _Rules(form, limbs, min_cell)
     if form.times:
-        counts = cells[:, times].reshape(len(cells), 2, -1)
+        counts = by_time(cells[:, times])
         curves = survival(counts, form.times, min_cell)
         if curves is None or (grouped and len(curves.curves) == 1):
             withheld["survival"] = f"of a group, events or withdrawals are {_few(min_cell)}"

@@ -4,6 +4,11 @@ A time counts as the first one of the grid that is not earlier, so the estimates
 that were rounded up to the grid, and rows withdrawn at a time are at risk at it. Kaplan, Meier
 1958, "Nonparametric estimation from incomplete observations"; Greenwood 1926, "The natural duration
 of cancer"; Mantel 1966, "Evaluation of survival data and two new rank order statistics".
+
+The estimate of exact times is not known from such counts, but it has bounds. Between two times of
+the grid let n rows enter, d have the event and c be withdrawn. If all events come first, the
+factors of the exact estimate multiply to ``1 - d / n``, which is the rounded estimate's factor. If
+all withdrawals come first, they multiply to ``1 - d / (n - c)``. Every other order is between.
 """
 
 from __future__ import annotations
@@ -28,9 +33,13 @@ class Curve:
     Attributes
     ----------
     at_risk, events
-        At each time.
+        At each time, of times rounded up to the grid.
+    remaining
+        Rows with a later time; ``None`` where small counts hide it.
     survival
         Estimated share without an event up to and including each time.
+    least
+        Lower bound of the estimate of exact times, whose upper bound is ``survival``.
     standard_error
         By Greenwood's formula; ``None`` where nobody is left.
     median
@@ -39,7 +48,9 @@ class Curve:
 
     at_risk: tuple[int, ...]
     events: tuple[int, ...]
+    remaining: tuple[int | None, ...]
     survival: tuple[float, ...]
+    least: tuple[float, ...]
     standard_error: tuple[float | None, ...]
     median: float | None
 
@@ -78,7 +89,7 @@ def survival(counts: Array, times: Sequence[float], min_cell: int) -> Survival |
     Parameters
     ----------
     counts
-        Shape (groups, 2, times): events and withdrawals at each time.
+        Shape (groups, 2, times + 1): see `by_time`.
     times
         Of the grid.
     min_cell
@@ -98,15 +109,42 @@ def survival(counts: Array, times: Sequence[float], min_cell: int) -> Survival |
         ranges = merged(kinds, min_cell)
         if ranges is None:
             continue
-        starts = [start for start, _ in ranges]
-        held = np.add.reduceat(groups, starts, axis=2)
-        ends = tuple(times[stop - 1] for _, stop in ranges)
-        curves = [curve_of(held.sum(axis=0), ends)]
+        held = np.add.reduceat(groups, [start for start, _ in ranges], axis=2)
+        filled = [
+            start + int(groups[..., start:stop].any(axis=(0, 1)).argmax()) for start, stop in ranges
+        ]
+        ends = tuple(
+            times[min(stop, len(times)) - 1]
+            for (_, stop), first in zip(ranges, filled, strict=True)
+            if first < len(times)
+        )
+        if not ends:  # all rows have later times
+            held, ends = np.pad(held, ((0, 0), (0, 0), (1, 0))), (times[-1],)
+        hidden = filled[-1] < len(times) < ranges[-1][1]
+        curves = [curve_of(held.sum(axis=0), ends, hidden=hidden)]
         if len(groups) == 1:
             return Survival(ends, tuple(curves), None)
-        curves += [curve_of(one, ends) for one in held]
+        curves += [curve_of(one, ends, hidden=hidden) for one in held]
         return Survival(ends, tuple(curves), log_rank(held))
     return None
+
+
+def by_time(cells: Array) -> Array:
+    """Return events and withdrawals at each time of the grid, and later than all of them.
+
+    Parameters
+    ----------
+    cells
+        Shape (groups, 2 * times + 1): events at each time, withdrawals at each, and rows with a
+        later time, which count as withdrawals.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Shape (groups, 2, times + 1).
+    """
+    events, withdrawn = np.split(cells, [cells.shape[1] // 2], axis=1)
+    return np.stack([np.pad(events, ((0, 0), (0, 1))), withdrawn], axis=1)
 
 
 def at_risk(counts: Array) -> Array:
@@ -116,11 +154,18 @@ def at_risk(counts: Array) -> Array:
     return found
 
 
-def curve_of(counts: Array, times: Sequence[float]) -> Curve:
-    """Return the estimate of events and withdrawals, shape (2, times)."""
-    risk, events = at_risk(counts), counts[0]
+def curve_of(counts: Array, times: Sequence[float], *, hidden: bool = False) -> Curve:
+    """Return the estimate of events and withdrawals, shape (2, times) or (2, times + 1).
+
+    ``hidden``: later rows, if there are any, count as withdrawn at the last time.
+    """
+    risk = at_risk(counts)
+    later = np.append(risk[1:], 0.0)[: len(times)]
+    risk, events = risk[: len(times)], counts[0, : len(times)]
     share = np.divide(events, risk, out=np.zeros_like(risk), where=risk > 0)
     surviving = np.cumprod(1.0 - share)
+    staying = later + events
+    least = np.cumprod(np.divide(later, staying, out=np.ones_like(later), where=events > 0))
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where(risk > 0, events / (risk * (risk - events)), 0.0)
         errors = surviving * np.sqrt(np.cumsum(terms))
@@ -128,7 +173,9 @@ def curve_of(counts: Array, times: Sequence[float]) -> Curve:
     return Curve(
         tuple(risk.astype(int).tolist()),
         tuple(events.astype(int).tolist()),
+        (*later[:-1].astype(int).tolist(), None if hidden else int(later[-1])),
         tuple(surviving.tolist()),
+        tuple(least.tolist()),
         tuple(error if math.isfinite(error) else None for error in errors.tolist()),
         median,
     )

@@ -13,7 +13,7 @@ from fl_he.report.figures import count, data_name, encryption, seconds, size
 from fl_he.report.page.charts import Band, survival_chart
 from fl_he.report.page.run_page import configuration, versions
 from fl_he.report.plots import Curve
-from fl_he.report.tables.table1 import headings, notes, rows
+from fl_he.report.tables.table1 import headings, notes, remaining, rows
 from fl_he.run_files.metrics import Metrics
 
 _SIMULATION = (
@@ -25,7 +25,8 @@ _SIMULATION = (
 _ON_THE_GRID = (
     "A time counts as the first of the declared grid that is not earlier, so curves step at the "
     "grid's times alone. Times are merged into the next one where a group would have few events "
-    "or withdrawals."
+    "or withdrawals. With exact times a curve lies between this one and the table's rows 'exact "
+    "times: at least'; a finer grid narrows the difference."
 )
 _BANDS = (
     "Shaded: pointwise 95% intervals by Greenwood's standard error, on the scale of "
@@ -118,15 +119,15 @@ def survival_bands(curve: Mapping[str, Any]) -> list[Band | None]:
 def _at_risk(
     names: Sequence[str], curves: Sequence[Mapping[str, Any]], times: Sequence[float]
 ) -> Sheet:
-    """Return numbers at risk and, in parentheses, events until then, at a few times."""
+    """Return rows with a later time and, in parentheses, events until then, at a few times."""
     step = -(-len(times) // _COLUMNS)
     shown = range(step - 1, len(times), step)
     rows = []
     for name, curve in zip(names, curves, strict=True):
         events = list(accumulate(curve["events"]))
-        cells = (f"{count(curve['at_risk'][place])} ({count(events[place])})" for place in shown)
+        cells = (f"{remaining(curve, place)} ({count(events[place])})" for place in shown)
         rows.append(Row((name, *cells)))
-    caption = "Number at risk at a time (events up to and including it)"
+    caption = "Rows with a later time (events up to and including it)"
     return Sheet(caption, ("", *(f"{times[place]:g}" for place in shown)), rows)
 
 

@@ -18,6 +18,7 @@ _ALL = "all rows"
 _TWO_GROUPS = 2
 #: Digits of shares of survival, and of standardised differences.
 _DIGITS = 3
+_HALF = 0.5
 
 
 def headings(metrics: Metrics) -> tuple[str, ...]:
@@ -62,10 +63,15 @@ def notes(metrics: Metrics) -> list[str]:
             found.append(f"{variable['name']}: {variable['withheld']}")
     if any(one["quartiles"] for each in table["variables"] for one in each["summaries"]):
         found.append("quartiles are told to their bin; narrower bins: describe.bins")
+    if table["survival"] is not None and (gap := largest_gap(table["survival"])) > 0.0:
+        found.append(
+            "survival is that of times rounded up to the grid. With exact times it is lower, by "
+            f"at most {max(gap, 0.001):.3f}; a finer describe.grid narrows this"
+        )
     if (curves := table["survival"]) is not None and (test := curves["log_rank"]) is not None:
         found.append(
-            f"log-rank test: chi2 {test['chi2']:.3f} with {test['df']} degrees of freedom, "
-            f"p {p_value(test['p_value'])}"
+            f"log-rank test of times rounded up to the grid: chi2 {test['chi2']:.3f} with "
+            f"{test['df']} degrees of freedom, p {p_value(test['p_value'])}"
         )
     return found
 
@@ -134,16 +140,42 @@ def _of_survival(survival: Mapping[str, Any], columns: int) -> Iterator[Sequence
     def row(label: str, cells: Sequence[str]) -> tuple[str, ...]:
         return (label, *cells, *[WITHHELD] * (columns - len(cells)))
 
-    medians = [one["median"] for one in curves]
-    yield row("median time", ["not reached" if one is None else f"{one:g}" for one in medians])
-    yield ("survival (SE), at risk", *[""] * columns)
-    for place, time in enumerate(survival["times"]):
+    times = survival["times"]
+    yield row("median time", [_median(one, times) for one in curves])
+    yield ("survival (SE), rows with a later time", *[""] * columns)
+    for place, time in enumerate(times):
         cells = [
             f"{decimal(one['survival'][place], _DIGITS)} "
-            f"({decimal(one['standard_error'][place], _DIGITS)}), {count(one['at_risk'][place])}"
+            f"({decimal(one['standard_error'][place], _DIGITS)}), {remaining(one, place)}"
             for one in curves
         ]
         yield row(f"  at {time:g}", cells)
+    for place, time in enumerate(times):
+        cells = [decimal(one["least"][place], _DIGITS) for one in curves]
+        yield row(f"  at {time:g}, exact times: at least", cells)
+
+
+def largest_gap(survival: Mapping[str, Any]) -> float:
+    """Return the largest distance between a curve and its lower bound with exact times."""
+    pairs = (zip(one["survival"], one["least"], strict=True) for one in survival["curves"])
+    return max((high - low for each in pairs for high, low in each), default=0.0)
+
+
+def remaining(curve: Mapping[str, Any], place: int) -> str:
+    """Return the number of rows with a later time than one of the grid."""
+    rows = curve["remaining"][place]
+    return WITHHELD if rows is None else count(rows)
+
+
+def _median(curve: Mapping[str, Any], times: Sequence[float]) -> str:
+    """Return the times between which the median of exact times is."""
+    above = [time for time, least in zip(times, curve["least"], strict=True) if least > _HALF]
+    end = curve["median"]
+    if not above:
+        return UNKNOWN if end is None else f"up to {end:g}"
+    if end is None:
+        return "not reached" if len(above) == len(times) else f"above {above[-1]:g}"
+    return f"{above[-1]:g} to {end:g}"
 
 
 def table1(metrics: Metrics) -> Table:

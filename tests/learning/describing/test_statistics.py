@@ -321,5 +321,5 @@ def test_all_numbers_of_a_total_are_bounded() -> None:
     assert places(form, Bounded(24))[2] == 1 + 500 * 3
     grid = tuple(np.arange(1.0, 1001.0).tolist())
     more = tuple(Facts(f"x{column}") for column in range(700))
-    with pytest.raises(DataError, match="got 205050: take fewer columns, groups, bins or times"):
+    with pytest.raises(DataError, match="got 205100: take fewer columns, groups, bins or times"):
         TableForm(more, "g", groups, 1, grid)

@@ -348,11 +348,14 @@ def test_a_table(tmp_path: Path) -> None:
     assert cells(html, "II or III") == ["20 (66.7)"] * 3 + [""]
     assert cells(html, "missing, n (%)") == ["10 (25.0)"] * 3 + [""]
     assert cells(html, "crp") == ["withheld"] * 3 + [""]
-    assert cells(html, "at 12") == ["0.750 (0.062), 40"] * 3 + [""]
-    assert cells(html, "at 24") == ["0.000 (n/a), 20"] * 3 + [""]
-    assert cells(html, "F") == ["40 (10)", "20 (30)"], "at risk at 12 and 24, and events until then"
+    assert cells(html, "median time") == ["12 to 24"] * 3 + [""]
+    assert cells(html, "at 12") == ["0.750 (0.062), 20"] * 3 + [""]
+    assert cells(html, "at 24") == ["0.000 (n/a), withheld"] * 3 + [""]
+    assert cells(html, "at 12, exact times: at least") == ["0.625"] * 3 + [""]
+    assert cells(html, "F") == ["20 (10)", "withheld (30)"], "left at 12 and 24, and events"
     text = words(html)
-    assert "log-rank test: chi2 4.000 with 1 degrees of freedom, p 0.25" in text
+    assert "With exact times it is lower, by at most 0.125; a finer describe.grid" in text
+    assert "log-rank test of times rounded up to the grid: chi2 4.000 with 1 degrees of" in text
     assert "stage: levels are merged" in text
     assert "survival withheld: few events" in text
     assert "No count of 1 to 4 rows can be solved for" in text
@@ -364,18 +367,18 @@ def test_a_table(tmp_path: Path) -> None:
     assert HOSTILE not in markdown, "and nothing of a name is markup"
 
 
-def test_of_many_times_a_few_have_numbers_at_risk(tmp_path: Path) -> None:
+def test_of_many_times_a_few_have_numbers_of_rows_left(tmp_path: Path) -> None:
     metrics = copy.deepcopy(make_table())
     times = [float(month) for month in range(1, 31)]
-    curve: dict[str, Any] = {"at_risk": [*range(90, 0, -3)], "events": [2] * 30}
-    curve |= {"survival": [0.5] * 30}
+    curve: dict[str, Any] = {"remaining": [*range(90, 0, -3)], "events": [2] * 30}
+    curve |= {"at_risk": [90] * 30, "survival": [0.5] * 30, "least": [0.5] * 30}
     curve |= {"standard_error": [0.0625] * 30, "median": 12.0}
     metrics["table"]["survival"] |= {"times": times, "curves": [curve] * 3}
     html = page(tmp_path, metrics)
     found = cells(html, "M")
     assert found[:2] == ["81 (8)", "69 (16)"], "at 4 and 8 months"
     assert len(found) == 7
-    (heads,) = re.findall(r"Number at risk at a time.*?<thead>(.*?)</thead>", html, flags=re.DOTALL)
+    (heads,) = re.findall(r"Rows with a later time.*?<thead>(.*?)</thead>", html, flags=re.DOTALL)
     assert re.findall(r"\d+", words(heads)) == ["4", "8", "12", "16", "20", "24", "28"]
 
 
