@@ -18,7 +18,8 @@ _ALL = "all rows"
 _TWO_GROUPS = 2
 #: Digits of shares of survival, and of standardised differences.
 _DIGITS = 3
-_HALF = 0.5
+#: Half, and more than the rounding of an estimate.
+_HALF = 0.5 + 1e-12
 
 
 def headings(metrics: Metrics) -> tuple[str, ...]:
