@@ -25,7 +25,7 @@ cat >coordinator/lib/flwr/config.toml <<END
 [superlink]
 default = "trial"
 [superlink.trial]
-address = "127.0.0.1:8000"
+address = "127.0.0.1:9092"
 root-certificates = "/etc/fl-he/ca.crt"
 END
 

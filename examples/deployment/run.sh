@@ -26,19 +26,36 @@ openssl x509 -req -in tls/superlink.csr -CA tls/ca.crt -CAkey tls/ca.key -CAcrea
 	-extfile "$here/superlink.ext" -out tls/superlink.crt 2>>openssl.log
 
 step "SuperLink, with TLS and node authentication"
-read -r port node_ports < <(python "$here/free_ports.py" $((1 + ${#nodes[@]})))
-start superlink flower-superlink --host 127.0.0.1 --port "$port" --database "$work/superlink.db" \
+read -r control port node_ports < <(python "$here/free_ports.py" $((2 + ${#nodes[@]})))
+start superlink flower-superlink --host 127.0.0.1 --port "$control" --database "$work/superlink.db" \
 	--ssl-ca-certfile tls/ca.crt --ssl-certfile tls/superlink.crt --ssl-keyfile tls/superlink.key \
 	--enable-supernode-auth
 cat >"$FLWR_HOME/config.toml" <<END
 [superlink]
 default = "example"
 [superlink.example]
+address = "127.0.0.1:$control"
+root-certificates = "$work/tls/ca.crt"
+[superlink.stranger]
 address = "127.0.0.1:$port"
 root-certificates = "$work/tls/ca.crt"
 END
 for _ in {1..20}; do flwr ls >flwr.log 2>&1 && break || sleep 1; done
 flwr ls >flwr.log
+
+step "nginx: nodes' calls pass, and a stranger's runs do not"
+if nginx=$(PATH=$PATH:/usr/sbin command -v nginx); then
+	sed "s#/tmp/#$work/#; s#/etc/fl-he#$work/tls#; s#listen 8000#listen 127.0.0.1:$port#; s#:9092#:$control#" \
+		"$root/deploy/nginx.conf" >nginx.conf
+	start nginx "$nginx" -e stderr -c "$work/nginx.conf"
+	for _ in {1..20}; do (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break || sleep 1; done
+	flwr run "$here/empty_app" stranger >stranger-run.log 2>&1 || true
+	grep -o '403 Forbidden' stranger-run.log
+else
+	port=$control
+	echo "nginx is not installed: nodes call the SuperLink itself, where everybody can start runs"
+fi
+
 record() { # NAME: all that the database holds from now on
 	start "record-$1" python "$here/database_record.py" superlink.db "superlink.db-$1"
 	recorder=$!
