@@ -110,7 +110,7 @@ class Comparison:
     ) -> dict[str, Any]:
         """Return members of metrics.json that a simulation knows, and ``federated``.
 
-        These are ``local``, ``pooled``, ``tested_on``, ``class_shares`` and ``sites``.
+        These are ``local``, ``pooled``, ``rows``, ``tested_on``, ``class_shares`` and ``sites``.
 
         Parameters
         ----------
@@ -154,6 +154,7 @@ class Comparison:
             "local": local,
             "federated": self._entry(model, features, examples, overdispersion),
             "pooled": pooled,
+            "rows": None if self._data is None else self._data.rows,
             "tested_on": None if self._test is None else self._test.examples,
             "class_shares": self._class_shares(),
             "sites": self._sites(model, overdispersion),

@@ -57,6 +57,8 @@ class SimulatedData:
         Of the hospitals.
     shares : tuple of ndarray
         Each hospital's rows of the test set; empty without one.
+    left_out : int
+        Number of rows of the tables that nobody uses, as cells are missing.
     """
 
     hospitals: tuple[Dataset, ...]
@@ -64,6 +66,13 @@ class SimulatedData:
     held_out: Dataset | None
     names: tuple[str, ...]
     shares: tuple[NDArray[np.intp], ...] = ()
+    left_out: int = 0
+
+    @property
+    def rows(self) -> dict[str, int]:
+        """Member ``rows`` of metrics.json."""
+        held_out = 0 if self.held_out is None else self.held_out.examples
+        return {"kept": self.train.examples + held_out, "left_out": self.left_out}
 
     @property
     def test(self) -> Dataset:
@@ -183,7 +192,8 @@ def _cached(key: CacheKey) -> SimulatedData:
     names = tuple(f"hospital-{number + 1}" for number in range(config.hospitals))
     tests = test.examples if test else 0
     shares = tuple(np.arange(number, tests, len(names)) for number in range(len(names)))
-    return SimulatedData(tuple(train.take(part) for part in parts), train, test, names, shares)
+    hospitals = tuple(train.take(part) for part in parts)
+    return SimulatedData(hospitals, train, test, names, shares, table.left_out)
 
 
 def _of_sites(config: Config) -> SimulatedData:
@@ -205,6 +215,7 @@ def _of_sites(config: Config) -> SimulatedData:
         joined(tests) if tests else None,
         tuple(tables),
         tuple(shares),
+        sum(table.left_out for table in tables.values()),
     )
 
 

@@ -123,6 +123,7 @@ class TableRun:
             ),
             "hospitals": total.contributors,
             "skipped": [one.name for one in total.skipped],
+            "rows": simulated_data(self._config).rows if roster.simulated else None,
             "table": asdict(self._table),
             "privacy": self._privacy(),
             "crypto": {

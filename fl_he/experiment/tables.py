@@ -147,6 +147,7 @@ def joined(tables: Sequence[Dataset]) -> Dataset:
         rows=None,
         incomplete=Incomplete.joined(incomplete) if incomplete else None,
         described=Described.joined(described) if described else None,
+        left_out=sum(table.left_out for table in tables),
     )
 
 
@@ -181,7 +182,11 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
             f"none of {some(empty, _MOST_LISTED)}: fill cells in, or leave such a site's rows out "
             "of the file"
         )
-    return {name: table.take(rows) for name, rows in places.items()}
+    counts = Counter(sites)
+    return {
+        name: replace(table.take(rows), left_out=counts[name] - len(rows))
+        for name, rows in places.items()
+    }
 
 
 def _names_of(files: Sequence[str]) -> list[str]:

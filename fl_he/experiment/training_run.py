@@ -45,7 +45,7 @@ _FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm", "
 #: Members of metrics.json that not every coordinator knows.
 _UNKNOWN: Mapping[str, Any] = {
     **dict.fromkeys(("local", "pooled", "tested_on", "class_shares", "sites", "imputed")),
-    **dict.fromkeys(("diagnostics", "inference", "evaluation")),
+    **dict.fromkeys(("rows", "diagnostics", "inference", "evaluation")),
     "federated": {
         **dict.fromkeys(("examples", *metrics_contract.FIGURES)),
         "coefficients": [],
@@ -223,6 +223,22 @@ class TrainingRun(Run):
         kept = "encrypt_seconds", "decrypt_seconds"
         return kept if self._config.topology == FOLD else (*kept, "add_seconds")
 
+    def _reference_levels(self) -> dict[str, str] | None:
+        """Return the reference of each category with columns in the model; none without a schema.
+
+        An interaction without its main effects has a column for the reference, too.
+        """
+        if (path := self._config.data.schema) is None:
+            return None
+        schema = schema_of_tables(path)
+        columns = {part for name in self._state.features for part in name.split(":")}
+        references = {
+            name: schema.columns[name].coded[0]
+            for name in schema.used
+            if schema.columns[name].type == "category"
+        }
+        return {name: one for name, one in references.items() if f"{name}[{one}]" not in columns}
+
     def _write(
         self,
         figures: Mapping[str, Any],
@@ -260,6 +276,7 @@ class TrainingRun(Run):
             "classes": list(self._roster.classes),
             "family": self._roster.family or ("softmax" if self._roster.classes else "logistic"),
             "exposure": self._roster.exposure or None,
+            "reference_levels": self._reference_levels() if simulated else None,
             "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
             "optimizer": self._chosen,
             **_UNKNOWN,

@@ -127,6 +127,20 @@ def count(value: float | None) -> str:
     return UNKNOWN if value is None else f"{value:,.0f}"
 
 
+def incomplete_rows(metrics: Metrics) -> str:
+    """Return how many of the tables' rows nobody uses, as cells are missing; empty if none."""
+    rows = metrics.get("rows") or {"left_out": 0}
+    if not rows["left_out"]:
+        return ""
+    return f"{count(rows['left_out'])} of {count(rows['left_out'] + rows['kept'])}"
+
+
+def incomplete_note(metrics: Metrics) -> list[str]:
+    """Return the same in a sentence."""
+    found = incomplete_rows(metrics)
+    return [f"{found} rows are left out, as cells are missing"] * bool(found)
+
+
 def size(value: float | None) -> str:
     """Write a number of bytes in kB, MB or GB (powers of 1,000)."""
     return UNKNOWN if value is None else filesize.decimal(round(value))

@@ -214,6 +214,7 @@ _RUN = _kind(
         **{"optimizer?": {"name": str, "reason": str}},
     }
 )
+_ROWS = _kind(_numbers("kept", "left_out"))
 _TRAINING = _kind(
     {
         "config": {"data": {"name": str}, "topology": str, "hospitals": Number},
@@ -233,6 +234,8 @@ _TRAINING = _kind(
         },
         "diagnostics?": optional(_kind(_DIAGNOSTICS)),
         "inference?": optional(Kind(_read_inference)),
+        "rows?": optional(_ROWS),
+        "reference_levels?": dict[str, str] | None,
         "evaluation?": optional(_kind(_EVALUATION)),
         "privacy?": optional(_kind(_PRIVATE)),
         "sites?": optional(
@@ -316,6 +319,7 @@ _DESCRIBED = {
 _TABLE = _kind(
     {
         **{"simulated": bool, "hospitals": Number, "skipped": [str], "table": _DESCRIBED},
+        "rows?": optional(_ROWS),
         "crypto": {
             **{"scheme": str, "key_fingerprint": str},
             **_numbers("key_bits", "ciphertexts_per_update", "bytes_per_update"),

@@ -91,7 +91,7 @@ def test_a_training_run_has_all_members_that_the_docs_name(tmp_path: Path, kind:
     assert set(metrics["crypto"]) == set(documented("files.md", "crypto"))
     figures = {"accuracy", "balanced_accuracy", "roc_auc", "log_loss"}
     assert {*figures, "examples", "coefficients", "intercept"} == set(metrics["federated"])
-    for name in ("pooled", "local", "class_shares", "tested_on"):
+    for name in ("pooled", "local", "class_shares", "tested_on", "rows"):
         if kind in ("deployed", "sealed", "sealed, newton"):
             assert metrics[name] is None, name
     if kind.startswith("sealed"):

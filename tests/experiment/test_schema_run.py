@@ -106,7 +106,9 @@ def write(folder: Path, name: str, frame: pl.DataFrame) -> None:
 @pytest.mark.parametrize("name", ["raw.csv", "raw.parquet"])
 def test_categories_and_dates_need_no_preparation(tmp_path: Path, name: str) -> None:
     write(tmp_path, name, PATIENTS)
-    found = estimates(fitted(tmp_path, name, RAW))
+    metrics = fitted(tmp_path, name, RAW)
+    found = estimates(metrics)
+    assert metrics["reference_levels"] == {"sex": "F", "icd10": "C50.1", "smoker": "no"}
     assert list(found) == list(RAW_ESTIMATES)
     np.testing.assert_allclose([*found.values()], [*RAW_ESTIMATES.values()], rtol=0, atol=1e-6)
 
@@ -147,6 +149,8 @@ def test_a_declared_policy_treats_missing_cells(
     with pytest.warns(DataWarning, match="left out" if policy == "drop-row" else r"crp\[missing\]"):
         metrics = fitted(tmp_path, f"{name}.csv", f'{schema}reading: {{na_values: ["<0.3"]}}')
     kept = ~HOLES if policy == "drop-row" else np.full(900, fill_value=True)
+    assert metrics["rows"] == {"kept": kept.sum(), "left_out": 900 - kept.sum()}
+    assert metrics["reference_levels"] == {}
     design = {one: NUMERIC[one].to_numpy()[kept] for one in PLAIN_ESTIMATES}
     if policy == "indicator":
         design |= {"crp": np.where(HOLES, 0.0, design["crp"]), "crp[missing]": HOLES}

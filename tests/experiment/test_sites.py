@@ -29,6 +29,14 @@ SIZES = {"north": 300, "St. Mary": 120, "coast": 90}
 TABLES = {name: patients(rows, 0.2, seed) for seed, (name, rows) in enumerate(SIZES.items())}
 OUTCOME = ("data=csv", "data.target=died", "data.positive=yes")
 FITTED = ("experiment=inference", "simulation.engine=local")
+SCHEMA = """
+columns:
+  hospital: {type: drop}
+  age: {type: number}
+  bmi: {type: number, missing: drop-row}
+outcome: {column: died, positive: yes}
+terms: age + bmi
+"""
 
 
 @pytest.fixture
@@ -55,6 +63,27 @@ def trained(config: Config, folder: Path) -> dict[str, Any]:
     config = with_sites(config)
     grid = LocalGrid(client_app.build(lambda _: config), simulated_nodes(config.hospitals))
     return server_app.train(grid, config, folder)
+
+
+@pytest.mark.parametrize("by_column", [True, False])
+def test_rows_that_are_left_out_are_counted(tmp_path: Path, files: str, *, by_column: bool) -> None:
+    for name in ("all", *TABLES):
+        header, *rows = (tmp_path / f"{name}.csv").read_text().splitlines()
+        place = header.split(",").index("bmi")
+        holes = [row.split(",") for row in rows]
+        for row in holes:
+            row[place] = "" if row[place].endswith("7") else row[place]
+        lines = [header, *map(",".join, holes)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines))
+    schema = SCHEMA if by_column else SCHEMA.replace("  hospital: {type: drop}\n", "")
+    (tmp_path / "schema.yaml").write_text(schema)
+    divided = of_column(tmp_path) if by_column else (files,)
+    settings = ("data=csv", f"data.schema={tmp_path}/schema.yaml", "test_size=0.25", *divided)
+    with pytest.warns(DataWarning, match="rows are left out"):
+        data = simulated_data(with_sites(compose("config", [*settings])))
+    left_out = sum(str(bmi).endswith("7") for bmi in pooled()["bmi"])
+    assert 0 < left_out == data.rows["left_out"]
+    assert data.rows["kept"] == sum(SIZES.values()) - left_out
 
 
 def test_files_are_hospitals_whose_pooled_fit_is_found(tmp_path: Path, files: str) -> None:

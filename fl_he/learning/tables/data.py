@@ -65,6 +65,8 @@ class Dataset:
         ``None``: 1 in each row.
     exposure_name
         Of its column; empty without.
+    left_out
+        Number of rows of the file that are not here, as cells are missing.
 
     Raises
     ------
@@ -87,6 +89,7 @@ class Dataset:
     described: Described | None = None
     exposure: Array | None = None
     exposure_name: str = ""
+    left_out: int = 0
 
     def __post_init__(self) -> None:
         features = finite_array(self.features, "features", dimensions=2)
@@ -136,7 +139,7 @@ class Dataset:
         return np.ones(self.examples) if self.exposure is None else self.exposure
 
     def take(self, indices: NDArray[np.intp]) -> Dataset:
-        """Return the rows at ``indices``, in that order."""
+        """Return the rows at ``indices``, in that order; none counts as left out."""
         rows = self.rows and replace(self.rows, numbers=self.rows.numbers[indices])
         return replace(
             self,
@@ -146,6 +149,7 @@ class Dataset:
             incomplete=self.incomplete and self.incomplete.take(indices),
             described=self.described and self.described.take(indices),
             exposure=None if self.exposure is None else self.exposure[indices],
+            left_out=0,
         )
 
     def completed(self, means: Sequence[float]) -> Dataset:

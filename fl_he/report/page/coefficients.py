@@ -20,6 +20,7 @@ from fl_he.report.tables.coefficients import (
     profile_notes,
     profile_sheet,
     ratio_name,
+    reference_note,
     rows_note,
     site_note,
     wald_note,
@@ -82,6 +83,7 @@ def coefficients(metrics: Metrics) -> Section:
     facts = fit_facts(inference)
     if has_estimates(inference):
         blocks.append(Note(about))
+        blocks += [Note(sentence(one)) for one in reference_note(metrics)]
         blocks += [Note(wald_note(inference))] if facts else []
         blocks += map(Note, filter(None, [lower_maximum_note(inference)])) if facts else []
     if facts:

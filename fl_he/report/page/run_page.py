@@ -9,6 +9,7 @@ from fl_he.report.figures import (
     count,
     data_name,
     encryption,
+    incomplete_rows,
     is_masked,
     model_title,
     of_number,
@@ -89,6 +90,8 @@ def _tiles(metrics: Metrics) -> dict[str, str]:
         tiles["examples trained on"] = count(metrics["federated"]["examples"])
     if (events := (metrics.get("inference") or {}).get("events")) is not None:
         tiles["events among them"] = count(events)
+    if left_out := incomplete_rows(metrics):
+        tiles["rows left out, as cells are missing"] = left_out
     if rounds[-1]["contributors"] is not None:
         tiles["hospitals in the last total"] = count(rounds[-1]["contributors"])
     tiles["rounds"] = count(len(rounds))

@@ -15,6 +15,7 @@ from fl_he.report.figures import (
     count,
     family,
     fixed,
+    incomplete_note,
     known,
     of_number,
     of_time,
@@ -90,7 +91,7 @@ def coefficient_table(metrics: Metrics) -> RenderableType | None:
     if has_estimates(inference):
         blocks.append(Text(wald_note(inference)))
         blocks += map(Text, filter(None, [lower_maximum_note(inference)]))
-        said = [_caption(metrics, sheets), rows_note(metrics), *said]
+        said = [_caption(metrics, sheets), *reference_note(metrics), rows_note(metrics), *said]
     else:
         said = [rows_note(metrics), *said]
     return Group(*blocks, Text("\n".join(said)))
@@ -191,7 +192,16 @@ def rows_note(metrics: Metrics) -> str:
     said = f"n = {count(metrics['federated']['examples'])} patients"
     if (events := inference.get("events")) is not None:
         said += f", events = {count(events)} ({inference['outcome'] or 'label 1'})"
-    return f"{said}; the test set of {count(held_out)} is left out" if held_out else said
+    if held_out:
+        said += f"; the test set of {count(held_out)} is left out"
+    return "; ".join([said, *incomplete_note(metrics)])
+
+
+def reference_note(metrics: Metrics) -> list[str]:
+    """Return the levels that a schema's categories are compared with; empty if not known."""
+    references = metrics.get("reference_levels") or {}
+    levels = [f"{name}[{level}]" for name, level in references.items()]
+    return [f"reference levels: {listed(levels)}"] * bool(levels)
 
 
 def withheld(inference: Mapping[str, Any]) -> str | None:

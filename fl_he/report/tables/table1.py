@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fl_he.report.csv_text import csv_text
-from fl_he.report.figures import UNKNOWN, count, decimal, fixed, p_value, places
+from fl_he.report.figures import UNKNOWN, count, decimal, fixed, incomplete_note, p_value, places
 from fl_he.report.tables.privacy import with_less_noise
 from fl_he.run_files.metrics import Metrics
 
@@ -49,7 +49,7 @@ def rows(metrics: Metrics) -> list[tuple[str, ...]]:
 
 def notes(metrics: Metrics) -> list[str]:
     """Return what is merged or withheld, and why, and how the figures are to be read."""
-    table, found = metrics["table"], list[str]()
+    table, found = metrics["table"], incomplete_note(metrics)
     if privacy := metrics["privacy"]:
         found.append(
             f"each count of a group has noise of standard deviation {table['noise']:.3g}, and "

@@ -651,6 +651,22 @@ def test_estimates_come_with_the_number_of_their_patients(
     assert f"{said}." in (tmp_path / "report.html").read_text()
 
 
+def test_rows_left_out_and_reference_levels_are_told(tmp_path: Path) -> None:
+    rows = {"kept": 790, "left_out": 120}
+    references = {"sex": "female", "smoker": "never"}
+    metrics = inferred(AGE) | {"rows": rows, "reference_levels": references}
+    table = coefficient_table(metrics)
+    assert table is not None
+    write_run(tmp_path, metrics, "{}")
+    html = (tmp_path / "report.html").read_text()
+    for place in (" ".join(" ".join(text(table)).split()), html):
+        assert "120 of 910 rows are left out, as cells are missing" in place
+        assert "eference levels: sex[female] and smoker[never]" in place
+    assert "rows left out, as cells are missing</dt><dd>120 of 910</dd>" in html
+    write_run(tmp_path, metrics | {"rows": {"kept": 910, "left_out": 0}}, "{}")
+    assert "left out" not in (tmp_path / "report.html").read_text()
+
+
 def test_firths_penalty_is_named_and_its_test_is_penalised(tmp_path: Path) -> None:
     metrics = inferred(AGE, fit=FIRTH, penalised=True, penalty="firth")
     write_run(tmp_path, metrics, "{}")

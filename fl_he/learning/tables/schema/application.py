@@ -86,6 +86,7 @@ def load_by_schema(
         schema=schema.shared_digest,
         exposure=table.exposure,
         exposure_name=schema.outcome.exposure or "",
+        left_out=table.left_out,
         incomplete=Incomplete(schema.imputed, columns, design) if schema.imputed else None,
         described=_described(schema, columns),
     )

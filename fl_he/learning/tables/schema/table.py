@@ -230,12 +230,16 @@ class SchemaTable:
                     f"column {shown(name)}: {count} missing cell{'s' if count > 1 else ''} "
                     f"get{'' if count > 1 else 's'} the mean of all hospitals (missing: mean)"
                 )
-        kept = self.kept
-        if left_out := len(kept) - int(kept.sum()):
+        if left_out := self.left_out:
             notes.append(
-                f"{left_out} of {len(kept)} rows are left out, as cells are missing (drop-row)"
+                f"{left_out} of {len(self.rows)} rows are left out, as cells are missing (drop-row)"
             )
         return tuple(notes)
+
+    @property
+    def left_out(self) -> int:
+        """Number of rows that are left out."""
+        return int(np.count_nonzero(~self.kept))
 
     def refuse(self) -> None:
         """Raise DataError of all that is wrong with the table."""
