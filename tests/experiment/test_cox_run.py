@@ -298,6 +298,7 @@ def test_faults_of_both_columns_are_told_at_once(tmp_path: Path) -> None:
     assert "1 other in row 6" in str(refused.value)
     events = "column 'event' must hold 0 and 1, or true and false, got 2 others, the first in row 9"
     assert events in str(refused.value)
+    assert "write 1 for rows with the event and 0 for others" in str(refused.value)
 
 
 def test_rows_without_a_time_or_an_event_may_be_left_out(tmp_path: Path) -> None:

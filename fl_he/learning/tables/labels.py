@@ -35,6 +35,7 @@ TIES = ("efron", "breslow")
 _MOST_COUNTED = 1_000_000
 #: Largest size of outcomes and exposures: squares of larger ones have no digits in sums.
 _LARGEST = 1e14
+_EVENT = "write 1 for rows with the event and 0 for others"
 _CELLS = "correct such cells, or leave their rows out"
 _UNIT = "correct such cells, or save the column in a larger unit"
 #: What helps where a table to predict has no column of exposures.
@@ -262,7 +263,7 @@ class Labels:
         seen = np.array([_zero_or_one(label) for label in events._labels], dtype=np.float64)
         known = ~np.isnan(seen) | np.array([not label for label in events._labels])
         events._note_missing()
-        events._require(known, "0 and 1, or true and false", "column")
+        events._require(known, "0 and 1, or true and false", "column", _EVENT)
         times = self.outcomes(family)
         return times if self.faults or events.faults else np.copysign(times, seen - 0.5)
 

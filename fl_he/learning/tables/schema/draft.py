@@ -44,6 +44,9 @@ _BOOLEAN = frozenset(("0", "1", *TRUTH, *YES_NO))
 _TERMS = """\
 # Without terms, the model has every column: names, + : * ^, log, sqrt, spline.
 # terms: age + sex"""
+_BOUNDS = (
+    "# Of numbers, bounds: [lowest, highest] plausible value: Table 1 has quartiles only with them."
+)
 _SEPARATORS = (",", ";", "\t", "|")
 _DOUBT = "fl-he check names faults of its cells"
 #: Characters of a key, as it is written in YAML.
@@ -110,14 +113,17 @@ def draft_schema(
         lines.append(column.described(name, min_cell, comma=comma))
     labels = seen[table.names.index(target)] if target is not None else None
     if len(outcome) > 1:
-        lines.append(_of_two_columns(outcome))
+        codes = event is None or seen[table.names.index(event)].has_codes()
+        lines.append(_of_two_columns(outcome, codes=codes))
     else:
         lines.append(_outcome(target, labels, min_cell))
     reading = list(_reading(form, words, comma=comma))
 
     def text(faults: Mapping[str | None, int]) -> str:
         *columns, label = [line.text(faults.get(line.name, 0)) for line in lines]
-        return "\n".join([_HEAD + "columns:", *columns, *unfit, label, _TERMS, *reading, ""])
+        numbers = any(re.match("type: (number|integer)", line.settings) for line in lines)
+        known = [*unfit, label, _TERMS, *([_BOUNDS] if numbers else [])]
+        return "\n".join([_HEAD + "columns:", *columns, *known, *reading, ""])
 
     if all(line.settings == _DROP for line in lines[:-1]):
         return f"# No column can be used: describe one.\n{text({})}"
@@ -271,6 +277,10 @@ class _Seen:
         texts = {text.lower() for text in self._counts}
         return not (self._wide or self._fractions) and texts <= _BOOLEAN
 
+    def has_codes(self) -> bool:
+        """Return whether the texts are 0 and 1, or true and false."""
+        return {text.lower() for text in self._counts} <= {"0", "1", *TRUTH}
+
     def _is_identifier(self) -> bool:
         """Return whether whole numbers look like numbers of patients."""
         if self._fractions or not 0 < self._numbers == self._cells:
@@ -330,11 +340,16 @@ def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
     return _Line(target, f"{settings}, positive: {positive}", notes, is_outcome=True)
 
 
-def _of_two_columns(outcome: Mapping[str, str]) -> _Line:
-    """Return the line of an outcome with the column of its event or exposure."""
+def _of_two_columns(outcome: Mapping[str, str], *, codes: bool) -> _Line:
+    """Return the line of an outcome with the column of its event or exposure.
+
+    ``codes``: whether events are written as they must be.
+    """
     target, (setting, name) = outcome["target"], [*outcome.items()][1]
     first, *others = [COX] if setting == "event" else EXPOSED
     notes = [f"or {' or '.join(others)}"] if others else []
+    if not codes:
+        notes = [f"write {name} as 1 for an event and 0 for none in the tables"]
     settings = f"column: {_written(target)}, family: {first}, {setting}: {_written(name)}"
     return _Line(target, settings, notes, is_outcome=True)
 

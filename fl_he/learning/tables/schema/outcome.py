@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from shlex import quote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -109,7 +110,7 @@ class OutcomeLabels:
                 remedy = f"fill them in{declare}"
                 faults = [replace(faults[0], words=f"{faults[0].words}: {remedy}"), *faults[1:]]
             else:
-                faults = [_with_remedies(fault) for fault in faults]
+                faults = [self._with_remedies(fault, fixed=fixed) for fault in faults]
             found += faults
         return found
 
@@ -124,8 +125,11 @@ class OutcomeLabels:
         is_number = self._outcome.threshold is not None or self._outcome.family
         return () if is_number else self._read[self._outcome.column].levels
 
-
-def _with_remedies(fault: Fault) -> Fault:
-    if not fault.remedies:
-        return fault
-    return replace(fault, words=f"{fault.words}: {'; '.join(fault.remedies)}")
+    def _with_remedies(self, fault: Fault, *, fixed: bool) -> Fault:
+        """Add remedies to a fault's words; the labels themselves are never among them."""
+        remedies = [*fault.remedies]
+        if fault.setting == "positive" and not fixed:
+            target = quote(self._outcome.column)
+            drafted = f"fl-he schema TABLE --target {target} drafts it with frequent labels"
+            remedies.append(f"correct positive in the schema, {drafted}")
+        return replace(fault, words=": ".join(filter(None, [fault.words, "; ".join(remedies)])))

@@ -161,7 +161,9 @@ def test_an_outcome_of_two_columns_is_drafted(tmp_path: Path) -> None:
         assert check_table(path, schema).faults == ()
     path.write_text(path.read_text().replace(",1,", ",yes,"))
     text = draft_schema(path, "months", MIN_CELL, event="died")
-    assert "event: died}  # fl-he check names faults of its cells" in text
+    assert (
+        "event: died}  # write died as 1 for an event and 0 for none in the tables; fl-he" in text
+    )
 
 
 def test_the_command_drafts_an_outcome_of_two_columns(tmp_path: Path) -> None:
