@@ -51,9 +51,7 @@ def run_page(metrics: Metrics) -> Page:
         sections=[
             _quality(metrics),
             *filter(None, [evaluated(metrics)]),
-            round_by_round(metrics),
-            *filter(None, [diagnostics(metrics)]),
-            coefficients(metrics),
+            *_trained(metrics),
             visibility(metrics),
             _privacy(metrics),
             _cost(metrics),
@@ -119,6 +117,15 @@ def _quality(metrics: Metrics) -> Section:
     return Section("Comparison", blocks)
 
 
+def _trained(metrics: Metrics) -> list[Section]:
+    """Return rounds, diagnostics and coefficients: with standard errors, these come first."""
+    found = [round_by_round(metrics), *filter(None, [diagnostics(metrics)])]
+    inferred = metrics.get("inference") or {"withheld": "unknown"}
+    if inferred["withheld"] is None:
+        return [coefficients(metrics), *found]
+    return [*found, coefficients(metrics)]
+
+
 def _privacy(metrics: Metrics) -> Section:
     title, privacy = "Privacy of the patients", metrics.get("privacy")
     if not privacy:
@@ -147,6 +154,8 @@ def _cost(metrics: Metrics) -> Section:
 def configuration(metrics: Metrics, without: tuple[str, ...] = ()) -> Section:
     """List all settings but those that begin with one of the given prefixes."""
     flat = flat_settings(metrics["config"])
+    if flat.get("penalty") == "l2" and "C" in flat and flat["C"] is None:
+        flat = {**flat, "penalty": "none"}
     shown = {key: setting_text(value) for key, value in flat.items() if not key.startswith(without)}
     return Section("Configuration", [Facts(shown, dense=True)])
 

@@ -22,6 +22,7 @@ from fl_he.report.figures import (
     mean,
     of_number,
     of_time,
+    p_value,
     run_name,
 )
 from fl_he.report.tables.fitted import FittedTable, keep_whole
@@ -132,8 +133,13 @@ def headlines(metrics: Metrics, *, with_pooled: bool = True) -> dict[str, str]:
         elif counted.get(key) is not None:
             written = decimal(counted[key], decimals_given(counted, key))
             found[f"{name} on held-out examples"] = written
+    if found:
+        return found
     fit = (metrics.get("inference") or {}).get("fit") or {}
-    if not found and fit.get("deviance") is not None:
+    test = fit.get("likelihood_ratio") or {"p_value": None}
+    if test["p_value"] is not None:
+        found[f"likelihood-ratio test, {count(test['df'])} df"] = f"p {p_value(test['p_value'])}"
+    if fit.get("deviance") is not None:
         found["deviance on the training data"] = f"{fit['deviance']:.5g}"
     return found
 

@@ -155,7 +155,29 @@ def test_the_headlines_are_area_and_log_loss_not_accuracy(tmp_path: Path) -> Non
 def test_the_headline_of_a_model_without_a_test_is_its_deviance(tmp_path: Path) -> None:
     metrics = make_deployed() | {"inference": make_newton()["inference"]}
     metrics["inference"]["fit"]["deviance"] = 913.4135
-    assert headlines(page(tmp_path, metrics))["deviance on the training data"] == "913.41"
+    html = page(tmp_path, metrics)
+    assert headlines(html)["deviance on the training data"] == "913.41"
+    test = metrics["inference"]["fit"]["likelihood_ratio"]
+    assert headlines(html)[f"likelihood-ratio test, {test['df']} df"].startswith("p ")
+
+
+@pytest.mark.parametrize(("reason", "first"), [(None, True), ("there is a penalty", False)])
+def test_coefficients_come_first_if_they_have_standard_errors(
+    tmp_path: Path, reason: str | None, *, first: bool
+) -> None:
+    metrics = make_newton()
+    metrics["inference"] |= {"withheld": reason}
+    titles = re.findall(r"<h2.*?>(.*?)</h2>", page(tmp_path, metrics))
+    assert (titles.index("Coefficients") < titles.index("Round by round")) is first
+
+
+@pytest.mark.parametrize(("C", "penalty"), [(None, "none"), (1.0, "l2")])
+def test_a_run_without_a_penalty_has_none_in_its_configuration(
+    tmp_path: Path, C: float | None, penalty: str
+) -> None:
+    metrics = make_metrics()
+    metrics["config"] |= {"penalty": "l2", "C": C}
+    assert f"penalty</dt><dd>{penalty}</dd>" in page(tmp_path, metrics)
 
 
 def test_the_headline_of_a_time_to_an_event_is_concordance(tmp_path: Path) -> None:
