@@ -88,6 +88,8 @@ class HospitalData:
         Means that missing cells got, by the table's columns.
     min_cell : int
         Fewest rows without a part in the coefficients whose number is told, if there are any.
+    name : str
+        Of the node, for its own log.
     """
 
     dataset: Dataset
@@ -97,6 +99,7 @@ class HospitalData:
     held_out: Callable[[], Dataset | None] = lambda: None
     imputed: Mapping[str, float] = field(default_factory=dict)
     min_cell: int = MIN_CELL
+    name: str = "hospital"
 
 
 _logger = logging.getLogger(__name__)
@@ -228,7 +231,7 @@ def _finish(content: RecordDict, hospital: HospitalData) -> RecordDict:
         found = own_intercepts.with_own_intercept(_prepared(dataset, content)[0], theta, family)
         theta, own = (theta, False) if found is None else (found, True)
         if not own:
-            _logger.warning("%s", NO_INTERCEPT)
+            _logger.warning("%s: %s", hospital.name, NO_INTERCEPT)
     if hospital.model_path is not None:
         model = model_of(
             theta,

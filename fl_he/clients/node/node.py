@@ -212,6 +212,7 @@ class Node(ABC):
             Limbs(packing.fraction_bits, packing.integer_bits),
             lambda: self.test_table,
             min_cell=least_cell(self.context, self.policy.min_cell),
+            name=printable(self.name),
         )
 
     @cached_property
