@@ -176,6 +176,12 @@ def described_form(config: Config, dataset: Dataset) -> TableForm:
         If the dataset has no such columns, or the table is too large.
     """
     given, crypto = config.describe, config.crypto
+    if given.by is not None and given.by == config.partition.column:
+        raise ConfigError(
+            f"describe.by must be another column than partition.column, got {given.by!r} for both: "
+            "for groups by hospital copy the column in the file under a second name, and declare "
+            "the copy in the schema as category"
+        )
     try:
         form = table_form(dataset, given.columns, given.by or "", given.bins, given.grid)
         if privacy_of(config) is None:

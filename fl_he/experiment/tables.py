@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from fl_he.config.groups import BUILT_IN, DataConfig
 from fl_he.config.run import Config
 from fl_he.learning.errors import DataError, DataWarning, Fault
 from fl_he.learning.tables.built_in import load_built_in
+from fl_he.learning.tables.columns import BY_HAND
 from fl_he.learning.tables.data import Dataset, first_schema_difference, load_table
 from fl_he.learning.tables.described import Described
 from fl_he.learning.tables.incomplete import Incomplete
@@ -251,7 +253,7 @@ def _read_all(data: DataConfig, without: Sequence[str] = ()) -> Sequence[Dataset
         others = len(errors) - len(told)
         more = f"; and faults in {others} more files" if others else ""
     faults = [fault for error in errors.values() for fault in error.faults]
-    remedy = _remedy(faults, data) if data.schema is None else ""
+    remedy = "" if data.schema is not None else _draft(faults, data) + _remedy(faults, data)
     raise DataError(f"{'; '.join(told)}{more}{remedy}")
 
 
@@ -263,7 +265,7 @@ def _of_file(data: DataConfig, path: str) -> str:
 def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[str]) -> Dataset:
     hint = data.source or "give the place of the table with data.path=..."
     if schema is not None:
-        dataset = _by_schema(path, schema, hint)
+        dataset = _by_schema(path, schema, hint, without)
     else:
         dataset = load_table(
             path=path,
@@ -282,12 +284,12 @@ def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[
     return dataset
 
 
-def _by_schema(path: str, schema: Schema, hint: str) -> Dataset:
+def _by_schema(path: str, schema: Schema, hint: str, beside: Sequence[str]) -> Dataset:
     from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
         load_by_schema,
     )
 
-    return load_by_schema(path, schema, hint)
+    return load_by_schema(path, schema, hint, beside=beside)
 
 
 def _require_classes(dataset: Dataset, data: DataConfig) -> None:
@@ -308,6 +310,18 @@ def _require_classes(dataset: Dataset, data: DataConfig) -> None:
             f"{'' if by_schema else 'data.'}classes must name labels that {target} has, got none "
             f"of {dataset.examples} rows with {', '.join(map(repr, absent))}"
         )
+
+
+def _draft(faults: Sequence[Fault], data: DataConfig) -> str:
+    """Return the command that drafts a schema, where cells need one."""
+    features = [fault for fault in faults if fault.setting == "drop"]
+    if not any(set(BY_HAND).intersection(fault.remedies) for fault in features):
+        return ""
+    target = f" --target {quote(data.target)}" if data.target else ""
+    return (
+        "; or describe text, dates and missing cells by a schema, which "
+        f"fl-he schema {quote(data.files[0])}{target} drafts"
+    )
 
 
 def _remedy(faults: Sequence[Fault], data: DataConfig) -> str:

@@ -31,7 +31,6 @@ OUTCOME = ("data=csv", "data.target=died", "data.positive=yes")
 FITTED = ("experiment=inference", "simulation.engine=local")
 SCHEMA = """
 columns:
-  hospital: {type: drop}
   age: {type: number}
   bmi: {type: number, missing: drop-row}
 outcome: {column: died, positive: yes}
@@ -65,6 +64,16 @@ def trained(config: Config, folder: Path) -> dict[str, Any]:
     return server_app.train(grid, config, folder)
 
 
+@pytest.mark.usefixtures("files")
+def test_groups_by_the_partition_column_are_refused_with_the_remedy(tmp_path: Path) -> None:
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
+    settings = ("experiment=table1", "data=csv", f"data.schema={tmp_path}/schema.yaml")
+    asked = (*of_column(tmp_path), "describe.by=hospital", "simulation.engine=local")
+    config = experiment(*settings, *asked, folder=tmp_path / "run")
+    with pytest.raises(ConfigError, match="copy the column in the file under a second name"):
+        simulation.run(config, tmp_path / "run")
+
+
 @pytest.mark.parametrize("by_column", [True, False])
 def test_rows_that_are_left_out_are_counted(tmp_path: Path, files: str, *, by_column: bool) -> None:
     for name in ("all", *TABLES):
@@ -75,12 +84,13 @@ def test_rows_that_are_left_out_are_counted(tmp_path: Path, files: str, *, by_co
             row[place] = "" if row[place].endswith("7") else row[place]
         lines = [header, *map(",".join, holes)]
         (tmp_path / f"{name}.csv").write_text("\n".join(lines))
-    schema = SCHEMA if by_column else SCHEMA.replace("  hospital: {type: drop}\n", "")
-    (tmp_path / "schema.yaml").write_text(schema)
+    (tmp_path / "schema.yaml").write_text(SCHEMA)
     divided = of_column(tmp_path) if by_column else (files,)
     settings = ("data=csv", f"data.schema={tmp_path}/schema.yaml", "test_size=0.25", *divided)
-    with pytest.warns(DataWarning, match="rows are left out"):
+    with pytest.warns(DataWarning, match="rows are left out") as caught:
         data = simulated_data(with_sites(compose("config", [*settings])))
+    unread = [str(one.message) for one in caught if "not read" in str(one.message)]
+    assert [one.endswith("columns 'male', 'crp'") for one in unread] == [True] * len(unread)
     left_out = sum(str(bmi).endswith("7") for bmi in pooled()["bmi"])
     assert 0 < left_out == data.rows["left_out"]
     assert data.rows["kept"] == sum(SIZES.values()) - left_out

@@ -192,7 +192,8 @@ def test_the_table_is_the_same_however_it_is_summed(
 @pytest.mark.parametrize(
     ("setting", "words"),
     [
-        ("describe.by=age", "by a column of type category or boolean"),
+        ("describe.by=age", "declares as category or boolean, got 'age', a column of numbers"),
+        ("describe.by=site", "schema's terms, .*, got 'site': add the column to terms"),
         ("describe.columns=[weight]", "columns of a table must be among"),
         ("describe.grid=[12]", "must be of an outcome of family cox"),
         ("describe.grid=[12,6]", "describe.grid must be times above 0 that ascend"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -174,18 +174,24 @@ def table_form(
     if times and not is_time:
         raise DataError("a grid of times must be of an outcome of family cox")
     chosen = tuple(known[name] for name in columns or known if name != by)
-    return TableForm(chosen, by, _groups(known.get(by), by), bins, tuple(map(float, times)))
+    return TableForm(chosen, by, _groups(known, by), bins, tuple(map(float, times)))
 
 
-def _groups(facts: Facts | None, by: str) -> tuple[str, ...]:
+def _groups(known: Mapping[str, Facts], by: str) -> tuple[str, ...]:
     if not by:
         return ()
+    facts = known.get(by)
     if by == OUTCOME and facts is None:
         raise DataError("groups by outcome must be of an outcome of classes")
-    if facts is None or not facts.levels:
+    if facts is None:
         raise DataError(
-            f"a table must be by {OUTCOME} or by a column of type category or boolean that a "
-            f"schema declares, got {shown(by)}"
+            f"groups must be by a column of the schema's terms, {some([*known], _MOST_NAMED)}, "
+            f"got {shown(by)}: add the column to terms, as category or boolean"
+        )
+    if not facts.levels:
+        raise DataError(
+            f"groups must be by {OUTCOME} or by a column that the schema declares as category or "
+            f"boolean, got {shown(by)}, a column of numbers"
         )
     return (*facts.levels, *([MISSING_GROUP] if facts.missing else []))
 

@@ -50,6 +50,8 @@ _CODE = "code categories as columns of 0 and 1"
 _SAME = "leave out a column that does not vary"
 #: What to do about the cells of features, and of no target.
 OF_FEATURES = (_CODE, _SAME)
+#: What to do by hand about cells that a schema could describe.
+BY_HAND = (_CODE, _REMEDIES[MISSING], _REMEDIES[_COMMA], _REMEDIES[_DATE])
 #: A column of more different texts is free text; one of a few is not, though no rows share them.
 _MOST_CATEGORIES, _FEW_CATEGORIES = 50, 10
 #: Texts that are a known kind of number; the first that fits.

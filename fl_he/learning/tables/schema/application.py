@@ -57,18 +57,26 @@ def check_table(path: str | Path, schema: Schema) -> Checked:
 
 
 def load_by_schema(
-    path: str | Path, schema: Schema, hint: str | None = None, *, fixed: bool = False
+    path: str | Path,
+    schema: Schema,
+    hint: str | None = None,
+    *,
+    fixed: bool = False,
+    beside: Sequence[str] = (),
 ) -> Dataset:
     """Load a table; its features are the columns of the schema's model.
 
-    ``fixed``: all have agreed on the schema, so no error advises to change it.
+    ``fixed``: all have agreed on the schema, so no error advises to change it. ``beside``: columns
+    that the caller reads, so no note says that they are not read.
 
     Raises
     ------
     DataError
         Of all that is wrong with the table.
     """
-    table = SchemaTable(path, schema, schema.used, labelled=True, hint=hint, fixed=fixed)
+    table = SchemaTable(
+        path, schema, schema.used, labelled=True, hint=hint, fixed=fixed, beside=beside
+    )
     columns, design = table.columns(), design_of(schema)
     features, names = design(columns), design.names
     labels, positive = table.labels()
