@@ -503,6 +503,14 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
             "target 'died' must have two classes, got 3",
         ],
     ),
+    "positive": (
+        (("positive: yes", "positive: dead"),),
+        table(),
+        [
+            "positive must be one of the two classes of target 'died', got 'dead': correct "
+            "positive in the schema, fl-he schema TABLE --target died drafts it with frequent labels",
+        ],
+    ),
     "points": (
         (("outcome:", "reading: {separator: ;, decimal: ','}\noutcome:"),),
         cell(table(), "age", (3, "1.040,0")).with_columns(crp=pl.lit("1.500")),
