@@ -39,7 +39,14 @@ from fl_he.wire.encrypted_sum import (
     Role,
 )
 from fl_he.wire.occasions import asked_digest, purpose_of
-from fl_he.wire.records import PrivateReasonError, ProtocolError, kept_config, refused_as
+from fl_he.wire.records import (
+    RECORD,
+    PrivateReasonError,
+    ProtocolError,
+    kept_config,
+    record_of,
+    refused_as,
+)
 from fl_he.wire.selection import ALL, MEAN, Selection, require_scheme
 from fl_he.wire.update import Form, Update, flatten, joined, layout_of, zeros
 from fl_he.wire.update_layout import CONTRIBUTORS, UpdateLayout, counterpart, first_value
@@ -159,6 +166,11 @@ class EncryptionMod:
         action, context = message.metadata.message_type, node.context
         if action != FINISH:
             require_encryptable(action)
+            if record_of(message.content, RECORD, ConfigRecord) is None:
+                raise ProtocolError(
+                    f"message has no config record {RECORD!r}: the server's strategy does not "
+                    "encrypt. Wrap it, as in SequentialPaillier(FedAvg())"
+                )
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
         if action == FINISH:
@@ -280,14 +292,15 @@ class EncryptionMod:
             return integers, ""
         index, layout = int(misfits[0]), update.layout
         columns = some(self._columns_behind(context, layout, index), 10)
-        finite = np.isfinite(update.values[index])
-        remedies = [f"raise {self.group}integer_bits"] if finite else []
+        fault, remedies = "does not fit its slot", [f"raise {self.group}integer_bits"]
+        if not np.isfinite(update.values[index]):
+            fault = "is NaN or infinite"
+            remedies = ["lower the learning rate if the model diverged"]
         if columns:
             remedies += ["save the column in a larger unit", "leave the column out"]
         return integers, (
-            f"{layout.locate(index)}{columns and f', of column {columns},'} does not fit "
-            f"its slot once weighted by {layout.weighted_by!r}: "
-            f"{', or '.join(remedies) or 'it must be a finite number'}"
+            f"{layout.locate(index)}{columns and f', of column {columns},'} {fault} once "
+            f"weighted by {layout.weighted_by!r}: {', or '.join(remedies)}"
         )
 
     def _columns_behind(self, context: Context, layout: UpdateLayout, index: int) -> Sequence[str]:

@@ -118,6 +118,19 @@ class Patience:
         self._told = words
 
 
+class Progress:
+    """Warnings, some seconds apart, of the nodes that a run waits for."""
+
+    def __init__(self) -> None:
+        self._told = monotonic()
+
+    def tell(self, words: str) -> None:
+        """Warn of this progress unless it is too early for another line."""
+        if monotonic() > self._told + LOOK:
+            self._told = monotonic()
+            _logger.warning("waiting for nodes: %s", words)
+
+
 def _listed(names: Iterable[str]) -> str:
     """Return names for messages to people; company X may name whom it likes."""
     return ", ".join(printable(name) for name in sorted(names))

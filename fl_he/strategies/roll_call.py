@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from time import monotonic, sleep
 
+from flwr.app import Message
 from flwr.serverapp import Grid
 
 from fl_he.config.groups import CONTINUE, WAIT
@@ -11,10 +13,10 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.schemes import SCHEMES
 from fl_he.strategies.descriptions import descriptions, difference
-from fl_he.strategies.dropouts import Patience, Waiting, more_nodes
+from fl_he.strategies.dropouts import Patience, Progress, Waiting, more_nodes
 from fl_he.strategies.pairing import exchange_seeds
 from fl_he.strategies.roster import POLL_SECONDS, Roster
-from fl_he.strategies.skipping import error_reason, nobody_answered
+from fl_he.strategies.skipping import error_reason, nobody_answered, runs_another_app
 from fl_he.wire.encrypted_sum import Description, Role, printable
 from fl_he.wire.records import ProtocolError
 
@@ -44,6 +46,7 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     silent: dict[int, str] = {}
     hospitals = max(hospitals, waiting.min_contributors)
     deadline = monotonic() + waiting.node_timeout
+    progress = Progress()
     patience = Patience(waiting.dropout_timeout, WAIT)
     while True:
         new = [node_id for node_id in grid.get_node_ids() if node_id not in described]
@@ -51,13 +54,8 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
         for node_id, reply in descriptions(grid, new, waiting.hop_timeout, session):
             if nobody_answered(reply):
                 silent[node_id] = error_reason(reply)
-            elif reply.has_error():
-                raise ProtocolError(
-                    "a node refused to take part (one that knows no 'describe' runs an app "
-                    f"without with_key_holder): {error_reason(reply)}"
-                )
             else:
-                described[node_id] = Description.from_content(reply.content)
+                described[node_id] = _description(reply)
         holders = [n for n, d in described.items() if d.role is Role.KEY_HOLDER]
         present = {n: d for n, d in described.items() if d.role is Role.HOSPITAL}
         if len(holders) > 1:
@@ -69,14 +67,13 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
             patience.wait_for(missing, f"{there} of {len(expected)} connected")
         elif holders and len(present) >= hospitals:
             break
-        elif monotonic() > deadline:
-            reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
-            if holders and all(one.simulated for one in described.values()):
-                reasons += more_nodes(hospitals, len(present))
-            raise ProtocolError(
-                f"a federation must have {hospitals} hospitals and one company X, got "
-                f"{len(present)} and {len(holders)} after {waiting.node_timeout:g} s{reasons}"
-            )
+        else:
+            # Simulated nodes are registered before the first of them answers: no more will come.
+            complete = holders and not silent and all(one.simulated for one in described.values())
+            if complete or monotonic() > deadline:
+                after = "" if complete else f" after {waiting.node_timeout:g} s"
+                raise _too_few(described, silent, hospitals, after)
+            progress.tell(_there(described, hospitals))
         sleep(POLL_SECONDS)
     _require_one_kind(described)
     holder = described[holders[0]]
@@ -112,6 +109,41 @@ def call_roll(grid: Grid, waiting: Waiting, hospitals: int, session: str = "") -
     )
     exchange_seeds(roster, described)
     return roster
+
+
+def _description(reply: Message) -> Description:
+    if not reply.has_error():
+        return Description.from_content(reply.content)
+    words = "a node refused to take part:"
+    if runs_another_app(reply):
+        words = (
+            "the nodes run an app without with_key_holder: write "
+            "app = with_key_holder(ClientApp(mods=[encryption_mod])). A node answered:"
+        )
+    raise ProtocolError(f"{words} {error_reason(reply)}")
+
+
+def _there(described: Mapping[int, Description], hospitals: int) -> str:
+    names = [printable(d.name) for d in described.values() if d.role is Role.HOSPITAL]
+    company = "company X" if len(names) < len(described) else "not company X"
+    listed = f" ({', '.join(sorted(names))})" if names else ""
+    return f"{len(names)} of {hospitals} hospitals{listed} and {company} are connected"
+
+
+def _too_few(
+    described: Mapping[int, Description], silent: Mapping[int, str], hospitals: int, after: str
+) -> ProtocolError:
+    reasons = "".join(f"; node {n}: {reason}" for n, reason in silent.items())
+    holders = sum(one.role is Role.KEY_HOLDER for one in described.values())
+    present = len(described) - holders
+    if holders and all(one.simulated for one in described.values()):
+        reasons += more_nodes(hospitals, present)
+    else:
+        reasons += f"; {_there(described, hospitals)}: start the others, or raise node_timeout"
+    return ProtocolError(
+        f"a federation must have {hospitals} hospitals and one company X, got "
+        f"{present} and {holders}{after}{reasons}"
+    )
 
 
 def _masked_set(present: dict[int, Description], waiting: Waiting) -> frozenset[str]:

@@ -16,7 +16,15 @@ from fl_he.crypto.paillier.packing import Packing
 from fl_he.crypto.paillier.public_key import PublicKey
 from fl_he.crypto.schemes import SCHEMES, Scheme, cheapest
 from fl_he.strategies.descriptions import descriptions, difference
-from fl_he.strategies.dropouts import LOOK, AskAgain, DropoutError, Patience, Waiting, more_nodes
+from fl_he.strategies.dropouts import (
+    LOOK,
+    AskAgain,
+    DropoutError,
+    Patience,
+    Progress,
+    Waiting,
+    more_nodes,
+)
 from fl_he.strategies.exchange import ask_until_answered, exchange
 from fl_he.strategies.skipping import Skipped, error_reason, read_reply, skip_for
 from fl_he.wire.encrypted_sum import (
@@ -249,7 +257,7 @@ class Roster:
         """
         known, seconds = self.hospitals, self.waiting.node_timeout
         hospitals, deadline = max(hospitals, self.waiting.min_contributors), monotonic() + seconds
-        patience = Patience(self.waiting.dropout_timeout, WAIT)
+        patience, told = Patience(self.waiting.dropout_timeout, WAIT), Progress()
         while True:
             self.call_again()
             if missing := self._expected.difference(self.hospitals.values()):
@@ -270,6 +278,7 @@ class Roster:
                     f"{', '.join(away) or 'those that have never been there'}"
                     f"{more_nodes(hospitals, len(self.hospitals)) if self.simulated else ''}"
                 )
+            told.tell(f"{len(self.hospitals)} of {hospitals} hospitals are connected")
             sleep(POLL_SECONDS)
 
     def _renew(self) -> None:

@@ -72,4 +72,19 @@ def nobody_answered(reply: Message) -> bool:
 
 def error_reason(reply: Message) -> str:
     """Return the reason of an error reply in a form fit to show to people."""
-    return printable(reply.error.reason or f"error code {reply.error.code}")
+    reason = reply.error.reason or f"error code {reply.error.code}"
+    # Flower sends "<class 'T'>:<'TEXT'>" for an exception, and Ray a traceback for the text.
+    if reason.startswith("<class '"):
+        reason = (
+            reason.removesuffix("'>").rstrip().rpartition("\n")[2].rpartition(":<'")[2] or reason
+        )
+    return printable(reason)
+
+
+def runs_another_app(reply: Message) -> bool:
+    """Return whether an error answers ``describe`` of an app that `with_key_holder` has not made.
+
+    Apps that it has made answer each message, errors with one code of Flower's.
+    """
+    code, reason = reply.error.code, reply.error.reason or ""
+    return code != ErrorCode.MOD_FAILED_PRECONDITION and "describe" in reason

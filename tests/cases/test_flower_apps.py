@@ -410,7 +410,7 @@ REFUSED: dict[str, tuple[str, AppReply, str]] = {
     "NaN weights": (
         "londonaicentre/FLIP#764",
         lambda client, message: ({"w": np.full(3, math.nan)}, {}),
-        r"the array 'w' at \[0\] does not fit its slot .*: it must be a finite number",
+        r"the array 'w' at \[0\] is NaN or infinite once weighted .*: lower the learning rate",
     ),
 }
 

@@ -128,7 +128,10 @@ def refused(answer: Message) -> str:
 
 
 def test_no_key_no_answer() -> None:
-    assert "has no config record 'fl-he'" in refused(ask(RecordDict(), context()))
+    company = {**HOSPITAL, "partition-id": PACKING.max_contributors}
+    for node in (HOSPITAL, company):
+        words = refused(ask(RecordDict(), context(node)))
+        assert "the server's strategy does not encrypt. Wrap it, as in SequentialPai" in words
 
 
 @pytest.mark.parametrize("key", ["", "{}", '{"kty":"DAJ","alg":"PAI-GN1","n":"AQ"}'])

@@ -52,6 +52,24 @@ def test_with_a_manifest_there_is_a_value_key_for_each_hospital(tmp_path: Path) 
     assert without.value_keys == {}
 
 
+def test_nodes_that_are_waited_for_are_in_the_log(
+    clock: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    grid = LateGrid(clock)
+    grid.leave(1003)
+    with pytest.raises(ProtocolError, match="not company X are connected: start the others"):
+        call_roll(grid, Waiting(hop_timeout=1, node_timeout=12), 4)
+    words = "3 of 4 hospitals (hospital-1, hospital-2, hospital-3) and not company X are connected"
+    assert caplog.messages == [f"waiting for nodes: {words}"] * 2
+
+
+def test_a_simulation_with_too_few_nodes_ends_at_once(clock: list[float]) -> None:
+    clock[0] = 9
+    with pytest.raises(ProtocolError, match="got 3 and 1; start one node more"):
+        call_roll(LateGrid(clock), Waiting(hop_timeout=1, node_timeout=60), 4)
+    assert clock[0] < 10
+
+
 def test_nodes_that_come_too_late_are_not(clock: list[float]) -> None:
     with pytest.raises(ProtocolError, match=r"one company X, got 3 and 0 after 2\.5 s"):
         call_roll(LateGrid(clock), Waiting(hop_timeout=1, node_timeout=2.5), 3)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from flwr.app import Context, Message
+from flwr.app import Context, Error, Message, RecordDict
 from flwr.serverapp.strategy import FedAvg
 from local_grid import LocalGrid, SlowGrid, simulated_nodes
 from lost_replies import error_of
@@ -15,7 +15,7 @@ from quick import slow
 from weighted_app import MODEL, strategy, train_app
 
 from fl_he.strategies.encrypted_sum import EncryptedSum
-from fl_he.strategies.skipping import Skipped
+from fl_he.strategies.skipping import Skipped, error_reason
 from fl_he.wire.encrypted_sum import DECRYPT, DESCRIBE
 from fl_he.wire.records import ProtocolError
 
@@ -278,3 +278,20 @@ def test_no_replies_are_waited_for_beyond_hop_timeout(clock: list[float]) -> Non
     encrypted.start(grid, MODEL, num_rounds=1, timeout=0.001)
     assert encrypted.sums[0].skipped == (Skipped("hospital-2", "no answer within 7 s"),)
     assert 7 <= clock[0] < 8
+
+
+@pytest.mark.parametrize(
+    ("reason", "shown"),
+    [
+        ("<class 'ValueError'>:<'not today'>", "not today"),
+        (
+            "<class 'ray.E(F)'>:<'\x1b[36mray::run()\n  File x\nException: not 'today''>",
+            "not 'today'",
+        ),
+        ("<class 'KeyError'>:<''>", "<class 'KeyError'>:<''>"),
+        ("", "error code 2"),
+    ],
+)
+def test_of_a_traceback_the_last_line_is_shown(reason: str, shown: str) -> None:
+    asked = Message(RecordDict(), 5, "train")
+    assert error_reason(Message(Error(2, reason), reply_to=asked)).endswith(shown)
