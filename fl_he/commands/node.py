@@ -51,8 +51,10 @@ def node(
         api = RuntimeApi.of(context.args, secrets.token_bytes(32))
         settings, installed = node_settings(context.args), load_app(app)
     tell(f"{app} answers this node's messages")
-    if not settings.keys() & {"plan", "capc"}:
+    if app == _OWN_APP and not settings.keys() & {"plan", "capc"}:
         tell(f"no plan in the node configuration: {UNPLANNED}")
+    if app != _OWN_APP and settings.get("role") != "key-holder":
+        tell("the coordinator chooses the model that the app trains on")
 
     try:
         processes.run(

@@ -185,6 +185,7 @@ class EncryptedSum(Strategy):
     def summary(self) -> None:
         """Log the configuration, then the wrapped strategy's."""
         log(INFO, "\t├──> Encrypted sum:")
+        log(INFO, "\t│\t├──Scheme: %s", self.scheme)
         log(INFO, "\t│\t├──Topology: %s", self.topology)
         log(INFO, "\t│\t└──Minimum contributors: %d", self.waiting.min_contributors)
         self.strategy.summary()
@@ -241,9 +242,10 @@ class EncryptedSum(Strategy):
             self._roster = roster
             log(
                 INFO,
-                "%d hospitals and company X, whose key is %.16s... (slots of %d bits)",
+                "%d hospitals and company X, whose key is %.16s... (%s, slots of %d bits)",
                 len(roster.hospitals),
                 roster.public_key.fingerprint,
+                roster.scheme(self.scheme),
                 roster.packing.slot_bits,
             )
         self._roster.grid = grid

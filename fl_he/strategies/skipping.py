@@ -84,7 +84,12 @@ def error_reason(reply: Message) -> str:
 def runs_another_app(reply: Message) -> bool:
     """Return whether an error answers ``describe`` of an app that `with_key_holder` has not made.
 
-    Apps that it has made answer each message, errors with one code of Flower's.
+    The words are Flower's, of an app with functions and of a legacy one, and `encryption_mod`'s.
     """
-    code, reason = reply.error.code, reply.error.reason or ""
-    return code != ErrorCode.MOD_FAILED_PRECONDITION and "describe" in reason
+    reason = reply.error.reason or ""
+    unknown = (
+        "No query function registered",
+        "message type: query.describe",
+        "describe' would leave",
+    )
+    return any(words in reason for words in unknown)

@@ -166,8 +166,8 @@ MISFIT = 1.0 + 2.0**-10
     ("gradient", "advice"),
     [
         (-(2.0**24), "raise integer_bits"),
-        (np.inf, "must be a finite number"),
-        (np.nan, "must be a finite number"),
+        (np.inf, "is NaN or infinite once weighted by 'num-examples': lower the"),
+        (np.nan, "is NaN or infinite once weighted by 'num-examples': lower the"),
     ],
 )
 def test_a_value_that_does_not_fit_has_random_numbers_sent(gradient: float, advice: str) -> None:

@@ -48,6 +48,18 @@ def test_a_node_without_a_plan_says_so(tmp_path: Path, settings: str, warned: bo
     assert (words in errors.splitlines()) is warned
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("role", ["hospital", "key-holder"])
+def test_a_hospital_with_its_own_app_says_who_chooses_the_model(tmp_path: Path, role: str) -> None:
+    (tmp_path / "own.py").write_text("from flwr.clientapp import ClientApp\n\napp = ClientApp()\n")
+    given = ("--app", "own:app", "--node-config", f'role="{role}"', "--root-certificates", "no.crt")
+    code, _, errors = fl_he(tmp_path, "node", *given)
+    told = "fl-he: the coordinator chooses the model that the app trains on" in errors.splitlines()
+    assert code == 1
+    assert told is (role == "hospital")
+    assert "no plan" not in errors
+
+
 def test_help_names_our_options_and_where_flowers_are(tmp_path: Path) -> None:
     code, output, _ = fl_he(tmp_path, "node", "--help")
     assert code == 0

@@ -186,7 +186,10 @@ def test_progress_is_in_flowers_own_log(caplog: pytest.LogCaptureFixture) -> Non
     grid.tamper = lambda reply: None if reply.metadata.src_node_id == lost else reply
     encrypted.start(grid, MODEL, num_rounds=1)
     told = [r.getMessage() for r in caplog.records if (r.name, r.levelname) == ("flwr", "INFO")]
-    assert any(line.startswith("4 hospitals and company X, whose key is ") for line in told)
+    assert any(
+        line.startswith("4 hospitals and company X, whose key is ") and "(paillier, slots" in line
+        for line in told
+    )
     assert any(line.startswith("train 1: 3 hospitals in the sum, 1 skipped, ") for line in told)
     assert any(line.startswith("evaluate 1: 3 hospitals in the sum, 1 skipped") for line in told)
 
@@ -234,7 +237,9 @@ def test_no_key_holder() -> None:
     hospitals = [
         {"role": "hospital", "key-fingerprint": "ab" * 32, "partition-id": i} for i in range(3)
     ]
-    with pytest.raises(ProtocolError, match="got 3 and 0 after .* and not company X are connected: start"):
+    with pytest.raises(
+        ProtocolError, match=r"got 3 and 0 after .* and not company X are connected: start"
+    ):
         strategy().start(LocalGrid(train_app(), hospitals), MODEL, num_rounds=1)  # type: ignore[arg-type]
 
 
