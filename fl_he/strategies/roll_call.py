@@ -125,9 +125,9 @@ def _description(reply: Message) -> Description:
 
 def _there(described: Mapping[int, Description], hospitals: int) -> str:
     names = [printable(d.name) for d in described.values() if d.role is Role.HOSPITAL]
-    company = "company X" if len(names) < len(described) else "not company X"
+    company = "connected" if len(names) < len(described) else "not connected"
     listed = f" ({', '.join(sorted(names))})" if names else ""
-    return f"{len(names)} of {hospitals} hospitals{listed} and {company} are connected"
+    return f"{len(names)} of {hospitals} hospitals{listed} connected, company X {company}"
 
 
 def _too_few(

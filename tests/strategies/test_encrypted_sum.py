@@ -238,7 +238,7 @@ def test_no_key_holder() -> None:
         {"role": "hospital", "key-fingerprint": "ab" * 32, "partition-id": i} for i in range(3)
     ]
     with pytest.raises(
-        ProtocolError, match=r"got 3 and 0 after .* and not company X are connected: start"
+        ProtocolError, match=r"got 3 and 0 after .*, company X not connected: start"
     ):
         strategy().start(LocalGrid(train_app(), hospitals), MODEL, num_rounds=1)  # type: ignore[arg-type]
 

@@ -57,9 +57,11 @@ def test_nodes_that_are_waited_for_are_in_the_log(
 ) -> None:
     grid = LateGrid(clock)
     grid.leave(1003)
-    with pytest.raises(ProtocolError, match="not company X are connected: start the others"):
+    with pytest.raises(ProtocolError, match="company X not connected: start the others"):
         call_roll(grid, Waiting(hop_timeout=1, node_timeout=12), 4)
-    words = "3 of 4 hospitals (hospital-1, hospital-2, hospital-3) and not company X are connected"
+    words = (
+        "3 of 4 hospitals (hospital-1, hospital-2, hospital-3) connected, company X not connected"
+    )
     assert caplog.messages == [f"waiting for nodes: {words}"] * 2
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 
-from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
+from fl_he import encryption_mod, hospital_partition, with_key_holder
+from fl_he.clients import KeyHolderPolicy
 from large_model.task import (
     Split,
     Weights,

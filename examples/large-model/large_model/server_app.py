@@ -7,7 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.strategies import EncryptedSum
+from fl_he import EncryptedSum
 from large_model.task import new_model, record, trained_names
 
 app = ServerApp()

@@ -7,7 +7,8 @@ from flwr.app import ArrayRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from torch.utils.data import DataLoader
 
-from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
+from fl_he import encryption_mod, hospital_partition, with_key_holder
+from fl_he.clients import KeyHolderPolicy
 from pytorch_cnn import task
 
 

@@ -7,7 +7,7 @@ from flwr.app import ArrayRecord, Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.strategies import SequentialPaillier
+from fl_he import SequentialPaillier
 from pytorch_cnn.task import Net
 
 app = ServerApp()

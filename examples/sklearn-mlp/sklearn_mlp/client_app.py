@@ -7,7 +7,8 @@ from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 from sklearn.neural_network import MLPClassifier
 
-from fl_he.clients import KeyHolderPolicy, encryption_mod, hospital_partition, with_key_holder
+from fl_he import encryption_mod, hospital_partition, with_key_holder
+from fl_he.clients import KeyHolderPolicy
 from sklearn_mlp.task import CLASSES, Split, load_data, new_model, set_weights, weights
 
 

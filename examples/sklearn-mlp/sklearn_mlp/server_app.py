@@ -7,7 +7,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.strategies import SequentialPaillier
+from fl_he import SequentialPaillier
 from sklearn_mlp.task import new_model, weights
 
 app = ServerApp()

@@ -4,7 +4,7 @@ from flwr.app import Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from sklearn.metrics import log_loss
 
-from fl_he.clients import encryption_mod, hospital_partition, with_key_holder
+from fl_he import encryption_mod, hospital_partition, with_key_holder
 from quickstart.task import CLASSES, get_arrays, get_model, load_data, set_arrays
 
 # Flower ClientApp

@@ -5,7 +5,7 @@ from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
 from flwr.serverapp.strategy import FedAvg
 
-from fl_he.strategies import SequentialPaillier
+from fl_he import SequentialPaillier
 from quickstart.task import get_arrays, get_model
 
 # Create ServerApp
