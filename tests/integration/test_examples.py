@@ -141,7 +141,7 @@ def without_encryption(app: Path, folder: Path) -> Path:
     changes = {
         "with_key_holder(ClientApp(mods=[encryption_mod]), policy)": "ClientApp()",
         "*hospital_partition(context)": node,
-        f"from fl_he.strategies import {name}": wrapper,
+        f"from fl_he import {name}": wrapper,
     }
     texts = {path: path.read_text() for path in folder.rglob("*.py")}
     for encrypted, plain in changes.items():
