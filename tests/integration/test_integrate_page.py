@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text()
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 8
+    assert len(blocks) == 10
     names: dict[str, Any] = {}
     packings = []
     for block in blocks:
