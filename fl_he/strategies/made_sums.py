@@ -64,6 +64,11 @@ class AskedMessages:
     chain: TotalChain | None
 
     @property
+    def hospitals(self) -> set[str]:
+        """Names of the hospitals that are asked."""
+        return {self.roster.name(one.metadata.dst_node_id) for one in self.messages}
+
+    @property
     def extra(self) -> RecordDict | None:
         """Records that company X gets with the sum: the last total, or the form of a table."""
         if self.purpose == "table":
@@ -187,8 +192,8 @@ class MadeSums:
                 log(INFO, "%s %d: company X opens %.1f MB", purpose, asked.number, size / 1e6)
             self._on_summed(unopened)
             if asked.chain is not None:
-                silent = {one.name for one in unopened.skipped}
-                asked.chain.hear(asked.roster.hospitals, silent)
+                skipped = {one.name for one in unopened.skipped}
+                asked.chain.hear(asked.roster.hospitals, asked.hospitals - skipped)
         return unopened
 
     def _summed(self, asked: AskedMessages) -> UnopenedSum:

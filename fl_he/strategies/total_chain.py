@@ -58,10 +58,18 @@ class TotalChain:
         """Return what goes with a sum: the last total."""
         return self._content(session, self.totals[-1:])
 
-    def hear(self, hospitals: Mapping[int, str], skipped: Collection[str]) -> None:
-        """Note which hospitals have all totals so far: those that answered, by node id and name."""
+    def hear(self, connected: Mapping[int, str], answered: Collection[str]) -> None:
+        """Note which of the connected hospitals have all totals so far: those that answered.
+
+        Parameters
+        ----------
+        connected : mapping of int to str
+            Names by node id, also of hospitals that joined after the messages were sent.
+        answered : collection of str
+            Names; a hospital that answered may be connected as another node by now.
+        """
         self._heard = {
-            node_id: len(self.totals) for node_id, name in hospitals.items() if name not in skipped
+            node_id: len(self.totals) for node_id, name in connected.items() if name in answered
         }
 
     def take(self, total: bytes | None) -> None:

@@ -89,6 +89,25 @@ def test_a_hospital_that_joins_is_told_all(federation: Federation) -> None:
     assert totals_sent(federation)[1] == dict.fromkeys(HOSPITALS, 1)
 
 
+def test_a_hospital_that_joins_during_a_sum_is_told_all(federation: Federation) -> None:
+    strategy = coordinator(federation)
+    node_id = federation.node_id("south")
+    context = federation.grid.leave(node_id)
+    strategy.sum_up("train", 1, MessageType.TRAIN)
+
+    def join(reply: Message) -> Message:
+        federation.grid.tamper = lambda reply: reply
+        federation.grid.join(node_id, context.node_config)
+        strategy.roster.call_again()  # as while a hospital or company X is waited for
+        return reply
+
+    federation.grid.tamper = join
+    strategy.sum_up("train", 2, MessageType.TRAIN)
+    strategy.sum_up("train", 3, MessageType.TRAIN)
+    assert [one.contributors for one in strategy.sums] == [3, 3, 4]
+    assert totals_sent(federation)[2] == {"north": 1, "south": 2, "east": 1, "west": 1}
+
+
 def test_a_run_goes_on_with_the_totals_that_were_kept(federation: Federation) -> None:
     first = coordinator(federation)
     first.sum_up("train", 1, MessageType.TRAIN)
