@@ -18,6 +18,7 @@ def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
     """Return what a call returns, or raise what it raises, unless it takes too long.
 
     A call that takes longer continues in a thread that ends with the process; nobody hears of it.
+    An exit in that thread, such as by ``sys.exit``, is the app's failure, not the process's end.
 
     Parameters
     ----------
@@ -28,7 +29,7 @@ def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
     Raises
     ------
     PrivateReasonError
-        If it takes longer.
+        If the call takes longer or exits.
     """
     if seconds is None:
         return call()
@@ -38,6 +39,8 @@ def within(seconds: float | None, call: Callable[[], _Result]) -> _Result:
     def work() -> None:
         try:
             results.append(call())
+        except (KeyboardInterrupt, SystemExit, GeneratorExit) as error:
+            errors.append(PrivateReasonError(f"the app raised {type(error).__name__}"))
         except BaseException as error:
             errors.append(error)
 
@@ -62,4 +65,5 @@ def wait_for_grid(start: float, seconds: float) -> None:
         More than 0.
     """
     passed = monotonic() - start
-    sleep(math.ceil(passed / seconds) * seconds - passed)
+    # Rounding may put the whole number just before now.
+    sleep(max(0.0, math.ceil(passed / seconds) * seconds - passed))

@@ -14,6 +14,7 @@ from reply_forms import form_of
 
 from fl_he.clients.encryption import encryption_mod
 from fl_he.clients.key_holder import with_key_holder
+from fl_he.clients.node import pace
 from fl_he.clients.node.pace import wait_for_grid, within
 from fl_he.crypto.paillier.packing import Packing
 from fl_he.wire.encrypted_sum import DESCRIBE, FINISH, EncryptionRequest
@@ -45,11 +46,22 @@ def test_replies_leave_at_whole_multiples(passed: float, whole: float) -> None:
     assert whole <= monotonic() - start < whole + 0.15
 
 
+def test_a_time_that_rounds_to_a_whole_multiple_is_none_to_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    passed, seconds = 44.00000000000001, 1.1
+    assert passed / seconds == 40.0
+    assert passed > 40.0 * seconds
+    monkeypatch.setattr(pace, "monotonic", lambda: passed)
+    wait_for_grid(0.0, seconds)
+
+
 class Node:
-    """A deployed hospital whose app takes its time."""
+    """A deployed hospital whose app takes its time, or fails."""
 
     def __init__(self, **settings: float) -> None:
         self.seconds = 0.0
+        self.error: BaseException | None = None
         self.config: UserConfig = {
             "role": "hospital",
             "name": f"clinic-{id(self)}",
@@ -62,6 +74,8 @@ class Node:
         @app.train()
         def train(message: Message, context: Context) -> Message:
             sleep(self.seconds)
+            if self.error is not None:
+                raise self.error
             arrays = ArrayRecord({"w": Array(np.ones(2))})
             metrics = MetricRecord({"num-examples": 7})
             return Message(RecordDict({"a": arrays, "m": metrics}), reply_to=message)
@@ -109,3 +123,16 @@ def test_an_app_that_takes_too_long_contributes_nothing(caplog: pytest.LogCaptur
     assert seconds < 0.9
     assert form_of(late) == form_of(usual)
     assert "the app took longer than app-seconds, 0.2" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [SystemExit, KeyboardInterrupt, GeneratorExit])
+def test_an_app_that_exits_contributes_nothing(
+    kind: type[BaseException], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(reply_seconds=0)
+    usual, _ = node.ask(0.0)
+    node.error = kind("Miller, born 1950")
+    failed, _ = node.ask(0.0)
+    assert form_of(failed) == form_of(usual)
+    assert f"the app raised {kind.__name__}" in caplog.text
+    assert "Miller" not in caplog.text
