@@ -13,7 +13,7 @@ known_identities  whether the hospitals of a manifest are those of opened sets
 row_rule         tables whose totals may be told, by their rows
 row_sums         a hospital's sums over its rows, as digits
 held_out         a hospital's counts of the patients that it holds out
-hospital         logistic learning on a hospital's own data
+hospital         learning on a hospital's own data
 table_cells      a hospital's cells of a table of descriptive statistics
 blank_replies    replies of a hospital without patients
 stores           places of lines and texts that a node keeps

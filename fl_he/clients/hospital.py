@@ -1,4 +1,4 @@
-"""A hospital's logistic learning on its own data: plain, it knows nothing of encryption.
+"""A hospital's learning on its own data: plain, it knows nothing of encryption.
 
 Behind ``encryption_mod`` every reply leaves encrypted; without the mod the same app is an
 ordinary Flower app.
@@ -105,7 +105,7 @@ class HospitalData:
 _logger = logging.getLogger(__name__)
 
 _Answer = Callable[[RecordDict, HospitalData], RecordDict]
-#: Why a hospital does not save a model.
+#: Refusal to save a model over another one.
 OTHER_RESULT = (
     "model-path in the node configuration must name a new file, and a model or its figures are "
     "there: move them to another folder, since no model is replaced"
@@ -431,7 +431,7 @@ def _metrics(examples: likelihood.Examples) -> MetricRecord:
     )
 
 
-#: What hospitals answer, by action.
+#: Hospitals' answers, by action.
 ANSWERS: dict[str, _Answer] = {
     MOMENTS: _sum_up,
     MessageType.TRAIN: _train,

@@ -110,7 +110,7 @@ class FileBytes:
             return None
 
     def write_bytes(self, content: bytes) -> None:
-        """Put bytes in the old ones' place; the lock is the old file's, so that this comes last."""
+        """Replace the content; the last access under a lock, which is on the replaced file."""
         with room(self.path):
             replace_file(self.path, content, 0o600)
 

@@ -47,9 +47,9 @@ from fl_he.wire.update_layout import EXAMPLES, FIRST_VALUE, UpdateLayout
 
 #: The chance that noise is larger than this many standard deviations is below 2**-180.
 _REACH = 16
-#: What a train config may say: nothing that changes how much a patient weighs in a sum.
+#: Keys that a train config may have: none changes how much a patient weighs in a sum.
 _HARMLESS = {SERVER_ROUND, "lr", "C", "scaling", "mean", "scale", "outcome-bounds", *PRIVACY_KEYS}
-#: What a request for sums within ranges says; how far a patient moves them, no range changes.
+#: Keys of a request for sums within ranges; no range changes how far a patient moves a sum.
 _WITHIN_RANGES = {"sums", "counts", "low", "high", *PRIVACY_KEYS}
 
 

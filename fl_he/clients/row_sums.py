@@ -87,7 +87,7 @@ def moment_sums(dataset: Dataset, request: MomentsRequest, limbs: Limbs) -> Arra
 
 
 def _outcome_words(dataset: Dataset, limbs: Limbs) -> str:
-    """Refuse sums of an outcome that are too large, with the row that adds most."""
+    """Return the refusal of too large sums of an outcome, with the row that adds most."""
     rows = dataset.rows or RowNumbers(np.arange(1, dataset.examples + 1))
     with np.errstate(over="ignore"):
         row = rows.numbers[np.argmax(np.square(dataset.labels) / dataset.exposed)]
@@ -263,8 +263,8 @@ def derivative_parts(
     sums[0] = np.fmin(sums[0], largest)
     # A second derivative by two columns is no larger than that by one of them twice.
     hessian = sums[1 + size : 1 + size + len(rows)]
-    largest = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(hessian[rows == columns]))
-    _require_small(np.append(largest, sums[1 + size :]), dataset, limbs)
+    of_columns = np.maximum(np.abs(sums[1 : 1 + size]), np.abs(hessian[rows == columns]))
+    _require_small(np.append(of_columns, sums[1 + size :]), dataset, limbs)
     return parts
 
 
@@ -284,9 +284,9 @@ def adjustment_sums(
 def _require_small(
     sums: NDArray[np.float64], dataset: Dataset, limbs: Limbs, *, of_all: bool = False
 ) -> None:
-    """Refuse sums of features, or of coefficients with others behind, that have no digits.
+    """Refuse sums that have no digits: of features, or of coefficients and then of others.
 
-    ``of_all``: the sums are about a mean that other hospitals' numbers are in.
+    ``of_all``: the sums are about the mean of all hospitals' numbers.
     """
     names, classes = dataset.feature_names, dataset.class_count
     coefficients = family_of(dataset).rows(classes) * len(names)
@@ -304,7 +304,7 @@ def _too_large(sums: NDArray[np.float64], limbs: Limbs) -> list[int]:
 
 
 def _large_words(where: str, dataset: Dataset, limbs: Limbs) -> str:
-    """Refuse sums that are too large; ``where`` names their columns, if they are of columns."""
+    """Return the refusal of too large sums; ``where`` names their columns, if there are any."""
     return (
         "sums over a hospital's numbers, and over their squares, must be below "
         f"{limbs.limit:.0e}, got larger ones{f' in {where}' if where else ''}: correct such cells, "

@@ -1,11 +1,11 @@
 """The coordinator's side: who takes part, how ciphertexts are summed, what follows from a total.
 
 Start with ``encrypted_sum``, the strategy that wraps another; ``update_sum`` and ``opened_sum``
-are its two halves. ``gradient_descent`` is an inner strategy. The
-coordinator never has a private key.
+are its two halves. ``gradient_descent`` is an inner strategy. The coordinator never has a private
+key.
 
 skipping             skip a hospital: which replies are errors, and how that is noted
-exchange             send messages and take replies, each message one
+exchange             send messages, take one reply to each
 dropouts             how long nodes are waited for; hospitals that are missing from a sum
 grid                 grids in front of Flower's: for hospitals only, and to time each hop
 descriptions         ask nodes to describe themselves, compare hospitals' features

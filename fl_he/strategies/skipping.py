@@ -1,9 +1,8 @@
 """Skipping a hospital: which replies are errors, and how that is noted.
 
 A round skips a hospital whose reply is an error (`update_sum`; sealed: `sealed.router`), or whose
-arrays are others than those of most hospitals, and
-`exchange` turns silence into one. The next round asks the hospital again. A reply that breaks the
-protocol ends the run.
+arrays are others than those of most hospitals. `exchange` turns silence into an error. The next
+round asks the hospital again. A reply that breaks the protocol ends the run.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ FOLD = "fold"
 TOPOLOGIES = (FOLD, "chain")
 
 _logger = logging.getLogger(__name__)
-#: Between two lines of progress.
+#: Seconds between two lines of progress.
 _PROGRESS_SECONDS = 2.0
 
 

@@ -57,13 +57,13 @@ _PAUSE = 0.1  # seconds between two looks for a task
 _SHORT_PAUSE, _PATIENCE = 0.02, 10.0  # seconds, for what follows a task
 _COMPONENT = "fl-he node"
 
-_HASTE = 3.0
+_HASTE = 3.0  # by which Flower's pauses are divided
 
 _Response = TypeVar("_Response")
 
 
 class _Clock:
-    """In the place of the module `time` of Flower's SuperNode, which only sleeps by it."""
+    """Replacement of the module `time` in Flower's SuperNode, which only sleeps by it."""
 
     @staticmethod
     def sleep(seconds: float) -> None:
@@ -291,8 +291,8 @@ class _TaskClient(RuntimeHttpClient):
     def PullObject(self, request: PullObjectRequest) -> PullObjectResponse:  # noqa: N802 - Flower's name
         """Return a part of the message.
 
-        One that does not come is said not to be there: a SuperNode keeps the task of a message that
-        it stopped receiving, and Flower would ask for its parts for two hours.
+        A part that does not come is reported as absent: a SuperNode keeps the task of a message
+        that it stopped receiving, and Flower would ask for the message's parts for two hours.
         """
         found = _patiently(lambda: super(_TaskClient, self).PullObject(request), _is_complete)
         return found if _is_complete(found) else PullObjectResponse(object_found=False)

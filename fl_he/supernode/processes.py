@@ -65,7 +65,7 @@ class SuperNode:
     secret : bytes
         Goes through a pipe, so that it stands in no file, command line or environment.
     lifeline : int
-        A descriptor that comes to its end when this process does.
+        A descriptor that reads as ended once this process has ended.
     """
 
     def __init__(self, options: Sequence[str], secret: bytes, lifeline: int) -> None:

@@ -61,9 +61,9 @@ _logger = logging.getLogger(__name__)
 #: An app that takes longer contributes nothing; a hospital's replies leave at whole multiples.
 APP_SECONDS, REPLY_SECONDS = 300.0, 1.0
 _PINS = ("key-fingerprint", "federation")
-#: How long company X keeps the key of a session at most.
+#: Most days that company X keeps the key of a session, by default.
 _KEY_DAYS = 30
-#: Seconds after which nobody is about to write the first line of a file.
+#: Seconds after which an empty file will get no first line any more.
 _ABANDONED = 86_400
 #: Most keys that company X makes in a day for sessions in which it opens nothing.
 _MAX_UNUSED_KEYS = 50
@@ -556,10 +556,10 @@ class DeployedNode(Node):
     def _unusable(self, setting: str, error: DataError) -> ProtocolError:
         """Log why a table cannot be used, and return the refusal for the coordinator."""
         _logger.error("%s", error)  # it names paths and columns, which are this node's own
-        described = _OF_TABLE if self._tables is None else "schema and reading"
+        settings = _OF_TABLE if self._tables is None else "schema and reading"
         return ProtocolError(
             f"{setting} in the node configuration must name a table that can be used with "
-            f"{described} as they are there: this node's log says what is wrong"
+            f"{settings} as they are there: this node's log says what is wrong"
         )
 
 

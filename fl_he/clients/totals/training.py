@@ -25,7 +25,7 @@ from fl_he.wire.training_messages import (
 
 
 class TrainingLearner(Learner):
-    """Trains a logistic or softmax model by `Training`; the train config says the task."""
+    """Trains a model of any family by `Training`; the train config says the task."""
 
     with_company_x = True
 

@@ -46,7 +46,7 @@ from fl_he.wire.sealed_messages import (
     SessionRequest,
 )
 
-#: How often a round begins anew whose running sum is lost with a hospital that fails.
+#: Most attempts at a round whose running sum is lost with a hospital that fails.
 _ATTEMPTS = 5
 
 _logger = logging.getLogger(__name__)
