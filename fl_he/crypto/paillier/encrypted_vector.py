@@ -327,7 +327,8 @@ def _real_numbers(values: ArrayLike) -> NDArray[np.float64]:
         raise CryptoError("values must be an array, got lists of different lengths") from None
     if given.dtype.kind not in "biuf":
         raise CryptoError(f"values must be real numbers, got {given.dtype}")
-    flat: NDArray[np.float64] = given.ravel().astype(np.float64)
-    if given.dtype.kind in "iu" and (np.abs(flat) > 2.0**53).any():
+    # Before the conversion, which rounds 2**53 + 1 to 2**53.
+    if given.dtype.kind in "iu" and ((given > 2**53) | (given < -(2**53))).any():
         raise CryptoError("values must be integers of at most 2**53 in size, or floats")
+    flat: NDArray[np.float64] = given.ravel().astype(np.float64)
     return flat
