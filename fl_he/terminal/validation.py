@@ -30,10 +30,10 @@ def validation_page(found: Validation, model: str, table: str, notes: Sequence[s
 
     Parameters
     ----------
-    found
-    model, table
+    found : Validation
+    model, table : str
         Names of the two.
-    notes
+    notes : sequence of str
         Sentences about rows that are left out.
     """
     columns = ("figure", "value", "95% interval")

@@ -17,7 +17,7 @@ def derive(secret: bytes, info: bytes) -> bytes:
     Parameters
     ----------
     secret : bytes
-        Uniformly random, 32 bytes.
+        Uniformly random, at least 32 bytes.
     info : bytes
         The use; no two uses of a secret have the same.
     """

@@ -308,13 +308,13 @@ class PrivateKey(Secret):
 
         Parameters
         ----------
-        vector : EncryptedVector
-            Under this key. A vector of another scheme is refused.
+        vector : SummedVector
+            An `EncryptedVector` with tags, under this key.
 
         Raises
         ------
         CryptoError
-            If the vector is under another key, or has no tags.
+            If the vector is of another scheme, is under another key, or has no tags.
         """
         if not isinstance(vector, EncryptedVector) or not vector.tagged:
             raise CryptoError("a vector to decrypt with tags must be a Paillier vector with tags")
