@@ -207,7 +207,7 @@ def separation(metrics: Mapping[str, Any]) -> str:
     columns = separating(found["columns"], found.get("largest") or ())
     if found["kind"] == "not proved":
         # A run that stopped by itself stops there again.
-        used_up = len(metrics["rounds"]) >= metrics["config"]["rounds"]
+        used_up = len(metrics["rounds"]) >= metrics["config"].get("rounds", 0)
         more = "raise rounds, or" if used_up else "more rounds would tell no more;"
         return (
             f"the data tell less and less of {columns} from round to round, as where "
@@ -380,12 +380,11 @@ def _unfinished(metrics: Mapping[str, Any]) -> str:
     if (found := overfitting(metrics)) or not ended_early:
         return found
     before = f"before the last of {len(rounds)} steps"  # the last total is of that model
-    last = rounds[-1]
-    if last.get("gradient_norm") is None and last.get("distance") is None:
-        left = f"company X has not seen it converge in {len(rounds)} rounds; raise rounds"
-    elif _by_newton(metrics):
-        left = f"{before} {last['distance']:.3g} standard errors were left; raise rounds"
-    else:
-        norm = last["gradient_norm"]
+    distance, norm = rounds[-1].get("distance"), rounds[-1].get("gradient_norm")
+    if distance is not None and _by_newton(metrics):
+        left = f"{before} {distance:.3g} standard errors were left; raise rounds"
+    elif norm is not None:
         left = f"{before} the gradient's norm was {norm:.3g}; raise rounds, or set optimizer=newton"
+    else:
+        left = f"company X has not seen it converge in {len(rounds)} rounds; raise rounds"
     return f"{NOT_THE_OPTIMUM}: {left}"

@@ -122,7 +122,14 @@ _MODEL = _kind(_figures("examples", *FIGURES, *_OF_NUMBER, "C?", "largest_differ
 _TWO_CLASSES = _kind({**_figures("intercept"), "coefficients": [Number | None]})
 _CLASSES = _kind({"intercept": [Number | None], "coefficients": [[Number | None]]})
 _HOP = {"node": str, "action": str, "seconds": Number, "failed": bool}
-_ROUNDS = _kind([{**_figures(*_ROUND), "round": Number, "hops?": [_HOP]}])
+_ROUNDS = _kind(
+    [
+        {
+            **_figures(*_ROUND, "gradient_norm?", "distance?"),
+            **{"round": Number, "hops?": [_HOP]},
+        }
+    ]
+)
 _TEST = _figures("chi2", "df", "p_value")
 _HETEROGENEITY = _figures("q", "df", "p_value", "i2", "estimate", "standard_error")
 _ROBUST = _figures("standard_error", "t", "p_value", "lower", "upper")
@@ -217,7 +224,10 @@ _RUN = _kind(
 _ROWS = _kind(_numbers("kept", "left_out"))
 _TRAINING = _kind(
     {
-        "config": {"data": {"name": str}, "topology": str, "hospitals": Number},
+        "config": {
+            **{"data": {"name": str}, "topology": str, "hospitals": Number, "rounds?": Number},
+            **{"C?": Number | None, "inference?": {}, "optimizer?": {}},
+        },
         "local": optional(
             _kind([{**_figures("examples", *FIGURES, *_OF_NUMBER), "hospital": str}])
         ),

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from fl_he.report.files import write_run
 from fl_he.report.tables.comparison import comparison_table
 from fl_he.report.tables.cost import cost_table
+from fl_he.run_files.convergence import warnings
 from fl_he.run_files.metrics import read_metrics, run_folders
 from fl_he.run_files.metrics_contract import MetricsError, check_metrics
 
@@ -259,6 +260,25 @@ def test_what_passes_the_check_can_be_shown(path: tuple[str | int, ...], value: 
         return
     text(comparison_table(metrics))
     text(cost_table(metrics))
+
+
+def test_warnings_need_no_more_than_the_contract() -> None:
+    metrics = make_metrics() | {"optimizer": {"name": "newton", "reason": ""}}
+    metrics["rounds"][-1] |= {"converged": False, "gradient_norm": 0.25}
+    check_metrics(metrics)
+    assert "the gradient's norm was 0.25" in warnings(metrics)[-1]
+    metrics["diagnostics"] = {
+        **{"constant": None, "aliased": None, "unique": None, "converged": False},
+        "separation": {"kind": "not proved", "columns": ["age"]},
+    }
+    check_metrics(metrics)
+    assert "separation was not proved: raise rounds" in warnings(metrics)[-1]
+    for key in ("gradient_norm", "distance"):
+        with pytest.raises(MetricsError, match=rf"rounds\[0\]\.{key} must be a number"):
+            check_metrics(metrics | {"rounds": [metrics["rounds"][0] | {key: "0.25"}]})
+    for key in ("rounds", "C", "inference", "optimizer"):
+        with pytest.raises(MetricsError, match=rf"config\.{key} must be "):
+            check_metrics(metrics | {"config": metrics["config"] | {key: ["newton"]}})
 
 
 ORIGIN: dict[str, Any] = {
