@@ -237,7 +237,7 @@ class _Seen:
     def described(self, name: str, min_cell: int, *, comma: bool) -> _Line:
         """Return the column's line."""
         settings, notes = _DROP, [self._unfit()]
-        frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
+        frequent = self._are_frequent(min_cell)
         if not self._cells or self._other:
             notes = ["no cell has a value that can be read"]
         elif self._formats and not self._numbers:
@@ -273,6 +273,11 @@ class _Seen:
             return "numbers and text"
         return "text of rare values" if len(self._counts) > 1 else "text of one value"
 
+    def _are_frequent(self, min_cell: int) -> bool:
+        """Return whether each different text has so many rows; of fractions not all are known."""
+        known = bool(self._counts) and not self._fractions
+        return known and min(self._counts.values()) >= min_cell
+
     def _is_boolean(self) -> bool:
         texts = {text.lower() for text in self._counts}
         return not (self._wide or self._fractions) and texts <= _BOOLEAN
@@ -292,7 +297,7 @@ class _Seen:
 
     def labels(self, min_cell: int) -> Sequence[str]:
         """Return the labels of two classes, the rarer one last, or none if they are not shown."""
-        frequent = bool(self._counts) and min(self._counts.values()) >= min_cell
+        frequent = self._are_frequent(min_cell)
         labels = sorted(sorted(self._counts), key=self._counts.__getitem__, reverse=True)
         return labels if frequent and len(labels) == 2 else ()
 

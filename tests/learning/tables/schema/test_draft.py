@@ -209,3 +209,19 @@ def test_a_column_that_is_not_read_has_the_reason(tmp_path: Path) -> None:
         "outcome: {column: hb}  # positive: the label that counts as 1, threshold:, classes: or "
         "family:",
     ]
+
+
+def test_numbers_with_fractions_behind_whole_ones_are_neither_classes_nor_levels(
+    tmp_path: Path,
+) -> None:
+    values = ["1"] * 8 + ["2"] * 9 + ["1.5"] * 7
+    marks = ["low"] * 8 + ["7"] * 9 + ["7.5"] * 7
+    rows = [
+        f"{mark},{one % 5},{value}"
+        for one, (mark, value) in enumerate(zip(marks, values, strict=True))
+    ]
+    path = tmp_path / "table.csv"
+    path.write_text("\n".join(["mark,a,stay", *rows, ""]))
+    text = draft_schema(path, "stay", 5)
+    assert "outcome: {column: stay}  # positive: the label that counts as 1, threshold:" in text
+    assert "  mark: {type: drop}  # numbers and text\n" in text
