@@ -239,7 +239,7 @@ def load_table(
     if positive is not None:
         found, meaning = labels.is_class(positive), labels.meant(positive) or None
     elif threshold is not None:
-        found, meaning = labels.is_at_least(threshold), f"{target} >= {_plain(threshold)}"
+        found, meaning = labels.is_at_least(threshold)
     elif classes:
         found = labels.place_among(classes)
     elif event is not None:
@@ -309,10 +309,6 @@ def _misnamed(
         yield Fault(
             f"data file must have a feature in addition to {shown(outcome['target'])}, got none"
         )
-
-
-def _plain(number: float) -> str:
-    return repr(number).removesuffix(".0")
 
 
 def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:

@@ -223,9 +223,10 @@ class Labels:
             )
         return self._as([float(label == positive) for label in self._labels])
 
-    def is_at_least(self, threshold: float) -> Array:
-        """Return 1.0 where a number is at least the threshold, else 0.0."""
-        return (self._read_numbers("positive") >= threshold).astype(np.float64)
+    def is_at_least(self, threshold: float) -> tuple[Array, str]:
+        """Return 1.0 where a number is at least the threshold, else 0.0; and what 1 is called."""
+        found = (self._read_numbers("positive") >= threshold).astype(np.float64)
+        return found, f"{self.name} >= {repr(threshold).removesuffix('.0')}"
 
     def outcomes(self, family: str, transform: str | None = None) -> Array:
         """Return the labels as numbers, which must be outcomes of a family of models.

@@ -436,7 +436,8 @@ def test_a_threshold_needs_numbers() -> None:
     (fault,) = column.faults
     assert (fault.setting, fault.remedies) == (None, ("write decimal points",))
     column = labels("1", " 2", "3")
-    assert column.is_at_least(2.0).tolist() == [0.0, 1.0, 1.0]
+    found, name = column.is_at_least(2.0)
+    assert (found.tolist(), name) == ([0.0, 1.0, 1.0], f"{column.name} >= 2")
     assert (column.faults, column.notes) == ([], ())
 
 

@@ -74,8 +74,7 @@ class OutcomeLabels:
         if outcome.positive:
             return labels.is_class(outcome.positive), labels.meant(outcome.positive) or None
         if outcome.threshold is not None:
-            name = f"{outcome.column} >= {outcome.threshold:g}"
-            return labels.is_at_least(outcome.threshold), name
+            return labels.is_at_least(outcome.threshold)
         if outcome.classes:
             return labels.place_among(outcome.classes), None
         if outcome.event:

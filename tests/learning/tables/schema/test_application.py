@@ -129,6 +129,14 @@ def test_columns_are_found_by_name_and_alias_in_any_order(tmp_path: Path) -> Non
     assert found.notes == ("not read, as the schema does not name it: column 'extra'",)
 
 
+def test_a_threshold_has_all_of_its_digits_in_what_1_is_called(tmp_path: Path) -> None:
+    outcome = "outcome: {column: size, threshold: 1234567.5}"
+    frame = table().with_columns(size=1_234_560.0 + pl.int_range(12))
+    data = load(tmp_path, frame, ("outcome: {column: died, positive: yes}", outcome))
+    assert data.positive == "size >= 1234567.5"
+    assert data.labels.tolist() == [0.0] * 8 + [1.0] * 4
+
+
 def test_only_columns_of_the_terms_are_read(tmp_path: Path) -> None:
     spoiled = cell(table(), "age", (5, SECRET[0]))
     data = load(tmp_path, spoiled, ("outcome:", "terms: crp*sex\noutcome:"))
