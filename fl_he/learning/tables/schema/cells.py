@@ -33,7 +33,7 @@ YES_NO = {"yes": 1.0, "no": 0.0}
 _TRUTH = TRUTH | YES_NO
 _UNKNOWN, _INFINITE = "cell{s} without a declared level", "infinite cell{s}"
 _NOT_TRUTH = "cell{s} other than 0, 1, true, false, yes and no"
-_FRACTION, _POINT = "number{s} not whole", "cell{s} with a point"
+_FRACTION, POINT = "number{s} not whole", "cell{s} with a point"
 _ROUNDED = "number{s} of 2**53 or more"
 _CORRECT, _MISSING_TEXT = "correct the cells", "declare their text as na_values in {place}"
 #: What helps in a table or in its reading, and what in a schema, by the kind of cells.
@@ -41,7 +41,7 @@ _REMEDIES = {
     _UNKNOWN: (_CORRECT, "add levels to the schema"),
     _FRACTION: (_CORRECT, "declare type: number"),
     _ROUNDED: ("", "declare type: number, or type: drop for an identifier"),
-    _POINT: ("write decimal commas and no thousands separators, or declare decimal in {place}", ""),
+    POINT: ("write decimal commas and no thousands separators, or declare decimal in {place}", ""),
     "decimal comma{s}": ('write decimal points, or declare decimal: "," in {place}', ""),
 }
 _DATES: Mapping[str, tuple[re.Pattern[str], tuple[int, int, int]]] = {
@@ -276,8 +276,8 @@ class NumberReader(ColumnReader):
 
     def _spelt(self, cell: str) -> float | str:
         if self._decimal == ",":
-            if "." in cell and as_number(cell.replace(".", "").replace(",", ".")) is not None:
-                return _POINT
+            if has_point(cell):
+                return POINT
             cell = cell.replace(",", ".")
         number = as_number(cell)
         return kind_of(cell) if number is None else number
@@ -384,6 +384,22 @@ _READERS: Mapping[str, type[ColumnReader]] = {
 def reader_of(name: str, column: Column, missing: Missing, reading: Reading) -> ColumnReader:
     """Return the reader of a column of any type but ``drop``."""
     return _READERS[column.type](name, column, missing, reading)
+
+
+def has_point(cell: str) -> bool:
+    """Tell whether a number has a point, which separates thousands where commas are decimal marks.
+
+    Examples
+    --------
+    >>> [has_point(cell) for cell in ("1.234", "1.234,5", "1,5", "N.A.")]
+    [True, True, False, False]
+    """
+    return "." in cell and as_number(cell.replace(".", "").replace(",", ".")) is not None
+
+
+def point_fault(name: str, count: int, rows: Sequence[int], place: str) -> Fault:
+    """Return the fault of cells with a point; ``place``: where the file's form is declared."""
+    return cell_fault(name, POINT, count, rows, _REMEDIES[POINT][0].format(place=place))
 
 
 def cell_fault(name: str, kind: str, count: int, rows: Sequence[int], remedy: str) -> Fault:

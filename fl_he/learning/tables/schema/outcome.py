@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 
 from fl_he.learning.errors import Fault
 from fl_he.learning.tables.arrays import Array
+from fl_he.learning.tables.columns import ColumnFacts
 from fl_he.learning.tables.faulty_rows import FaultyRows
 from fl_he.learning.tables.labels import Labels
-from fl_he.learning.tables.schema.cells import Missing
-from fl_he.learning.tables.schema.description import Outcome
-from fl_he.learning.tables.table_file import Cells
+from fl_he.learning.tables.schema.cells import POINT, Missing, has_point, point_fault
+from fl_he.learning.tables.schema.description import Outcome, Reading
+from fl_he.learning.tables.table_file import Cells, Unreadable
 
 
 class OutcomeLabels:
@@ -23,22 +24,23 @@ class OutcomeLabels:
 
     Parameters
     ----------
-    outcome, missing, decimal
+    outcome, missing, reading
         By the schema.
     names
         Of the columns that are read: all of the outcome's, or the exposure's alone.
     """
 
     def __init__(
-        self, outcome: Outcome, missing: Missing, decimal: str, names: Sequence[str]
+        self, outcome: Outcome, missing: Missing, reading: Reading, names: Sequence[str]
     ) -> None:
         self._outcome, self._missing = outcome, missing
         is_number = outcome.threshold is not None or bool(outcome.family)
-        self._commas = decimal == "," and is_number
+        self._commas, self._place = reading.decimal == "," and is_number, reading.place
+        self._points = {name: ColumnFacts() for name in names}
         named = [*outcome.classes, *([outcome.positive] if outcome.positive else [])]
         self._named = frozenset(named)
         texts = missing.folded | {text.lower() for text in missing.exact}
-        any_case = Missing(texts, missing.exact, decimal)
+        any_case = Missing(texts, missing.exact, reading.decimal)
         self._drops = outcome.missing == "drop-row" and outcome.column in names
         self._read = {
             name: Labels(name, named if name == outcome.column else (), any_case, shown=False)
@@ -55,17 +57,25 @@ class OutcomeLabels:
             elif isinstance(cells, Sequence):
                 bare = [cell.strip() for cell in cells]
                 blank |= [one in self._missing and one not in self._named for one in bare]
-        for labels, cells in zip(self._read.values(), columns, strict=True):
-            labels.add(rows[~blank], self._kept(cells, blank))
+        for (name, labels), cells in zip(self._read.items(), columns, strict=True):
+            kept = self._kept(cells, blank)
+            if self._commas and not isinstance(kept, np.ndarray | Unreadable):
+                places = [self._has_point(cell) for cell in kept]
+                self._points[name].add_rows(POINT, rows[~blank][np.array(places, dtype=bool)])
+                kept = [cell.replace(",", ".") for cell in kept]
+            labels.add(rows[~blank], kept)
         self._blank.append(blank)
 
     def _kept(self, cells: Cells, blank: NDArray[np.bool_]) -> Cells:
         if isinstance(cells, np.ndarray):
             return cells[~blank]
         if isinstance(cells, Sequence):
-            kept = [cell for cell, left_out in zip(cells, blank, strict=True) if not left_out]
-            return [cell.replace(",", ".") for cell in kept] if self._commas else kept
+            return [cell for cell, left_out in zip(cells, blank, strict=True) if not left_out]
         return cells
+
+    def _has_point(self, cell: str) -> bool:
+        bare = cell.strip()
+        return has_point(bare) and bare not in self._missing
 
     def read(self) -> tuple[Array, str | None]:
         """Return the labels of rows that have one, and what 1 is called."""
@@ -111,6 +121,9 @@ class OutcomeLabels:
             else:
                 faults = [self._with_remedies(fault, fixed=fixed) for fault in faults]
             found += faults
+        for name, facts in self._points.items():
+            for kind, (count, _) in facts.found.items():
+                found.append(point_fault(name, count, facts.rows[kind], self._place))
         return found
 
     @property

@@ -102,7 +102,7 @@ class SchemaTable:
             )
             for name in places
         }
-        self._labels = OutcomeLabels(of_outcome, missing, reading.decimal, [*labels])
+        self._labels = OutcomeLabels(of_outcome, missing, reading, [*labels])
         whole = len(outcome) == len(labels)
         self._read(file, [*places.values()], [*outcome.values()] if whole else [])
         self._faults += file.faults

@@ -196,6 +196,26 @@ def test_numbers_that_mean_missing_have_the_files_decimal_mark(tmp_path: Path, t
     assert load_by_schema(path, schema(*changes)).examples == 11
 
 
+def test_an_outcome_with_a_point_is_no_fraction_where_commas_are_decimal_marks(
+    tmp_path: Path,
+) -> None:
+    """A stay of 1.234 hours would be read as 1.234 in the place of 1234."""
+    outcome = (
+        'reading: {separator: ";", decimal: ","}\noutcome: {column: stay, family: gaussian}\n'
+        "terms: sex"
+    )
+    path, cells = tmp_path / "table.csv", [f"{place},5" for place in range(12)]
+    reading = schema(("outcome: {column: died, positive: yes}", outcome))
+    table().with_columns(pl.Series("stay", cells)).write_csv(path, separator=";")
+    assert load_by_schema(path, reading).labels.tolist() == [0.5 + place for place in range(12)]
+    cells[3] = cells[9] = "1.234"
+    table().with_columns(pl.Series("stay", cells)).write_csv(path, separator=";")
+    with pytest.raises(
+        DataError, match="column 'stay': 2 cells with a point, in rows 5, 11: write"
+    ):
+        load_by_schema(path, reading)
+
+
 def test_numbers_in_parquet_files_are_missing_as_in_csv(tmp_path: Path) -> None:
     path, rows = tmp_path / "table.parquet", np.array([4, 9]) - 2
     holes = [-9.0 if place in rows else 0.5 + place for place in range(12)]
