@@ -34,7 +34,7 @@ T = TypeVar("T")
 def needed(value: T | None) -> T:
     """Return a setting that the experiment must have; end the program if it is missing."""
     if value is None:
-        raise SystemExit("experiment=private must declare privacy and ranges, got none")
+        raise SystemExit("experiment=private must declare privacy and ranges")
     return value
 
 

@@ -120,8 +120,8 @@ def _cached(key: CacheKey) -> CapcData:
         )
     if table.family:
         raise DataError(
-            "the outcome must be a class in CaPC, whose parties vote for one, got a number of "
-            f"family {table.family}"
+            "CaPC votes for classes, and the schema's outcome is a number of family "
+            f"{table.family}: use an outcome with classes"
         )
     scaling, brightest = standardise(table)[1], _BRIGHTEST.get(config.data.name)
     if brightest is not None:
@@ -208,7 +208,7 @@ def fitted_model(data: CapcData, config: Config, party: int, extra: Examples | N
         if data.label:  # a rare one, say, which the party has never seen
             return constant_model(int(labels[0]), features.shape[1])
         raise DataError(
-            f"hospital-{party + 1} must have examples of two classes at least, got one: choose "
+            f"hospital-{party + 1} has examples of one class only: choose "
             "fewer hospitals, another partition, or more of capc.examples"
         )
     fourier = public_fourier(config, features.shape[1])

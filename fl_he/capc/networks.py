@@ -234,8 +234,8 @@ def load_network(path: Path) -> Network:
 def _check_sizes(header: int, size: int) -> None:
     if size > _MOST_BYTES or header > _MOST_HEADER:
         raise DataError(
-            f"a network's file must be of the format safetensors, of at most {_MOST_BYTES} bytes "
-            f"with {_MOST_HEADER} in its header, got more"
+            f"a network's file has more than {_MOST_BYTES} bytes, or more than {_MOST_HEADER} in "
+            "its header: it must be of the format safetensors"
         )
 
 
@@ -310,7 +310,7 @@ def _made(structure: _Structure, tensors: Mapping[str, Array]) -> Network:
         elif one == _Described("linear"):
             layers.append(Layer(weights, offsets))
         else:
-            raise DataError("a linear layer must have neither stride nor padding, got one")
+            raise DataError("a linear layer must have neither stride nor padding")
     channels, height, width = structure.shape
     model = network(layers, (channels, height, width))
     inputs, outputs = prod(structure.shape), len(model.layers[-1].offsets)

@@ -82,7 +82,7 @@ class Terms:
                 f"value_bits must be above {ties} for {self.classes} classes, got {self.value_bits}"
             )
         if self.threshold is None and self.variance_threshold is not None:
-            raise CryptoError("a threshold must be given with its noise, got none")
+            raise CryptoError("variance_threshold needs a threshold")
         if self.threshold is not None and abs(self.threshold) > self.largest_count:
             raise CryptoError(
                 f"the threshold must be at most {self.largest_count} in size, got {self.threshold}"

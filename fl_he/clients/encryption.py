@@ -353,9 +353,9 @@ def _remembered(memory: FormMemory, action: str) -> UpdateLayout | None:
     """Return the form of the app's replies to an action; refuse if the app failed at its first."""
     kind = action.partition(".")[0]
     if memory.has_failed(MessageType.TRAIN):
-        raise ProtocolError("this node takes no part in the run any more: it refused before")
+        raise ProtocolError("this node has left the run after an earlier refusal")
     if kind == MessageType.EVALUATE and memory.has_failed(kind):
-        raise ProtocolError("this node evaluates no more in this run: it refused before")
+        raise ProtocolError("this node no longer evaluates in this run after an earlier refusal")
     return memory.form(action)
 
 

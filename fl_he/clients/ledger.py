@@ -313,7 +313,7 @@ class Ledger:
         if follows not in (None, before):
             words = (f"{purpose} {number}" for purpose, number in (before, follows or NOTHING))
             raise ProtocolError(
-                "a sum must be over the model after {}, the last that was opened, got one over the "
+                "a sum must be over the model after {}, the last that was opened, not over the "
                 "model after {}".format(*words)
             )
         if is_new and (self._max_rounds, self._max_sessions) != (None, None):

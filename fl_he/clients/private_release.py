@@ -128,7 +128,7 @@ def _table_variance(
     """Return what gives the noise of a table, which is all that its budget is for."""
     if (terms.rounds, terms.scaling) != (1, 0.0):
         raise ProtocolError(
-            "a node with privacy must have a budget of one release for a table, got one of "
+            "for a table a node's privacy budget must be of 1 round and 0 for scaling, got "
             f"{terms.rounds} rounds and {terms.scaling:g} for scaling"
         )
     _check_keys(sent_config(message.content), set(PRIVACY_KEYS))

@@ -221,7 +221,7 @@ def site_arrays(
         )
     if _too_large(scores, own):
         raise PrivateReasonError(
-            f"products of a hospital's derivatives must be below {own.limit:.0e}, got larger ones: "
+            f"products of a hospital's derivatives must be below {own.limit:.0e}; they are larger: "
             "save the columns in larger units"
         )
     arrays = {"counts": counts, "own": own.split(sums), "scores": own.split(scores)}
@@ -307,7 +307,7 @@ def _large_words(where: str, dataset: Dataset, limbs: Limbs) -> str:
     """Return the refusal of too large sums; ``where`` names their columns, if there are any."""
     return (
         "sums over a hospital's numbers, and over their squares, must be below "
-        f"{limbs.limit:.0e}, got larger ones{f' in {where}' if where else ''}: correct such cells, "
+        f"{limbs.limit:.0e}; they are larger{f' in {where}' if where else ''}: correct such cells, "
         "save the column in a larger unit, or leave it out"
         f"{dataset.rows.note if dataset.rows and where else ''}"
     )
@@ -362,7 +362,7 @@ def _small_words(columns: Sequence[int], dataset: Dataset, limbs: Limbs) -> str:
     names = [dataset.feature_names[column] for column in columns]
     return (
         f"squares of a hospital's numbers about the mean must be {limbs.least:.0e} or more in "
-        f"sum, got less in column {some(names, 10)}: save them in a smaller unit, or "
+        f"sum; they are less in column {some(names, 10)}: save them in a smaller unit, or "
         "leave the column out"
     )
 

@@ -71,7 +71,7 @@ def federation(
 def show(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...")],
 ) -> None:
-    """Print the fingerprints of public files, to be compared by telephone.
+    """Print the fingerprints of public files, to compare over the phone.
 
     FILE... are manifests, study plans, public entries of nodes, public keys and agreements of CaPC.
     """

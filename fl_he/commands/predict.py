@@ -272,7 +272,9 @@ def _validated(
     known = ~np.isnan(outcomes)
     both = np.flatnonzero(known & ~read.faulty.wrong)
     if not both.size:
-        raise DataError("--calibration must be of rows with outcomes and predictions, got none")
+        raise DataError(
+            "--calibration needs rows with an outcome and a prediction; the table has none"
+        )
     dataset = Dataset(
         read.features[both],
         outcomes[both],

@@ -32,7 +32,7 @@ def require_absent(*paths: Path) -> None:
     """Raise FileExistsError if one of the files is there."""
     for path in paths:
         if path.exists():
-            raise FileExistsError(f"a file must not be replaced, got {path}, which exists")
+            raise FileExistsError(f"{path} already exists; not overwriting it")
 
 
 def parse_public_file(path: Path, parse: Callable[[str], Parsed]) -> Parsed:

@@ -252,8 +252,7 @@ def _resumed(given: Config, folder: Path, overrides: Sequence[str]) -> Config:
     keys = _keys(overrides)
     if "experiment" in keys:
         raise ConfigError(
-            "experiment must be left out with resume, got one: the settings are those of the "
-            "folder's run"
+            "experiment must be left out with resume: the settings are those of the folder's run"
         )
     for key in keys:
         if (difference := first_difference(stored, values, key)) is not None:

@@ -98,7 +98,7 @@ def explain(error: Exception) -> str:
     if key and isinstance(cause, ConfigKeyError | ConfigAttributeError):
         near = _near(key)
         hint = f"did you mean {near}?" if near else "fl-he run --help lists all"
-        return f"{key} must be a key of the configuration, got an unknown one; {hint}"
+        return f"{key} is not a key of the configuration; {hint}"
     if key and isinstance(cause, OmegaConfTypeError):
         return f"{key} must be {expected(key)}, got {written(cause.value)}{_as_text(key)}"
     key, equals, value = str(error).removeprefix(_MERGING).partition("=")

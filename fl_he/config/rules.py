@@ -113,7 +113,7 @@ def _capc(config: Config) -> Iterator[str]:
     if config.sealed or config.resume is not None:
         yield "capc.enabled must be false with sealed or resume, got true"
     if config.plan is not None:
-        yield "plan must be null in CaPC, got one: CaPC has an agreement of its own"
+        yield "plan must be null in CaPC, which has its own agreement"
     if config.privacy.name != "none":
         yield (
             f"privacy must be none in CaPC, got {config.privacy.name}: CaPC has a budget of its "
@@ -124,7 +124,7 @@ def _capc(config: Config) -> Iterator[str]:
     if capc.epsilon is not None and (
         capc.sigma_gnmax is None or (capc.threshold is not None and capc.sigma_threshold is None)
     ):
-        yield "capc.epsilon must be null unless all that is released is noisy, got one"
+        yield "capc.epsilon must be null unless all that is released is noisy"
     if not capc.querying or not all(1 <= number <= hospitals for number in capc.querying):
         yield (
             f"capc.querying must hold numbers from 1 to hospitals ({hospitals}), got "

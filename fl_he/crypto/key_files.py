@@ -178,7 +178,7 @@ def load_secret(path: Path, kind: str, passphrase: str | None, limit: int) -> st
     if _MARK not in text:
         if passphrase is not None:
             raise KeyFileError(
-                f"the key file must be protected if a passphrase is given, got a plain one: {path}"
+                f"a passphrase was given, but the key file is not protected by one: {path}"
             )
         return text
     if passphrase is None:
@@ -239,7 +239,7 @@ def _associated_data(kind: str, salt: bytes, cost: ScryptCost) -> bytes:
 def not_private(status: os.stat_result) -> str | None:
     """Return what a file that only its owner may touch must be, and what this one is instead."""
     if not stat.S_ISREG(status.st_mode):
-        return f"a regular file, got one of type {stat.filemode(status.st_mode)[0]!r}"
+        return f"a regular file, got type {stat.filemode(status.st_mode)[0]!r}"
     if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
         mode = stat.S_IMODE(status.st_mode)
         return f"accessible by its owner only (chmod 600), got mode {mode:o}"
@@ -305,5 +305,5 @@ def read_passphrase_file(path: Path) -> str:
         raise KeyFileError(f"a passphrase file must be UTF-8 text: {path}")
     passphrase = text.partition("\n")[0].removesuffix("\r")
     if not passphrase:
-        raise KeyFileError(f"a passphrase must not be empty, got an empty first line in {path}")
+        raise KeyFileError(f"the first line of {path} is empty: it must be the passphrase")
     return passphrase

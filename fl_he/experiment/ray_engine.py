@@ -139,7 +139,7 @@ def _start(address: str | None) -> None:
         if address is None:
             raise
         raise ConfigError(
-            f"{name} must be a Ray cluster that this machine is part of, got none ({error}): "
+            f"{name} is not a Ray cluster that this machine is part of ({error}): "
             "`ray start` starts one or joins it"
         ) from error
     if current_thread() is main_thread():
@@ -149,7 +149,7 @@ def _start(address: str | None) -> None:
     free = ray.available_resources()  # type: ignore[no-untyped-call]
     if address is not None and not int(free.get("CPU", 0)):
         ray.shutdown()
-        raise ConfigError(f"{name} must have a free core, got a cluster with none")
+        raise ConfigError(f"the Ray cluster at {name} has no free core")
 
 
 def _require_answer(address: str) -> None:

@@ -174,15 +174,15 @@ def _tables_of_sites(data: DataConfig, column: str) -> dict[str, Dataset]:
         if problem := _unfit(name):
             row = next(row for row, site in of_row.items() if site == name)
             raise DataError(
-                f"partition.column {column!r} must hold names of hospitals, got one that "
-                f"{problem} in row {row}{rows.note}"
+                f"partition.column {column!r} must hold names of hospitals: the name in "
+                f"row {row} {problem}{rows.note}"
             )
     places = {name: np.flatnonzero(of_rows == name) for name in names}
     if empty := [name for name, rows in places.items() if not len(rows)]:
         raise DataError(
-            f"each site of partition.column {column!r} must have rows without missing cells, got "
-            f"none of {some(empty, _MOST_LISTED)}: fill cells in, or leave such a site's rows out "
-            "of the file"
+            f"each site of partition.column {column!r} must have rows without missing cells; "
+            f"sites without: {some(empty, _MOST_LISTED)}. Fill cells in, or leave such a site's "
+            "rows out of the file"
         )
     counts = Counter(sites)
     return {
@@ -196,7 +196,7 @@ def _names_of(files: Sequence[str]) -> list[str]:
     for path, name in zip(files, names, strict=True):
         if problem := _unfit(name):
             raise DataError(
-                f"data.path must hold files whose names hospitals can have, got {path!r}, which "
+                f"data.path must hold files whose names hospitals can have, got {path!r}: its name "
                 f"{problem}"
             )
     if again := [name for name, count in Counter(names).items() if count > 1]:
@@ -214,7 +214,7 @@ def _unfit(name: str) -> str:
     if not name.isprintable():
         return "has characters that nobody can see"
     if set(name) & set("/\\:") or name in (".", ".."):
-        return "no folder can have"
+        return "cannot be the name of a folder"
     return "is company X's" if name.casefold() == "company x" else ""
 
 
@@ -301,14 +301,14 @@ def _require_classes(dataset: Dataset, data: DataConfig) -> None:
         count = "all" if dataset.labels[0] else "none"
         remedy = "; correct outcome in the schema" if by_schema else _REMEDIES["positive"]
         raise DataError(
-            f"{target} must hold both classes, got {count} of "
-            f"{dataset.examples} rows with {dataset.positive!r}{remedy}"
+            f"{target} must hold both classes; {count} of "
+            f"{dataset.examples} rows have {dataset.positive!r}{remedy}"
         )
     counts = np.bincount(dataset.labels.astype(np.intp), minlength=dataset.class_count)
     if absent := [name for name, count in zip(dataset.classes, counts, strict=False) if not count]:
         raise DataError(
-            f"{'' if by_schema else 'data.'}classes must name labels that {target} has, got none "
-            f"of {dataset.examples} rows with {', '.join(map(repr, absent))}"
+            f"{'' if by_schema else 'data.'}classes must name labels that {target} has; none "
+            f"of {dataset.examples} rows has {', '.join(map(repr, absent))}"
         )
 
 

@@ -45,6 +45,6 @@ def difference(
         wanted, others = (one or "of classes" for one in (family, got.family))
         found = f"the outcome's family must be {wanted}, got {others}"
     if found is None and exposure != got.exposure:
-        wanted, others = (repr(one) if one else "none" for one in (exposure, got.exposure))
+        wanted, others = (repr(one) if one else "null" for one in (exposure, got.exposure))
         found = f"the outcome's exposure must be {wanted}, got {others}"
     return found and printable(found)

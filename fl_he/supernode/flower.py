@@ -187,8 +187,8 @@ def read_node_config(text: str) -> UserConfig:
         return parse_config_args([text])
     except Exception:  # of any kind: TOML's, click's, the file system's
         raise FlHeError(
-            '--node-config must be settings such as \'role="hospital" name="st-mary"\', or a '
-            "TOML file that can be read, got neither"
+            '--node-config is neither settings such as \'role="hospital" name="st-mary"\' nor a '
+            "TOML file that can be read"
         ) from None
 
 

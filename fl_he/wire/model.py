@@ -131,8 +131,7 @@ def read_models(content: RecordDict, size: int) -> NDArray[np.float64]:
     models, most = _finite(content, _MODELS), most_models(size)
     if models.ndim != 2 or models.shape[1] != size or not 1 <= len(models) <= most:
         raise ProtocolError(
-            f"models must be from 1 to {most}, of {size} parameters each, got an array of "
-            f"shape {models.shape}"
+            f"models must be from 1 to {most}, of {size} parameters each, got shape {models.shape}"
         )
     return models
 

@@ -288,7 +288,7 @@ def _weight(metrics: MetricRecord, weighted_by: str) -> float:
             f"a reply's metrics must hold {weighted_by!r}, the weight of the mean, and they do not"
         )
     if isinstance(examples, list):
-        raise ProtocolError(f"the metric {weighted_by!r} must be a single number, got a list")
+        raise ProtocolError(f"the metric {weighted_by!r} must be a single number, not a list")
     return examples
 
 

@@ -149,7 +149,7 @@ def test_the_command_puts_it_together_and_shows_what_to_compare(tmp_path: Path) 
         assert code != 0
         assert "NAME=FOLDER" in err
     code, _, err = fl_he(tmp_path, "agree", "terms.json", *pairs, "--out", "capc.json")
-    assert (code, "must not be replaced" in err) == (1, True)
+    assert (code, "already exists; not overwriting it" in err) == (1, True)
     (tmp_path / "schema.yaml").write_text(
         "{columns: {age: {type: number}, size: {type: number}}, outcome: {column: state}}"
     )

@@ -262,7 +262,7 @@ class TestTotals:
         ],
     )
     def test_no_total_of_choice(self, pair: Pair, lie: str) -> None:
-        words = "a total must be as company-x signed it, got an altered one"
+        words = "the total is not as company-x signed it"
         for node in CLINICS:
             told = pair.refusal(lambda liar, at: liar.ask(at, 2, totals=forged(liar, lie)), node)
             assert told == words
@@ -911,7 +911,7 @@ def test_a_key_beside_the_end_of_a_session_is_checked_like_any(tmp_path: Path) -
     liar.step()
     honest = RunKey.from_bytes(liar.run_key or b"")
     for key, words in (
-        (replace(honest, expires=2**40), "the key of a run must be as company-x signed it"),
+        (replace(honest, expires=2**40), "the key of the run is not as company-x signed it"),
         (honest, "must hold the train config and no other records, got ['fl-he', "),
     ):
         content = liar.request(2, run_key=key.to_bytes()).add_to(liar.news())

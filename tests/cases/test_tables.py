@@ -181,7 +181,7 @@ def test_all_columns_that_do_not_fit_are_named_before_anything_starts(
     with pytest.raises(FlHeError) as caught:
         simulation.run(config, tmp_path / "run", lambda event: pytest.fail(f"{event} was told"))
     assert re.fullmatch(
-        r"sums over .*, got larger ones in column 'big' \(\d+ cells .*, the first in row \d+\), "
+        r"sums over .*; they are larger in column 'big' \(\d+ cells .*, the first in row \d+\), "
         r"column 'wide' \(.*\): correct such cells, .*; squares of .* in column 'tiny': save .*",
         str(caught.value),
     )
@@ -203,7 +203,7 @@ def test_a_deployed_node_names_the_column_in_its_log_alone(
     with caplog.at_level(logging.ERROR):
         (reply,) = grid.send_and_receive([message])
     assert "big" not in str(form_of(reply))
-    assert "got larger ones in column 'big' (" in caplog.text
+    assert "they are larger in column 'big' (" in caplog.text
     assert re.search(r"in row \d+\): .* save the column in a larger unit", caplog.text)
 
 

@@ -389,10 +389,10 @@ def test_an_app_that_fails_before_it_has_a_form_is_asked_no_more(
     evaluation = ask(content, node, "evaluate")
     training = ask(content, node)
     if action == "train":
-        assert "takes no part in the run any more" in refused(training)
-        assert "takes no part in the run any more" in refused(evaluation)
+        assert "has left the run after an earlier refusal" in refused(training)
+        assert "has left the run after an earlier refusal" in refused(evaluation)
     else:
-        assert "evaluates no more in this run" in refused(evaluation)
+        assert "no longer evaluates in this run after an earlier refusal" in refused(evaluation)
         assert training.has_content()
 
 

@@ -81,8 +81,8 @@ def test_columns_whose_sums_are_too_large_are_named() -> None:
                 answer("train.moments", request.add_to(RecordDict()), dataset)
             cells = f"(2 cells above 1e+14, the first in row {first})"
             assert str(caught.value) == (
-                "sums over a hospital's numbers, and over their squares, must be below 2e+28, got "
-                f"larger ones in column 'b' {cells}, column 'c' {cells}: correct such cells, save "
+                "sums over a hospital's numbers, and over their squares, must be below 2e+28; they "
+                f"are larger in column 'b' {cells}, column 'c' {cells}: correct such cells, save "
                 f"the column in a larger unit, or leave it out{end}"
             )
 
@@ -141,7 +141,7 @@ def test_columns_whose_derivatives_are_too_large_are_named(scaling: str) -> None
     with pytest.raises(PrivateReasonError) as caught:
         answer("train", with_terms(terms, model_arrays(np.zeros(3), 0.0)), dataset)
     limit = "4e+09" if scaling == "federated" else "2e+28"
-    assert f"below {limit}, got larger ones in column 'b' (2 cells above" in str(caught.value)
+    assert f"below {limit}; they are larger in column 'b' (2 cells above" in str(caught.value)
 
 
 COUNTS = replace(DATA, labels=np.array([0.0, 4.0, 1.0]), family="negative_binomial")
@@ -368,9 +368,9 @@ def test_the_penalty_is_of_the_leverages_in_the_total() -> None:
     ("action", "models", "roots", "words"),
     [
         (PROFILE, np.zeros((1, 4)), None, "models must be from 1 to 2000, of 3 parameters each"),
-        (PROFILE, np.zeros((2001, 3)), None, "got an array of shape .2001, 3."),
-        (PROFILE, np.zeros((0, 3)), None, "got an array of shape .0, 3."),
-        (PROFILE, np.zeros(3), None, "got an array of shape .3,."),
+        (PROFILE, np.zeros((2001, 3)), None, "parameters each, got shape .2001, 3."),
+        (PROFILE, np.zeros((0, 3)), None, "parameters each, got shape .0, 3."),
+        (PROFILE, np.zeros(3), None, "parameters each, got shape .3,."),
         (PROFILE, np.full((1, 3), np.nan), None, "'models' must hold finite numbers only"),
         (FIRTH, np.zeros((1, 3)), None, "arrays must hold 'roots'"),
         (FIRTH, np.zeros((1, 3)), np.zeros((1, 3, 2)), r"roots must have shape \(1, 3, 3\)"),

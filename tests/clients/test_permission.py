@@ -29,7 +29,7 @@ EXPOSES_WEST = "these 3 hospitals would expose west"
 NO_TICKETS = "the sum must be of updates made for this sum"
 ONCE = "a round is opened once, in order: train 1 is open already"
 LIMIT = "company X opens at most 1 totals of one purpose in a session (max-rounds in its node"
-OTHER_MODEL = "a sum must be over the model after train 1, the last that was opened, got one over"
+OTHER_MODEL = "a sum must be over the model after train 1, the last that was opened, not over"
 
 
 def asked(steps: OpenSteps, round_: int, names: Sequence[str], **news: Any) -> PermitRequest:
@@ -146,7 +146,7 @@ def test_it_takes_permissions_from_signed_tickets_alone(tmp_path: Path) -> None:
     longer = replace(request, length=request.length + 1)
     assert "the sum must hold the" in refusal(steps, longer)
     assert "a sum for 'prepare' cannot come" in refusal(steps, replace(request, purpose="prepare"))
-    assert "a message must name one session" in refusal(steps, replace(request, session="other"))
+    assert "the message names two sessions" in refusal(steps, replace(request, session="other"))
     assert answer(steps, request) == ""
 
 

@@ -398,4 +398,4 @@ def test_the_noise_of_a_table_is_that_of_its_form() -> None:
 def test_a_budget_of_rounds_has_no_table() -> None:
     for terms in (TERMS, replace(ONE, scaling=0.5)):
         reply = ask_table(Hospital(terms), terms)
-        assert "must have a budget of one release for a table" in reason(reply)
+        assert "for a table a node's privacy budget must be of 1 round" in reason(reply)

@@ -144,7 +144,7 @@ def test_a_schema_names_the_outcome(tmp_path: Path) -> None:
             (("--calibration", "--target", "age"), "target 'age' must have two classes"),
             (("--calibration", "--target", "died"), "positive must be one of the two classes"),
             (("--calibration", "--target", ""), "the outcome cannot be read"),
-            (("--calibration", "--target", "gone"), "column 'gone': must be there, got none"),
+            (("--calibration", "--target", "gone"), "column 'gone': missing"),
             (("--format", "md"), "--target, --event and --format must come with --calibration"),
         ),
     ],

@@ -119,9 +119,9 @@ def test_noise_changes_labels_and_is_never_the_same(folder: Path) -> None:
         (("--own=own.npy", "--selection=best"), "--selection must be one of entropy, margin"),
         (("--own=truth.npy",), "truth.npy: must have scores of shape (4, 3)"),
         (("--truth=own.npy",), "own.npy: must hold labels, got scores"),
-        (("--output=own.npy",), "a file must not be replaced, got own.npy"),
+        (("--output=own.npy",), "own.npy already exists; not overwriting it"),
         (("--classes=2",), "0.npy: votes must be whole numbers from 0 to 1"),
-        (("2.npy",), "2.npy: each party must have one file, got this one twice"),
+        (("2.npy",), "2.npy: each party must have one file; this one is given twice"),
     ],
 )
 def test_what_cannot_be_answered_is_refused_in_one_line(

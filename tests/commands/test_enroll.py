@@ -71,5 +71,5 @@ def test_it_replaces_no_file(tmp_path: Path, existing: str) -> None:
         tmp_path, "enroll", "--name", "st-mary", "--role", "hospital", "--out", "keys"
     )
     assert (code, out) == (1, "")
-    assert err == f"fl-he: a file must not be replaced, got keys/{existing}, which exists\n"
+    assert err == f"fl-he: keys/{existing} already exists; not overwriting it\n"
     assert [path.name for path in (tmp_path / "keys").iterdir()] == [existing]

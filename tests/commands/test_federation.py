@@ -99,7 +99,7 @@ def test_a_private_file_is_not_shown(folder: Path) -> None:
     [
         (("north.json", "east.json"), "a federation must have exactly one company X, got []"),
         (("company-x.json",), "a federation must have at least one hospital"),
-        (("north.json", "north.json", "company-x.json"), "each node must have its own name"),
+        (("north.json", "north.json", "company-x.json"), "north and north have the same name"),
         (("public-key.json",), "public-key.json: public identity must have exactly the members"),
         (("nowhere.json",), "nowhere.json: No such file or directory"),
     ],
@@ -119,5 +119,5 @@ def test_it_replaces_no_manifest(folder: Path) -> None:
         folder, "federation", "north.json", "company-x.json", "east.json", *FEDERATION
     )
     assert (code, out) == (1, "")
-    assert err == "fl-he: a file must not be replaced, got federation.json, which exists\n"
+    assert err == "fl-he: federation.json already exists; not overwriting it\n"
     assert (folder / "federation.json").read_text() == "in use"

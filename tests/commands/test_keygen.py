@@ -86,7 +86,7 @@ def test_it_replaces_no_file(tmp_path: Path, existing: str) -> None:
     (tmp_path / "keys" / existing).write_text("in use")
     code, out, err = fl_he(tmp_path, *SHORT)
     assert (code, out) == (1, "")
-    assert err == f"fl-he: a file must not be replaced, got keys/{existing}, which exists\n"
+    assert err == f"fl-he: keys/{existing} already exists; not overwriting it\n"
     assert [path.name for path in (tmp_path / "keys").iterdir()] == [existing]
     assert (tmp_path / "keys" / existing).read_text() == "in use"
 
@@ -129,7 +129,10 @@ def test_passphrases_that_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").touch(0o600)
     (tmp_path / "empty").write_text("\nsecret")
     for options, words in (
-        (["--passphrase-file", "empty"], "got an empty first line"),
+        (
+            ["--passphrase-file", "empty"],
+            "the first line of empty is empty: it must be the passphrase",
+        ),
         (["--passphrase-file", "passphrase"], "accessible by its owner only"),
         (["--passphrase-file", "nowhere"], "No such file"),
         (["--passphrase-file", "passphrase", "--ask-passphrase"], "one of --passphrase-file and"),

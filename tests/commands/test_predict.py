@@ -88,7 +88,7 @@ def test_predictions_are_by_name_and_exact(tmp_path: Path) -> None:
     assert (tmp_path / "p.csv").read_text() == out
     code, _, err = fl_he(tmp_path, "predict", ".", "new.csv", "--out", "p.csv")
     assert code == 1
-    assert "must not be replaced" in err
+    assert "p.csv already exists; not overwriting it" in err
 
 
 def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
@@ -107,8 +107,8 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ("age\n3\n", "must have the 2 features, got one without 'size'"),
-        ("age,size\n1,2\n,\n3,4\n", "every row must have values, got none in row 3: fill"),
+        ("age\n3\n", "must have the 2 features; missing: 'size'"),
+        ("age,size\n1,2\n,\n3,4\n", "row 3 has no values: fill"),
         ("age,size\n3,secret\n", "column 'size' must be numeric"),
         (
             "age,size,x\n,secret,1\n3,inf,2\n",
@@ -123,7 +123,7 @@ def test_predictions_of_more_classes_name_them(tmp_path: Path) -> None:
         ),
         (
             "age,size\n3,4\n5,true\n6,x\n",
-            "column 'size' must hold numbers, or true and false, got both: write one of them",
+            "column 'size' holds numbers as well as true or false: write only one of the two kinds",
         ),
     ],
 )
@@ -220,7 +220,7 @@ def test_ids_are_kept_as_they_stand(tmp_path: Path, suffix: str) -> None:
     [
         (
             "pid",
-            "must have one column 'pid', got none among 'age', 'size', 'probability'",
+            "must have one column 'pid'; it has only 'age', 'size', 'probability'",
         ),
         ("probability", "--id must name another column than predicted, probability"),
     ],

@@ -288,8 +288,8 @@ def test_a_damaged_file_ends_its_section_only(tmp_path: Path) -> None:
     [
         ("", "a node must say its role"),
         ("role", "a node must say its role"),
-        ('role="hospital" federation=unquoted', "--node-config must be settings such as"),
-        ("nowhere.toml", "--node-config must be settings such as"),
+        ('role="hospital" federation=unquoted', "--node-config is neither settings such as"),
+        ("nowhere.toml", "--node-config is neither settings such as"),
         ('role="nurse"', "role in the node configuration must be one of"),
         ('role="key-holder" privat-key="x"', "(did you mean private-key?)"),
     ],

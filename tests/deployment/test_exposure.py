@@ -118,7 +118,7 @@ def test_hospitals_of_different_exposures_are_refused(tmp_path: Path) -> None:
     nodes = with_tables(tmp_path, deployed_nodes(tmp_path))
     del nodes[1]["exposure"]
     nodes[1]["drop"] = "cost,falls,years"
-    with pytest.raises(ProtocolError, match="the outcome's exposure must be 'years', got none"):
+    with pytest.raises(ProtocolError, match="the outcome's exposure must be 'years', got null"):
         trained(tmp_path, nodes)
 
 

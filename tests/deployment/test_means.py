@@ -25,7 +25,7 @@ from fl_he.wire.records import ProtocolError
 from fl_he.wire.study_plan import StudyPlan, plain_words
 
 NEWTON = ("optimizer=newton", "C=null", "rounds=20")
-REFUSED = "none or at least 5 missing ones, got fewer in column 'bmi'"
+REFUSED = "none or at least 5 missing ones; too few in column 'bmi'"
 
 
 def plan_for(folder: Path, *overrides: str) -> StudyPlan:
@@ -147,9 +147,7 @@ def test_company_x_takes_its_own_least_cell(tmp_path: Path) -> None:
     plan = plan_for(tmp_path)
     nodes = with_schema(tmp_path, enrolled_nodes(tmp_path, plan))
     nodes[3]["min-cell"] = 45
-    with pytest.raises(
-        ProtocolError, match=r"at least 45 missing ones, got fewer in column 'admit"
-    ):
+    with pytest.raises(ProtocolError, match=r"at least 45 missing ones; too few in column 'admit"):
         trained(tmp_path, nodes, f"plan={tmp_path}/plan-0.json")
 
 

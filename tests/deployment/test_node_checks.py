@@ -52,8 +52,16 @@ WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("partition-id", 0, "got 'partition-id'"),
     ("data", None, "a hospital must be given data in its node configuration"),
     ("data", 3, "data in the node configuration must be a text in quotes, got an integer"),
-    ("data", "nowhere.csv", "data in the node configuration must name a file that this node can"),
-    ("data", "/", "data in the node configuration must name a file that this node can read"),
+    (
+        "data",
+        "nowhere.csv",
+        "cannot read the file named by data in the node configuration (FileNotFoundError)",
+    ),
+    (
+        "data",
+        "/",
+        "cannot read the file named by data in the node configuration (IsADirectoryError)",
+    ),
     ("target", None, "a hospital must be given target in its node configuration"),
     ("target", "weight", "must name a table that can be used with target, positive, threshold"),
     ("positive", None, "must name a table that can be used with target, positive, threshold"),
@@ -63,9 +71,9 @@ WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("threshold", "0.5", "threshold in the node configuration must be a number, got text"),
     ("threshold", True, "threshold in the node configuration must be a number, got true or false"),
     ("drop", "weight", "must name a table that can be used with target, positive, threshold"),
-    ("drop", "", "drop in the node configuration must be a text in quotes, got an empty one"),
-    ("model-path", "/", "model-path in the node configuration must name a file that this node"),
-    ("model-path", "/dev/null/model.json", "model-path in the node configuration must name a file"),
+    ("drop", "", "drop in the node configuration must be a text in quotes, got an empty text"),
+    ("model-path", "/", "cannot write the file named by model-path in the node configuration"),
+    ("model-path", "/dev/null/model.json", "cannot write the file named by model-path in the"),
     ("key-fingerprint", None, "must be given key-fingerprint or federation"),
     ("key-fingerprint", "ab", "key-fingerprint in the node configuration must be 64 lower-case"),
     ("federation", "f.json", "holds federation must be given identity as well"),
@@ -100,12 +108,12 @@ def test_files_that_a_node_will_write_are_tried_before(tmp_path: Path) -> None:
     assert describe(node) == ""
     assert not (tmp_path / "ledger.jsonl").exists()
     refused = describe(node | {"privacy-ledger": "/dev/null/ledger.jsonl"})
-    words = "privacy-ledger in the node configuration must name a file that this node can write"
+    words = "cannot write the file named by privacy-ledger in the node configuration"
     assert words in refused
     # A folder has the name of the file in which the node keeps its sessions, next to the table.
     (tmp_path / "1.csv.sessions.jsonl").unlink()
     (tmp_path / "1.csv.sessions.jsonl").mkdir()
-    assert "state in the node configuration must name a file that this node can" in describe(node)
+    assert "cannot write the file named by state in the node configuration" in describe(node)
 
 
 def test_columns_that_look_like_numbers_of_patients_are_told_in_the_nodes_log(

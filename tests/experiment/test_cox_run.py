@@ -179,7 +179,7 @@ def test_a_hospital_without_events_contributes_nothing(tmp_path: Path) -> None:
 
 def test_no_event_at_all_is_refused(tmp_path: Path) -> None:
     tables = [table.assign(event=0) for table in survival_tables(11)]
-    with pytest.raises(ConfigError, match="outcome 'months': there must be events, got none"):
+    with pytest.raises(ConfigError, match="outcome 'months': there is no event in any"):
         run(tmp_path, tables)
 
 

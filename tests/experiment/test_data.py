@@ -322,7 +322,7 @@ def test_a_label_in_another_case_is_proposed(tmp_path: Path) -> None:
 def test_a_class_that_nobody_has_is_refused(tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(TABLE)
     csv = ["data=csv", f"data.path={tmp_path}/table.csv", "data.target=state"]
-    with pytest.raises(DataError, match=r"got none of 60 rows with 'dead'$"):
+    with pytest.raises(DataError, match=r"; none of 60 rows has 'dead'$"):
         data_of(tmp_path, *csv, "data.classes=[well,sick,dead]")
 
 

@@ -144,7 +144,7 @@ def test_other_errors_of_a_job_keep_their_traceback(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["hospitalz=5"], "hospitalz must be a key .*did you mean hospitals"),
+        (["hospitalz=5"], "hospitalz is not a key .*did you mean hospitals"),
         (["-m", "hospitals=3,x"], "hospitals must be an integer, got 'x'"),
         (["-m", "--cfg", "job"], "Only one of"),
         (["--hospitals", "3"], "without dashes, got --hospitals: hospitals=3"),

@@ -200,7 +200,7 @@ def test_a_feature_whose_sum_is_too_large_is_named(tmp_path: Path) -> None:
         *("data=csv", f"data.path={tmp_path}/table.csv", "data.target=label", "data.positive=1"),
         folder=tmp_path / "run",
     )
-    with pytest.raises(ProtocolError, match=r"2e\+28, got larger ones in column 'x' \(.* save"):
+    with pytest.raises(ProtocolError, match=r"2e\+28; they are larger in column 'x' \(.* save"):
         run(config)
 
 

@@ -88,8 +88,7 @@ def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) ->
         )
         assert while_taken.returncode == 1
         assert while_taken.stderr == (
-            f"fl-he: simulation.ray_address={cluster} must have a free core, got a cluster with "
-            "none\n"
+            f"fl-he: the Ray cluster at simulation.ray_address={cluster} has no free core\n"
         )
 
     run_in_ray(main, app, 4, address=cluster)
@@ -146,8 +145,8 @@ def test_a_cluster_that_is_not_there_is_refused_by_name(
         address = f"127.0.0.1:{taken.getsockname()[1]}"
         config = experiment(f"simulation.ray_address={address}", folder=tmp_path)
         words = (
-            rf"simulation\.ray_address={address} must be a Ray cluster that this machine is part "
-            rf"of, got none \({reason}.*\): `ray start` starts one or joins it"
+            rf"simulation\.ray_address={address} is not a Ray cluster that this machine is part "
+            rf"of \({reason}.*\): `ray start` starts one or joins it"
         )
         with pytest.raises(ConfigError, match=words):
             simulation.run(config, tmp_path)

@@ -261,15 +261,15 @@ def refused(tmp_path: Path) -> Callable[..., str]:
 
 @pytest.mark.usefixtures("files")
 def test_faults_of_sites_are_named(tmp_path: Path, refused: Callable[..., str]) -> None:
-    assert "one column 'site', got none among 'hospital', 'age'" in refused(
+    assert "one column 'site'; it has only 'hospital', 'age'" in refused(
         *of_column(tmp_path, column="site")
     )
     columns = pooled()
     names = columns["hospital"].astype(object)
     for name, said in (
-        ("a/b", "no folder can have in row 3"),
-        ("a\tb", "has characters that nobody can see in row 3"),
-        ("COMPANY X", "is company X's in row 3"),
+        ("a/b", "the name in row 3 cannot be the name of a folder"),
+        ("a\tb", "the name in row 3 has characters that nobody can see"),
+        ("COMPANY X", "the name in row 3 is company X's"),
         ("", "1 missing cell in row 3"),
     ):
         names[1] = name

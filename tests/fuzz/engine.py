@@ -187,6 +187,6 @@ def _limit_memory() -> None:
 def instrumented() -> contextlib.AbstractContextManager[None]:
     """Have the modules of fl_he that are imported inside report their coverage."""
     if any(name.partition(".")[0] == "fl_he" for name in sys.modules):
-        raise RuntimeError("fl_he must be imported after this, got it imported before")
+        raise RuntimeError("fl_he was imported before its instrumentation")
     made: contextlib.AbstractContextManager[None] = atheris.instrument_imports(include=["fl_he"])
     return made

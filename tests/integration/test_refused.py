@@ -71,7 +71,7 @@ def test_the_reply_of_which_the_others_differ_is_welcome() -> None:
         ),
         (
             replying(metrics={"num-examples": [4, 5]}),
-            "'num-examples' must be a single number, got a list",
+            "'num-examples' must be a single number, not a list",
         ),
         (
             replying(metrics={"num-examples": -1}),
@@ -169,7 +169,7 @@ def test_a_legacy_client_cannot_play_the_key_holder() -> None:
     app = ClientApp(client_fn=legacy_client, mods=[encryption_mod])
     with pytest.raises(
         ProtocolError,
-        match=r"@app\.train\(\) and @app\.evaluate\(\), got one with a client_fn: .*"
+        match=r"has a client_fn: register functions with @app\.train\(\) and @app\.evaluate\(\), .*"
         "Flower's guide 'Upgrade to Message API'",
     ):
         with_key_holder(app)

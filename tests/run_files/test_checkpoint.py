@@ -227,7 +227,7 @@ def test_the_configuration_is_the_folders(tmp_path: Path) -> None:
     [
         ("rounds=15", "rounds must be 5 as in the run that is resumed, got 15"),
         ("optimizer.lr=0.1", r"optimizer\.lr must be 0\.05 as in .*, got 0\.1"),
-        ("experiment=newton", "experiment must be left out with resume, got one"),
+        ("experiment=newton", "experiment must be left out with resume: the settings"),
         *slow(
             ("hospitals=3", "hospitals must be 4 as in .*, got 3"),
             ("partition=by_label", r"partition\.scheme must be 'even' as in .*, got 'by_label'"),

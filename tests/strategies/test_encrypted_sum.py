@@ -266,9 +266,9 @@ def test_hospitals_whose_features_differ(schema: tuple[str, ...], words: str) ->
 
 def test_a_node_that_cannot_describe_itself_stops_the_run_with_its_reason() -> None:
     def features(context: Context) -> tuple[str, ...]:
-        raise ProtocolError("data must have rows, got none")
+        raise ProtocolError("the table has no rows")
 
-    with pytest.raises(ProtocolError, match=r"refused to take part .*: data must have rows"):
+    with pytest.raises(ProtocolError, match=r"refused to take part .*: the table has no rows"):
         strategy().start(LocalGrid(train_app(features), simulated_nodes(3)), MODEL, num_rounds=1)
 
 

@@ -155,7 +155,7 @@ def test_a_newcomer_that_does_not_accept_the_runs_scheme_is_skipped(
     ("name", "words"),
     [
         *((name, "one of masks, paillier, or left out") for name in ("mask", "Masks", "auto")),
-        ("", "a text in quotes, got an empty one"),
+        ("", "a text in quotes, got an empty text"),
     ],
 )
 def test_a_wrong_name_in_the_node_configuration(

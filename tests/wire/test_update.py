@@ -132,7 +132,7 @@ def test_locate_names_array_and_index() -> None:
             "'w' must .*got datetime64.s.: convert",
         ),
         (reply({"w": np.zeros(2, "i4,f4")}, {"num-examples": 1}), "'w' must .*: convert it, or"),
-        (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "must be a single number, got a list"),
+        (reply({"w": np.ones(1)}, {"num-examples": [1, 2]}), "must be a single number, not a list"),
         (reply({"w": np.ones((1,) * 33)}, {"num-examples": 1}), "at most 32 dimensions, got 33"),
         (RecordDict({"c": ConfigRecord({"a": "b"})}), "config records"),
         (RecordDict(), "exactly one MetricRecord, got 0"),

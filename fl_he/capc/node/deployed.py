@@ -135,7 +135,7 @@ class VotingLedger:
             spend(self.left(lines, session), queries)
             begun = _begun(lines)
             if any(one.begun == session for one in begun):
-                raise ProtocolError("a batch must be begun once, got one that was before")
+                raise ProtocolError(f"batch {session} has already been begun")
             left = self.most - _by_party(begun)[querying]
             if queries > left:
                 raise ProtocolError(
@@ -191,7 +191,7 @@ class VotingLedger:
                 )
             if batch.session == session:
                 # else noise could be used twice
-                raise ProtocolError("a batch must be answered once, got one that was before")
+                raise ProtocolError(f"batch {session} has already been answered")
             spend(budget, batch.queries)
         return budget
 
@@ -376,8 +376,8 @@ class AgreedNode(Party):
             )
         if tables is not None and tables.outcome.family:
             raise ProtocolError(
-                "schema must have an outcome that is a class in CaPC, got a number of family "
-                f"{tables.outcome.family}"
+                "CaPC votes for classes, and the schema's outcome is a number of family "
+                f"{tables.outcome.family}: use an outcome with classes"
             )
         return tables
 

@@ -78,8 +78,8 @@ class Envelopes:
         own, row = self._enrolment.name, STEPS[step]
         if missing := self._places.missing(row, request.parts, own, tested=self._tested):
             raise ProtocolError(
-                f"{own} must be handed all parts of {step}, among them all votes before its own "
-                f"and the guardian's noise, got none of {', '.join(missing)}"
+                f"{own} did not get all parts of {step}, among them all votes before its own and "
+                f"the guardian's noise; missing: {', '.join(missing)}"
             )
         return replace(request, parts=self._through(unseal, step, request.parts))
 

@@ -176,9 +176,8 @@ class NodeApp(ClientApp):
         # Flower has no public way to tell.
         if getattr(app, "_call", None) is not None:
             raise ProtocolError(
-                "the ClientApp must have functions registered with @app.train() and "
-                "@app.evaluate(), got one with a client_fn: how to turn one into the other is in "
-                "Flower's guide 'Upgrade to Message API'"
+                "the ClientApp has a client_fn: register functions with @app.train() and "
+                "@app.evaluate(), as in Flower's guide 'Upgrade to Message API'"
             )
         self._app = app
         self._parts = tuple(parts)
@@ -241,7 +240,7 @@ def _session(content: RecordDict) -> str:
     if any(len(session) > _LONGEST_SESSION for session in named):
         raise ProtocolError(f"a session must have at most {_LONGEST_SESSION} characters")
     if len(named) > 1:
-        raise ProtocolError("a message must name one session, got two")
+        raise ProtocolError("the message names two sessions")
     return named.pop() if named else ""
 
 

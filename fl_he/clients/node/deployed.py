@@ -155,8 +155,8 @@ class DeployedNode(Node):
             return None
         if missing:
             raise ProtocolError(
-                f"a hospital with privacy must be given {', '.join(_PRIVACY)} in its node "
-                f"configuration, got none of {', '.join(missing)}"
+                f"a hospital with privacy needs {', '.join(_PRIVACY)} in its node configuration; "
+                f"missing: {', '.join(missing)}"
             )
         epsilon, delta, clip, rounds, scaling = (
             float(checked_setting(self.context, key) or 0.0) for key in (*_PRIVACY[:4], _SCALING)

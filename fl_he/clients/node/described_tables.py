@@ -160,5 +160,5 @@ def require_schema(tables: DescribedTables | None, agreed: str | None, ends: str
     own = None if tables is None else tables.digest
     if own != agreed:
         wanted = "be left out" if agreed is None else "name the shared schema"
-        got = "one" if agreed is None else "none" if own is None else "a different one"
-        raise ProtocolError(f"schema in the node configuration must {wanted}, {ends}, got {got}")
+        found = "names another" if own and agreed else "is set" if own else "is not set"
+        raise ProtocolError(f"schema in the node configuration must {wanted}, {ends}; it {found}")

@@ -85,9 +85,7 @@ def signed_key(signed: bytes | None, session: str, node: Node, enrolment: Enrolm
         )
     key = RunKey.from_bytes(signed)
     if not company_x.verifies(key.signature, key.statement):
-        raise ProtocolError(
-            f"the key of a run must be as {company_x.name} signed it, got an altered one"
-        )
+        raise ProtocolError(f"the key of the run is not as {company_x.name} signed it")
     if key.session != session:
         raise ProtocolError("the key of the run is not of the message's session")
     if key.expires <= time():

@@ -162,7 +162,7 @@ def check_kinds(node_config: UserConfig, role: Role) -> None:
 def _require_kind(key: str, value: UserConfigValue) -> None:
     if not _is(value, _KIND[key]):
         # The value may be a path or, as a number in the place of a text, a label.
-        shown = "an empty one" if value == "" else kind_in_words(value)
+        shown = "an empty text" if value == "" else kind_in_words(value)
         if _KIND[key] == _COUNT and type(value) is int:
             shown = str(value)
         raise ProtocolError(f"{key} in the node configuration must be {_KIND[key]}, got {shown}")
@@ -234,8 +234,8 @@ def named_file(setting: str, verb: str = "read") -> Iterator[None]:
     except OSError as error:
         _logger.error("%s: %s", setting, error)
         raise ProtocolError(
-            f"{setting} in the node configuration must name a file that this node can {verb}, "
-            f"got one that it cannot ({type(error).__name__})"
+            f"cannot {verb} the file named by {setting} in the node configuration "
+            f"({type(error).__name__})"
         ) from None
 
 

@@ -111,7 +111,7 @@ class SealedChain:
             return handler(message, node, node.enrolment, answer)
         if action not in (DESCRIBE, END) and _is_closed(node):
             raise ProtocolError(
-                f"this node takes part in sealed chains only, got an open {action!r} message"
+                f"this node takes part in sealed chains only, and the {action!r} message is open"
             )
         if self._open is None:
             return answer(message, node)

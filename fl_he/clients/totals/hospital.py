@@ -244,8 +244,8 @@ def _check_session(news: News, node: Node, enrolment: Enrolment) -> None:
     answered = unseal(news.statement, enrolment.identity, enrolment.manifest.key_holder, binding)
     if answered != sessions.challenge().encode():
         raise ProtocolError(
-            "company X's statement of the session must answer this hospital's challenge, got one "
-            "that answers another: it may be an old one"
+            "company X's statement of the session answers another challenge than this hospital's: "
+            "it may be old"
         )
     sessions.join(news.session)
     node.begun = True

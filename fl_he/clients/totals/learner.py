@@ -191,7 +191,7 @@ class StepLearner(Learner):
 
 def _require_training(purpose: Purpose | None) -> None:
     if purpose not in (None, "train"):
-        raise ProtocolError(f"this app must be asked to train, got a sum for {purpose}")
+        raise ProtocolError(f"this app only trains: it has no sum for {purpose}")
 
 
 def _check_like(model: ArrayRecord, mean: RecordDict) -> None:

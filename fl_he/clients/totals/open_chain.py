@@ -221,4 +221,4 @@ class OpenChain:
 
 def _require_same(news: OpenNews, session: str) -> None:
     if news.session != session:
-        raise ProtocolError("a message must name one session, got two")
+        raise ProtocolError("the message names two sessions")

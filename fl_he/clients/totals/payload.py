@@ -139,9 +139,9 @@ def verified_total(data: bytes, session: str, enrolment: Enrolment | None) -> Si
         return signed
     company_x = enrolment.manifest.key_holder
     if not company_x.verifies(signed.signature, signed.statement):
-        raise CryptoError(f"a total must be as {company_x.name} signed it, got an altered one")
+        raise CryptoError(f"the total is not as {company_x.name} signed it")
     if signed.opening.session != session:
-        raise CryptoError("a total must be of the message's session, got one of another")
+        raise CryptoError("the total belongs to another session")
     return signed
 
 

@@ -61,7 +61,7 @@ def decode_fields(data: _Bytes, what: str, most: int) -> list[_Bytes]:
     position = 0
     while position < len(data):
         if len(fields) == most:
-            raise CryptoError(f"{what} must have at most {most} fields, got more")
+            raise CryptoError(f"{what} has more than {most} fields")
         start = position + _LENGTH.size
         if start > len(data):
             raise CryptoError(f"{what} must be a sequence of whole fields")

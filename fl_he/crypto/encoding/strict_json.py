@@ -201,7 +201,7 @@ def base64url_integer(bits: int) -> Kind:
 
     def read(value: object, at: Place) -> int:
         if isinstance(value, str) and 6 * len(value) > bits + 12:
-            raise at.wrong(f"have at most {bits} bits, got a longer text")
+            raise at.wrong(f"have at most {bits} bits")
         integer = int.from_bytes(base64url().read(value, at), "big")
         if integer_to_base64url(integer) != value:
             raise at.wrong("be base64url text in its shortest form")

@@ -73,7 +73,7 @@ class Manifest(Documented):
         if len(holders) != 1:
             raise CryptoError(f"a federation must have exactly one company X, got {holders}")
         if len(self.nodes) == 1:
-            raise CryptoError("a federation must have at least one hospital, got none")
+            raise CryptoError("a federation must have at least one hospital")
 
     @property
     def key_holder(self) -> PublicIdentity:
@@ -152,7 +152,7 @@ def _check_different(nodes: tuple[PublicIdentity, ...]) -> None:
         ):
             if (what, value) in seen:
                 raise CryptoError(
-                    f"each node must have its own {what}, got one for {seen[what, value]} and "
-                    f"{node.name}"
+                    f"{seen[what, value]} and {node.name} have the same {what}; each node "
+                    "needs its own"
                 )
             seen[what, value] = node.name

@@ -213,17 +213,15 @@ def unseal(envelope: bytes, recipient: Identity, sender: PublicIdentity, binding
     if claimed_sender != sender.digest:
         raise CryptoError(
             f"the envelope must be from {sender.name} ({sender.fingerprint[:16]}), "
-            f"got one from {claimed_sender[:8].hex()}"
+            f"not from {claimed_sender[:8].hex()}"
         )
     if not sender.verifies(signature, _statement(context, ciphertext)):
-        raise CryptoError(
-            f"the envelope must be as {sender.name} signed it, got an altered or a forged one"
-        )
+        raise CryptoError(f"the envelope is not as {sender.name} signed it: altered or forged")
     public = recipient.public
     if claimed_recipient != public.digest:
         raise CryptoError(
             f"the envelope must be for {public.name} ({public.fingerprint[:16]}), "
-            f"got one for {claimed_recipient[:8].hex()}"
+            f"not for {claimed_recipient[:8].hex()}"
         )
     binding.require(Binding.from_bytes(claimed_binding))
     # By now this is the context that was sent; HPKE gets the one that was expected all the same.

@@ -88,10 +88,10 @@ def check_modulus(n: int) -> None:
     if gmpy2.gcd(n, _SMALL_PRIMES) != 1:
         raise CryptoError("n must have no prime factor below 1000")
     if gmpy2.is_square(n):
-        raise CryptoError("n must be a product of two different primes, got a square")
+        raise CryptoError("n is a square, not a product of two different primes")
     # A prime always passes the test; that a product of two large primes does is negligible.
     if gmpy2.is_strong_prp(n, 2):
-        raise CryptoError("n must be a product of two primes, got a prime")
+        raise CryptoError("n is a prime, not a product of two primes")
 
 
 @functools.lru_cache(maxsize=8)

@@ -382,8 +382,8 @@ class Packing(Documented):
         fits = self._are_sums(totals)
         if not fits.all():
             raise CryptoError(
-                f"slot {int(np.argmin(fits))} must hold a sum of at most "
-                f"{self.max_contributors} contributors, got a larger number"
+                f"slot {int(np.argmin(fits))} holds a larger number than a sum of "
+                f"{self.max_contributors} contributors can have"
             )
         if totals[length:].any():
             raise CryptoError(f"slots from {length} on must be empty")
@@ -422,8 +422,8 @@ class Packing(Documented):
         return RangeError(
             index,
             "integer_bits",
-            f"value {index} must be below 2**{self.integer_bits} in size, "
-            f"got a larger one: raise integer_bits",
+            f"value {index} (withheld) must be below 2**{self.integer_bits} in size: "
+            "raise integer_bits",
         )
 
 

@@ -163,7 +163,7 @@ def _digits(values: Array, facts: Facts, limbs: Limbs) -> Array:
     if (np.abs(values) >= math.sqrt(limbs.limit)).any():
         raise DataError(
             f"numbers of column {shown(facts.name)} must be below {math.sqrt(limbs.limit):.0e} in "
-            "size, got larger ones: save them in a larger unit, or leave the column out"
+            "size; some are larger: save them in a larger unit, or leave the column out"
         )
     sums = [_exact(iter(values.tolist())), _exact(_products(values))]
     if len(values) > 1 and values.min() < values.max():

@@ -50,7 +50,7 @@ def noisy_sum(form: TableForm, sums: Bounded) -> NoisySum:
     unbounded = [facts.name for facts in numbers if facts.low is None or facts.high is None]
     if unbounded:
         raise DataError(
-            f"under privacy numbers must have bounds in the schema, got none for "
+            f"under privacy numbers need bounds in the schema; without bounds: "
             f"{some(unbounded, _MOST_NAMED)}: declare them, or leave the columns out"
         )
     others = len(form.columns) - len(numbers) + bool(form.times)

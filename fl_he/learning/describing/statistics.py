@@ -152,7 +152,7 @@ def table_of(total: Array, form: TableForm, examples: int, limbs: Limbs, min_cel
         raise DataError(f"cells of a table must have shape {(form.parts, width)}")
     _check(total, form, columns, times, examples)
     if examples < min_cell:
-        raise DataError(f"a table must be of at least {min_cell} rows, got fewer")
+        raise DataError(f"the table has fewer than {min_cell} rows")
     sizes, withheld = total[:, 0], dict[str, str]()
     cells = total
     if form.groups and not fits(sizes, min_cell):

@@ -76,7 +76,7 @@ def scaling_variance(terms: GaussianPrivacy, lattice: Lattice) -> int:
         If nothing of the budget is for it, or dp-accounting is not installed.
     """
     if terms.scaling <= 0.0:
-        raise PrivacyError("scaling must have a share of the budget, got none")
+        raise PrivacyError("scaling has no share of the budget")
     return scaling_sum(lattice).variance(terms.scaling, terms)
 
 

@@ -128,7 +128,7 @@ class _Cox(GlmFamily):
     def link(self, mean: float) -> float:
         """Return 0, the margin of no effect; raises DataError where no event was seen."""
         if not mean > 0.0:
-            raise DataError("there must be events, got none in all hospitals' rows")
+            raise DataError("there is no event in any hospital's rows")
         return 0.0
 
     def variance(self, means: Array) -> Array:

@@ -210,7 +210,7 @@ class TrainedModel(ABC):
         try:
             content = json.loads(text, object_pairs_hook=_unique)
         except (ValueError, RecursionError):
-            raise DataError("model must be JSON, got text that is not") from None
+            raise DataError("the model is not JSON") from None
         if not isinstance(content, dict) or content.get("format") != cls.FORMAT:
             raise DataError(f"model must be an object of format {cls.FORMAT!r}")
         content = _updated(content, cls.VERSION)

@@ -282,8 +282,8 @@ class Numbers:
             count, _ = truth.found[_TEXT]
             if count + np.count_nonzero(wrong[:, column]) < len(wrong):
                 name = self.names[column]
-                words = f"column {shown(name)} must hold numbers, or true and false, got both"
-                yield Fault(f"{words}: write one of them", "drop", name)
+                words = f"column {shown(name)} holds numbers as well as true or false"
+                yield Fault(f"{words}: write only one of the two kinds", "drop", name)
 
     @property
     def values(self) -> Array:

@@ -68,7 +68,7 @@ class _Packed(io.RawIOBase):
         self._left -= len(found)
         if self._left < 0:
             raise DataError(
-                f"data file must have at most {MOST_UNPACKED} bytes unpacked, got more: save fewer "
+                f"data file has more than {MOST_UNPACKED} bytes unpacked: save fewer "
                 "rows or columns in it, or Parquet"
             )
         buffer[: len(found)] = found
@@ -139,9 +139,7 @@ class CsvFile(TableFile):
         self._form = form or CsvForm()
         first = [(number, record) for number, _, record in islice(self._records(), 2)]
         if not first:
-            raise DataError(
-                f"data file must have a header and rows, got an empty file {str(path.absolute())!r}"
-            )
+            raise DataError(f"data file is empty, it has no header: {str(path.absolute())!r}")
         self.header, self.names = first[0][0], [name.strip() for name in first[0][1]]
         self.types = ["string"] * len(self.names)
         own = self._form.separator

@@ -306,9 +306,7 @@ def _misnamed(
                 name,
             )
     if not features:
-        yield Fault(
-            f"data file must have a feature in addition to {shown(outcome['target'])}, got none"
-        )
+        yield Fault(f"data file has no feature in addition to {shown(outcome['target'])}")
 
 
 def first_schema_difference(expected: Sequence[str], got: Sequence[str]) -> str | None:

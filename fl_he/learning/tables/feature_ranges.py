@@ -74,9 +74,9 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
         with path.open(newline="", encoding="utf-8") as file:
             text = file.read(_LIMIT + 1)
         if len(text) > _LIMIT:
-            raise DataError(f"ranges must have at most {_LIMIT} characters, got more in {path}")
+            raise DataError(f"a file of ranges must have at most {_LIMIT} characters: {path}")
         is_json = path.suffix == ".json"
-        rows = list(_json_rows(text) if is_json else _csv_rows(text))
+        rows = list(_json_rows(text, path) if is_json else _csv_rows(text))
     except DataError:
         raise
     except OSError as error:
@@ -114,7 +114,7 @@ def read_ranges(path: Path, feature_names: Sequence[str]) -> Ranges:
             "ranges=FILE names a file with feature, low and high of each"
         )
     if missing := [name for name in feature_names if name not in named]:
-        words = f"ranges must be one for each feature, got none for {some(missing, _MOST_NAMED)}"
+        words = f"each feature needs a range; without one: {some(missing, _MOST_NAMED)}"
         faults.append(Fault(words))
     if faults:
         raise DataError.of(faults, f" ({path}{'' if is_json else ', the header is row 1'})")
@@ -132,10 +132,10 @@ def _csv_rows(text: str) -> Iterator[tuple[str, Any]]:
             yield f"row {number}", dict(zip(header or [], row, strict=False))
 
 
-def _json_rows(text: str) -> Iterator[tuple[str, Any]]:
+def _json_rows(text: str, path: Path) -> Iterator[tuple[str, Any]]:
     """Yield the entries of a JSON list and their names."""
     rows = json.loads(text)
     if not isinstance(rows, list):
-        raise DataError(f"ranges must be a list in a JSON file, not {type(rows).__name__}")
+        raise DataError(f"{path} must contain a JSON list of ranges, not {type(rows).__name__}")
     for number, row in enumerate(rows, start=1):
         yield f"entry {number}", row

@@ -122,15 +122,15 @@ def federated_means(
     missing = examples - present
     if (empty := [name for name, count in zip(names, present, strict=True) if not count]) != []:
         raise DataError(
-            "a column with missing: mean must have cells in some hospital's table, got none in "
-            f"column {some(empty, _MOST_NAMED)}: leave it out of the schema's terms"
+            f"no hospital's table has a cell in column {some(empty, _MOST_NAMED)} with missing: "
+            "mean: leave it out of the schema's terms"
         )
     few = (present < min_cell) | ((missing > 0) & (missing < min_cell))
     if few.any():
         found = some([names[place] for place in np.flatnonzero(few).tolist()], _MOST_NAMED)
         raise DataError(
             f"a column with missing: mean must have at least {min_cell} cells in all tables "
-            f"together, and none or at least {min_cell} missing ones, got fewer in column {found}: "
+            f"together, and none or at least {min_cell} missing ones; too few in column {found}: "
             "declare missing: drop-row or indicator"
         )
     return tuple((sums / present).tolist())

@@ -91,7 +91,7 @@ class ParquetFile(TableFile):
     def _refusal(self, error: Exception) -> DataError:
         if isinstance(error, pa.ArrowNotImplementedError) and (wide := self._wide()):
             return DataError(
-                "integers must be of at most 64 bits, got longer ones in column "
+                "integers must be of at most 64 bits; they are longer in column "
                 f"{wide}: save them as Int64 or Float64"
             )
         if isinstance(error, pa.ArrowInvalid) and not self._is_whole():

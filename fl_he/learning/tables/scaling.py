@@ -95,7 +95,7 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
         found = cells(dataset.feature_names, large, "cell{s} above 1e150", dataset.rows)
         where = described({name: facts.words for name, facts in found.items()})
         raise DataError(
-            "numbers must be below 1e150 in size to be standardised, got larger ones in "
+            "numbers must be below 1e150 in size to be standardised; they are larger in "
             f"{where}: correct such cells, or save the column in a larger unit"
             f"{dataset.rows.note if dataset.rows else ''}"
         )
@@ -103,7 +103,7 @@ def standardise(dataset: Dataset) -> tuple[Dataset, Scaling]:
     small = [dataset.feature_names[at] for at in np.flatnonzero(varies & (variance < _SMALLEST))]
     if small:
         raise DataError(
-            "numbers must be 1e-150 or more apart to be standardised, got smaller differences in "
+            "numbers must be 1e-150 or more apart to be standardised; they are closer in "
             f"column {some(small, _MOST_NAMED)}: save them in a smaller unit"
         )
     scaling = from_moments(mean, variance, dataset.examples)

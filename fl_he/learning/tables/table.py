@@ -127,7 +127,7 @@ def read_features(
     known, faults = set(table.names), list(table.name_faults(unnamed=False))
     if missing := [name for name in names if name not in known]:
         faults.append(
-            Fault(f"{what} must have the {len(names)} features, got one without {some(missing, 5)}")
+            Fault(f"{what} must have the {len(names)} features; missing: {some(missing, 5)}")
         )
     numbers = Numbers([name for name in names if name in known])
     rows = read_columns(table, numbers)
@@ -243,9 +243,8 @@ def _column(table: TableFile, name: str, advice: str = "") -> tuple[Labels, RowN
 def _place_of(table: TableFile, name: str, advice: str = "") -> int:
     """Return where a column is that must be there once; ``advice``: where it is not."""
     if table.names.count(name) != 1:
-        several = name in table.names
-        found = "several" if several else f"none among {some(table.names, _MOST_NAMED)}"
-        words = f"data file must have one column {shown(name)}, got {found}{advice}"
+        has = "several" if name in table.names else f"only {some(table.names, _MOST_NAMED)}"
+        words = f"data file must have one column {shown(name)}; it has {has}{advice}"
         raise DataError.of([Fault(words, known=tuple(table.names))])
     return table.names.index(name)
 
@@ -267,12 +266,12 @@ def read_columns(
     for block in table.blocks(columns, text):
         rows.append(block.rows)
         if most is not None and sum(map(len, rows)) > most:
-            raise DataError(f"data file must have at most {most} rows, got more")
+            raise DataError(f"data file has more than {most} rows")
         numbers.add(block.rows, block.cells[: len(numbers.names)])
         for one, cells in zip(labels, block.cells[len(numbers.names) :], strict=True):
             one.add(block.rows, cells)
     if not rows:
-        none = f"data file must have rows, got none in {str(table.path.absolute())!r}"
+        none = f"data file has no rows: {str(table.path.absolute())!r}"
         raise DataError.of([*table.faults, Fault(none)])
     return RowNumbers(np.concatenate(rows), table.header)
 

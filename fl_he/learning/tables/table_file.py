@@ -149,10 +149,7 @@ class TableFile(ABC):
         count, first = self.empty_rows
         if count:
             first_of = f", the first of {count} such rows" if count > 1 else ""
-            yield Fault(
-                f"every row must have values, got none in row {first}{first_of}: fill them in, or "
-                "remove such rows"
-            )
+            yield Fault(f"row {first} has no values{first_of}: fill them in, or remove such rows")
 
     def name_faults(self, *, unnamed: bool = True) -> Iterator[Fault]:
         """Yield the faults of names by which columns cannot be told apart.

@@ -50,7 +50,7 @@ class AnsweringModel:
 
     def __post_init__(self) -> None:
         if not self.layers:
-            raise DataError("a model must have at least one layer, got none")
+            raise DataError("a model must have at least one layer")
         inputs = self.layers[0].weights.shape[1:]
         for number, layer in enumerate(self.layers):
             shape, last = layer.weights.shape, number == len(self.layers) - 1

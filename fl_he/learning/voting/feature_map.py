@@ -162,7 +162,7 @@ def union(inputs: int, maps: Iterable[str], fourier: Fourier | None = None) -> F
             f"feature maps must be some of {', '.join(MAPS)}, got {', '.join(sorted(chosen))}"
         )
     if FOURIER in chosen and fourier is None:
-        raise DataError("Fourier features must be given with the map 'fourier', got none")
+        raise DataError("the map 'fourier' needs Fourier features")
     monomials: list[Monomial] = []
     if IDENTITY in chosen:
         monomials += [(i,) for i in range(inputs)]

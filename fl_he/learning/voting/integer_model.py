@@ -114,8 +114,8 @@ def fixed_point(
     if not fits.all():
         row, column = np.argwhere(~fits)[0]
         raise DataError(
-            f"feature {column} of query {row} must be below 2**{bits[column]} in size, got a "
-            "larger one: raise integer_bits, or scale the feature"
+            f"feature {column} of query {row} must be below 2**{bits[column]} in size: raise "
+            "integer_bits, or scale the feature"
         )
     return scaled.astype(np.int64)
 

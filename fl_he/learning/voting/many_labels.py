@@ -83,7 +83,7 @@ def subset_model(models: Sequence[AnsweringModel]) -> AnsweringModel:
             "with and without each label, or a kind of model without hidden layers"
         )
     if not all(np.isfinite(model.layers[-1].offsets).all() for model in models):
-        raise DataError("the model of each label must know two classes, got one with a single one")
+        raise DataError("the model of a label knows one class only; each needs two")
     first, *later = zip(*(model.layers for model in models), strict=True)
     joined = [Layer(np.vstack([one.weights for one in first]), _offsets(first))]
     for layers in later:

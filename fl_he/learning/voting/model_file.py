@@ -73,7 +73,7 @@ def table_model(estimator: Any, classes: Sequence[str]) -> AnsweringModel:
             estimator = last
     first, *rest = answering_model(_with_places(estimator, classes), len(classes)).layers
     if first.weights.shape[1] != len(factor):
-        raise DataError("a model must be on the features themselves, got one on other columns")
+        raise DataError("the model is on other columns than the features")
     offsets = first.offsets - first.weights @ (shift * factor)
     return AnsweringModel((Layer(first.weights * factor, offsets), *rest))
 

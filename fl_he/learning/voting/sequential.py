@@ -176,7 +176,7 @@ class _Folding:
         number = len(self.layers)
         self.run(_branch(getattr(module, "shortcut", ())))
         if len(self.layers) > number:
-            raise DataError("the shortcut of a Residual must be linear, got one with a ReLU")
+            raise DataError("the shortcut of a Residual has a ReLU: it must be linear")
         shortcut = _Shortcut(_matrix(self.pending, self.start))
         wanted, self.pending, self.shape = self.shape, pending, shape
         self._shortcuts.append(shortcut)
@@ -240,10 +240,7 @@ def _convolution(module: Any, _: Shape) -> Convolution:
         and not isinstance(module.padding, str)
     )
     if not plain:
-        raise DataError(
-            "a Conv2d must have no dilation, and padding by a number of zeros, got one that does "
-            "not"
-        )
+        raise DataError("a Conv2d has a dilation, or a padding other than a number of zeros")
     kernel, groups = _array(module.weight), int(module.groups)
     if groups != 1:
         kernel = _ungrouped(kernel, groups)
@@ -264,7 +261,7 @@ def _ungrouped(kernel: Array, groups: int) -> Array:
 def _batch_norm(module: Any, _: Shape) -> Convolution:
     """Return ``(x - mean) / sqrt(variance + eps) * weight + bias``, by channel."""
     if module.running_mean is None or module.running_var is None:
-        raise DataError("batch normalisation must have running statistics, got one without")
+        raise DataError("batch normalisation has no running statistics")
     mean, variance = _array(module.running_mean), _array(module.running_var)
     weight = np.ones(len(mean)) if module.weight is None else _array(module.weight)
     bias = np.zeros(len(mean)) if module.bias is None else _array(module.bias)

@@ -59,7 +59,7 @@ def count_votes(files: Sequence[Path], classes: int | None = None) -> NDArray[np
     parties, faults = dict[Path, _Answers](), list[Fault]()
     for file in files:
         if any(file.exists() and file.samefile(other) for other in parties):
-            faults.append(Fault(f"{file}: each party must have one file, got this one twice"))
+            faults.append(Fault(f"{file}: each party must have one file; this one is given twice"))
             continue
         try:
             parties[file] = _answers(file)
@@ -70,7 +70,7 @@ def count_votes(files: Sequence[Path], classes: int | None = None) -> NDArray[np
     widths = (one.classes for one in parties.values() if one.classes)
     count = next(widths, None) if classes is None else classes
     if count is None:
-        raise DataError("classes must be given if all files hold votes, got none")
+        raise DataError("all files hold votes: give the number of classes")
     if not 2 <= count <= MOST_CLASSES:
         raise DataError(f"classes must be from 2 to {MOST_CLASSES}, got {count}")
     if faults := list(_different(parties, count)):
@@ -164,14 +164,14 @@ def _npy(file: Path) -> NDArray[Any]:
             raise DataError(f"must hold numbers of at most 64 bits, got {dtype.str:.20}")
         _check_shape(shape)
         if file.stat().st_size < opened.tell() + prod(shape) * dtype.itemsize:
-            raise DataError("must hold as many numbers as its header says, got fewer")
+            raise DataError("has fewer numbers than its header says")
         opened.seek(0)
         return np.asarray(np.load(opened, allow_pickle=False))
 
 
 def _csv(file: Path) -> tuple[NDArray[Any], tuple[str, ...]]:
     if file.stat().st_size > _MOST_CSV_BYTES:
-        raise DataError(f"must have at most {_MOST_CSV_BYTES} bytes, got more: save it as .npy")
+        raise DataError(f"has more than {_MOST_CSV_BYTES} bytes: save it as .npy")
     table = open_table(file)
     names = tuple(table.names)
     _check_shape((1,) if len(names) == 1 else (1, len(names)))

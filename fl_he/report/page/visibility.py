@@ -14,7 +14,7 @@ _COLLUSION = {
     "chain": "unless it colludes with the coordinator, or with the hospital's neighbours (the "
     "first and the last have only one)",
     "sealed": "unless it colludes with the hospital's neighbours (the first and the last have only "
-    "one), or with a coordinator that calls a hospital failed",
+    "one), or with a coordinator that falsely reports a hospital as failed",
 }
 _SIMULATION = (
     "This run was a simulation. All of its nodes shared one machine and one user, so it separated "

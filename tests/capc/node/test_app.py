@@ -344,7 +344,7 @@ def test_requests_and_replies_survive_their_records() -> None:
         ({"features": 0}, "features must be at least 1"),
         ({"threshold": 10**9}, "the threshold must be at most 1048575 in size"),
         ({"threshold": -(10**9)}, "the threshold must be at most 1048575 in size"),
-        ({"variance_threshold": Fraction(1)}, "a threshold must be given with its noise"),
+        ({"variance_threshold": Fraction(1)}, "variance_threshold needs a threshold"),
     ],
     ids=str,
 )

@@ -306,7 +306,7 @@ def test_parts_that_were_altered_or_are_old_are_refused(
         flipped = data[:-100] + bytes([data[-100] ^ 1]) + data[-99:]
         return replace(request, parts={**request.parts, part: flipped})
 
-    assert "got an altered or a forged one" in batch.refusal(step, node, altered)
+    assert "signed it: altered or forged" in batch.refusal(step, node, altered)
     repeated = batch.refusal(step, node, lambda request: replace(request, parts=old.parts))
     assert "the envelope's run must be" in repeated
     assert len(deployed.labels) == 2
@@ -356,7 +356,9 @@ def test_the_noise_cannot_be_left_out(deployed: Deployed) -> None:
         if step is CapcStep.COLLECT
         else request
     )
-    with pytest.raises(ProtocolError, match=r"must be handed .*got none of noise, test-noise"):
+    with pytest.raises(
+        ProtocolError, match=r"did not get all parts .*; missing: noise, test-noise"
+    ):
         deployed.ask(1)
     deployed.require_no_label()
 
@@ -369,7 +371,7 @@ def test_nor_can_the_votes_before(deployed: Deployed, name: str) -> None:
         if step is CapcStep.COLLECT and own == name
         else request
     )
-    with pytest.raises(ProtocolError, match=f"{name} must be handed .*got none of sum"):
+    with pytest.raises(ProtocolError, match=f"{name} did not get all parts .*; missing: sum"):
         deployed.ask(1)
     deployed.require_no_label()
     assert not answered(deployed.folder / name), "nothing was spent"
@@ -610,7 +612,7 @@ def test_columns_of_the_schema_are_those_of_the_agreement(
         (
             "outcome: {column: state}",
             "outcome: {column: visits, family: poisson}",
-            "must have an outcome that is a class in CaPC, got a number of family poisson",
+            "CaPC votes for classes, and the schema's outcome is a number of family poisson: use",
         ),
     ],
 )
@@ -634,12 +636,12 @@ def test_a_schema_is_that_of_the_agreement(by_schema: Deployed, name: str) -> No
     (by_schema.folder / "other.yaml").write_text(SCHEMA.replace("2020-01-01", "2021-01-01"))
     shared, own["schema"] = own["schema"], str(by_schema.folder / "other.yaml")
     with pytest.raises(
-        ProtocolError, match="must name the shared schema, as in the agreement, got"
+        ProtocolError, match="must name the shared schema, as in the agreement; it names"
     ):
         by_schema.ask(1)
     del own["schema"]
     own.pop("reading", None)
-    with pytest.raises(ProtocolError, match=r"must name the shared schema, .*, got none"):
+    with pytest.raises(ProtocolError, match=r"must name the shared schema, .*; it is not set"):
         by_schema.ask(1)
     own["reading"] = str(by_schema.folder / "reading.yaml")
     with pytest.raises(ProtocolError, match="reading in the node configuration must come with sch"):
@@ -721,7 +723,7 @@ def fork(deployed: Deployed, name: str) -> Callable[[Message], Message]:
 def test_a_batch_is_begun_in_one_run(deployed: Deployed) -> None:
     """Otherwise one run's order of classes could undo another's: a random vote."""
     deployed.grid.tamper = fork(deployed, LAST)
-    with pytest.raises(ProtocolError, match="a batch must be begun once"):
+    with pytest.raises(ProtocolError, match=r"batch [0-9a-f]{32} has already been begun"):
         deployed.ask(4)
     deployed.require_no_label()
     deployed.restart()

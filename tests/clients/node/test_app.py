@@ -190,7 +190,9 @@ def test_a_node_is_read_once_a_message_and_forgotten_after_it() -> None:
 
 
 def test_a_legacy_app_is_refused() -> None:
-    with pytest.raises(ProtocolError, match=r"got one with a client_fn: .*Upgrade to Message API"):
+    with pytest.raises(
+        ProtocolError, match=r"the ClientApp has a client_fn: .*Upgrade to Message API"
+    ):
         with_key_holder(ClientApp(client_fn=lambda context: None))  # type: ignore[arg-type,return-value]
 
 

@@ -54,7 +54,7 @@ def test_all_settings_are_terms() -> None:
 def test_a_share_for_the_scaling_is_said_beside_them() -> None:
     scaled: UserConfig = {**SETTINGS, "privacy-scaling": 0.25}
     assert node(scaled).privacy == GaussianPrivacy(1.0, 1e-5, 0.5, 7, 3, 0.25)
-    with pytest.raises(ProtocolError, match="got none of privacy-epsilon"):
+    with pytest.raises(ProtocolError, match="missing: privacy-epsilon"):
         _ = node({"privacy-scaling": 0.25}).privacy
 
 
@@ -65,7 +65,7 @@ def test_no_settings_are_no_privacy() -> None:
 @pytest.mark.parametrize("left_out", SETTINGS)
 def test_a_part_of_the_settings_is_refused(left_out: str) -> None:
     some = {key: value for key, value in SETTINGS.items() if key != left_out}
-    with pytest.raises(ProtocolError, match=rf"must be given .*, got none of {left_out}$"):
+    with pytest.raises(ProtocolError, match=rf"with privacy needs .*; missing: {left_out}$"):
         _ = node(some).privacy
 
 

@@ -144,8 +144,7 @@ def test_no_path_leaves_the_node(files: Files, setting: str) -> None:
     node = DeployedNode(context(node_config))
     reply = answered(Message(RecordDict(), 1, "train"), node, app)
     assert reply.error.reason == (
-        f"{setting} in the node configuration must name a file that this node can read, "
-        "got one that it cannot (FileNotFoundError)"
+        f"cannot read the file named by {setting} in the node configuration (FileNotFoundError)"
     )
 
 

@@ -124,7 +124,7 @@ def test_no_session_without_a_name_and_none_under_two_names(tmp_path: Path) -> N
     assert "must name company X's session" in hospital.ask("")
     for other in (News("session-2"), OpenNews("session-2")):
         told = hospital.ask("session-1", other=other.to_content())
-        assert told == "a message must name one session, got two"
+        assert told == "the message names two sessions"
 
 
 def test_training_and_test_tables_are_apart(tmp_path: Path) -> None:

@@ -237,7 +237,9 @@ def test_a_run_that_names_ever_new_sessions_does_not_fill_the_memory(
 
 def test_a_memory_that_cannot_be_written_is_refused_before_training(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, state="/dev/null/memory")
-    assert "state in the node configuration must name a file that this" in hospital.ask(DESCRIBE)
+    assert "cannot write the file named by state in the node configuration" in hospital.ask(
+        DESCRIBE
+    )
 
 
 @pytest.mark.parametrize("session", ["a" * 65, "é" * 65])

@@ -157,7 +157,7 @@ class TestLoneCiphertext:
         made = MadeSum(steps.federation.key.public_key, [3.0, 9.0], 3, steps.federation.packing)
         request = DecryptRequest(steps.session, "train", 1, 3, made.to_bytes(steps.session))
         assert reason(steps.ask(COMPANY, DECRYPT, request.to_content())) == (
-            "this node takes part in sealed chains only, got an open 'query.decrypt' message"
+            "this node takes part in sealed chains only, and the 'query.decrypt' message is open"
         )
 
 
@@ -285,7 +285,7 @@ class TestReplay:
 
         monkeypatch.setattr(Opener, "open", meanwhile)
         assert reason(steps.open(2, [NORTH, SOUTH, EAST], without_west)) == (
-            "a sum must be over the model after train 1, the last that was opened, got one over "
+            "a sum must be over the model after train 1, the last that was opened, not over "
             "the model after round 0"
         )
         assert others[0].has_content()
@@ -557,7 +557,9 @@ class TestSession:
         new = Steps(Federation(folder, HOSPITALS))
         new.start()
         new.session, new.statements = steps.session, steps.statements
-        assert "must answer this hospital's challenge" in reason(new.hop(NORTH, 1, [], SOUTH))
+        assert "answers another challenge than this hospital's" in reason(
+            new.hop(NORTH, 1, [], SOUTH)
+        )
 
     def test_a_statement_that_company_x_has_not_made(self, steps: Steps) -> None:
         challenge = steps.join(NORTH).challenge
@@ -743,7 +745,7 @@ class TestNoOtherWay:
         request = EncryptionRequest(steps.public_key, packing, steps.session, 1)
         content = request.add_to(model_message_content(model_arrays(np.zeros(3), 0.0)))
         assert reason(steps.ask(NORTH, action, content)) == (
-            f"this node takes part in sealed chains only, got an open {action!r} message"
+            f"this node takes part in sealed chains only, and the {action!r} message is open"
         )
 
     @pytest.mark.parametrize("name", [NORTH, COMPANY])

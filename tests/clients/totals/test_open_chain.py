@@ -223,7 +223,7 @@ class TestTotals:
         signatures = [b"", signed.signature[:-1], *(one.sign(signed.statement) for one in others)]
         for signature in signatures:
             forged = replace(signed, signature=signature).to_bytes()
-            words = "a total must be as company-x signed it, got an altered one"
+            words = "the total is not as company-x signed it"
             assert refused(steps, WEST, totals=[forged]) == words
             assert reason(steps.open(2, 3, b"", totals=[forged])) == words
 
@@ -245,7 +245,7 @@ class TestTotals:
             context.run_id += 1
         new = OpenSteps(steps.federation)
         assert new.session != steps.session
-        words = "a total must be of the message's session, got one of another"
+        words = "the total belongs to another session"
         assert reason(new.hospital(NORTH, 1, totals=[old])) == words
         assert reason(new.open(1, 3, b"", totals=[old])) == words
 
@@ -288,7 +288,7 @@ class TestCompanyX:
         over_the_first = steps.summed(2, THREE)
         steps.round(2, ALL)
         words = (
-            "a sum must be over the model after train 2, the last that was opened, got one over "
+            "a sum must be over the model after train 2, the last that was opened, not over "
             "the model after {}"
         )
         for last, named in ((steps.totals[:1], "train 1"), ([], "round 0")):
@@ -301,7 +301,7 @@ class TestCompanyX:
         first = steps.open(2, 3, summed)
         assert DecryptReply.from_content(first.content).signed is not None
         assert reason(steps.open(2, 3, summed, totals=[])) == (
-            "a sum must be over the model after train 1, the last that was opened, got one over "
+            "a sum must be over the model after train 1, the last that was opened, not over "
             "the model after round 0"
         )
 
@@ -357,7 +357,7 @@ class TestCompanyX:
 
     def test_two_sessions_in_one_message(self, steps: OpenSteps) -> None:
         content = steps.request(1, session="0" * 32).add_to(steps.news())
-        words = "a message must name one session, got two"
+        words = "the message names two sessions"
         assert reason(steps.ask(NORTH, MessageType.TRAIN, content)) == words
         request = DecryptRequest("0" * 32, "train", 1, 3, b"")
         assert reason(steps.ask(COMPANY, DECRYPT, request.add_to(steps.news()))) == words

@@ -60,7 +60,7 @@ def test_more_fields_than_agreed_are_refused_before_they_are_read(most: int) -> 
     data = bytes(2**22)
     tracemalloc.start()
     try:
-        with pytest.raises(CryptoError, match=f"it must have at most {most} fields, got more"):
+        with pytest.raises(CryptoError, match=f"it has more than {most} fields"):
             decode_fields(memoryview(data), "it", most)
         assert tracemalloc.get_traced_memory()[1] < 2**16
     finally:

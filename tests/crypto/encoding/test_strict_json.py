@@ -37,8 +37,8 @@ def test_other_encodings_are_refused(text: object) -> None:
 
 def test_the_length_is_limited() -> None:
     assert base64url_integer(100).read(integer_to_base64url(2**100 - 1), Place("n")) == 2**100 - 1
-    for number, message in ((2**100, "got 101"), (2**10_000, "got a longer text")):
-        with pytest.raises(CryptoError, match=f"n must have at most 100 bits, {message}"):
+    for number, message in ((2**100, ", got 101"), (2**10_000, "$")):
+        with pytest.raises(CryptoError, match=f"n must have at most 100 bits{message}"):
             base64url_integer(100).read(integer_to_base64url(number), Place("n"))
 
 

@@ -110,17 +110,23 @@ def test_a_manifest_of_format_2_is_refused_and_made_anew_without_its_paillier_ke
             (*NODES, make("company-y", "key-holder").public),
             r"exactly one company X, got \['company-x', 'company-y'\]",
         ),
-        ((COMPANY.public,), "at least one hospital, got none"),
-        ((*NODES, NORTH.public), "its own name, got one for north and north"),
-        ((*NODES, make("north", number=1).public), "its own name, got one for north and north"),
-        ((*NODES, make("NORTH").public), "its own name, got one for NORTH and north"),
+        ((COMPANY.public,), "at least one hospital$"),
+        ((*NODES, NORTH.public), "north and north have the same name; each node needs its own"),
+        (
+            (*NODES, make("north", number=1).public),
+            "north and north have the same name; each node needs its own",
+        ),
+        (
+            (*NODES, make("NORTH").public),
+            "NORTH and north have the same name; each node needs its own",
+        ),
         (
             (*NODES, dataclasses.replace(EAST.public, signing_key=SOUTH.public.signing_key)),
-            "its own signing key, got one for east and south",
+            "east and south have the same signing key; each node needs its own",
         ),
         (
             (*NODES, dataclasses.replace(EAST.public, sealing_key=SOUTH.public.sealing_key)),
-            "its own sealing key, got one for east and south",
+            "east and south have the same sealing key; each node needs its own",
         ),
     ],
 )

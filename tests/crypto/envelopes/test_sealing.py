@@ -170,7 +170,7 @@ def test_hostile_bytes_are_refused(data: bytes) -> None:
 def test_altered_envelopes_each_have_their_message() -> None:
     size = len(ENVELOPE)
     start = HEADER.size + len(context_of(NORTH.public, SOUTH.public))
-    altered = "the envelope must be as north signed it, got an altered or a forged one"
+    altered = "the envelope is not as north signed it: altered or forged"
     assert refusal(b"") == "an envelope must have at least 17 bytes, got 0"
     assert refusal(ENVELOPE[:16]) == "an envelope must have at least 17 bytes, got 16"
     assert refusal(b"FLHE" + ENVELOPE[4:]) == "an envelope must start with b'FLSE', got b'FLHE'"
@@ -218,7 +218,7 @@ def test_an_envelope_from_elsewhere_in_the_run_is_refused(
 def test_an_envelope_of_another_sender_is_refused() -> None:
     from_east = seal(PAYLOAD, EAST, SOUTH.public, BINDING)
     north, east = NORTH.public.fingerprint[:16], EAST.public.fingerprint[:16]
-    message = f"the envelope must be from north ({north}), got one from {east}"
+    message = f"the envelope must be from north ({north}), not from {east}"
     assert refusal(from_east) == message
     # North under its old keys is another sender too.
     assert "must be from north" in refusal(
@@ -229,7 +229,7 @@ def test_an_envelope_of_another_sender_is_refused() -> None:
 def test_an_envelope_for_another_recipient_is_refused() -> None:
     for_company = seal(PAYLOAD, NORTH, COMPANY.public, BINDING)
     south, company = SOUTH.public.fingerprint[:16], COMPANY.public.fingerprint[:16]
-    message = f"the envelope must be for south ({south}), got one for {company}"
+    message = f"the envelope must be for south ({south}), not for {company}"
     assert refusal(for_company) == message
     assert unseal(for_company, COMPANY, NORTH.public, BINDING) == PAYLOAD
 
@@ -240,13 +240,11 @@ def test_a_swapped_sealing_key_gains_nothing() -> None:
     swapped = dataclasses.replace(SOUTH.public, sealing_key=coordinator.public.sealing_key)
     caught = seal(PAYLOAD, NORTH, swapped, BINDING)
     south = SOUTH.public.fingerprint[:16]
-    message = f"the envelope must be for south ({south}), got one for {swapped.fingerprint[:16]}"
+    message = f"the envelope must be for south ({south}), not for {swapped.fingerprint[:16]}"
     assert refusal(caught) == message
     context = context_of(NORTH.public, SOUTH.public)
     forged = assemble(context, encrypt(PAYLOAD, SOUTH.public, context), coordinator)
-    assert refusal(forged) == (
-        "the envelope must be as north signed it, got an altered or a forged one"
-    )
+    assert refusal(forged) == ("the envelope is not as north signed it: altered or forged")
 
 
 def test_a_recipient_cannot_pass_a_senders_words_on() -> None:

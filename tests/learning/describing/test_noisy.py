@@ -121,5 +121,5 @@ def test_the_noise_is_that_of_the_budget() -> None:
 
 def test_numbers_without_bounds_have_no_noise() -> None:
     unbounded: Any = (Facts("crp"), *FACTS)
-    with pytest.raises(DataError, match="must have bounds in the schema, got none for 'crp'"):
+    with pytest.raises(DataError, match="need bounds in the schema; without bounds: 'crp'"):
         noisy_sum(TableForm(unbounded, "", (), 5, ()), SUMS)

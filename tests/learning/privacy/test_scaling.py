@@ -102,7 +102,7 @@ def test_googles_loss_distribution_finds_the_same_cost() -> None:
 
 
 def test_a_scaling_that_nothing_pays_for_is_refused() -> None:
-    with pytest.raises(PrivacyError, match="scaling must have a share of the budget, got none"):
+    with pytest.raises(PrivacyError, match="scaling has no share of the budget"):
         scaling_variance(GaussianPrivacy(1.0, 1e-5, 0.2, 30, 3), Lattice(24, 60))
 
 

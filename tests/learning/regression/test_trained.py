@@ -123,10 +123,10 @@ def test_an_unreadable_file_is_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "must be JSON"),
-        ("[" * 100_000, "must be JSON"),
-        ('{"format": "fl-he logistic model", "format": "x"}', "must be JSON"),
-        ('{"intercept": ' + "9" * 5000 + "}", "must be JSON"),
+        ("", "the model is not JSON"),
+        ("[" * 100_000, "the model is not JSON"),
+        ('{"format": "fl-he logistic model", "format": "x"}', "the model is not JSON"),
+        ('{"intercept": ' + "9" * 5000 + "}", "the model is not JSON"),
         ("[]", "must be an object of format"),
         ("{}", "must be an object of format"),
         (altered(format="other"), "must be an object of format"),

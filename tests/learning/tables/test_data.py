@@ -196,7 +196,7 @@ def test_a_path_may_begin_at_the_users_home(
         ({"target": "type", "positive": "M", "drop": ["type"]}, "drop must not name the target"),
         (
             {"target": "type", "positive": "M", "drop": ["id", "age"]},
-            "a feature in addition to 'type'",
+            "data file has no feature in addition to 'type'",
         ),
         ({"target": "type", "positive": "M"}, "column 'id' must be numeric, got 2 cells of text"),
         ({"target": "type", "threshold": 1.0}, "column 'type' must be numeric"),

@@ -30,7 +30,7 @@ def test_ranges_are_read_in_the_order_of_the_features(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("feature,low,high\n", "got none for 'age'"),
+        ("feature,low,high\n", "each feature needs a range; without one: 'age'"),
         ("feature,low,high\nage,0,120\nage,0,120\n", "got 'age' twice, in row 3 "),
         (
             "feature,low,high\nage,0,120\nheight,0,3\n",
@@ -69,9 +69,9 @@ def test_a_file_of_ranges_that_cannot_be_used_is_refused(
         ),
         (
             '[{"feature": 5, "low": 0, "high": 1}]',
-            "entry 1 must have a feature and the numbers low and high; .* got none for 'age'",
+            "entry 1 must have a feature and the numbers low and high; .* without one: 'age'",
         ),
-        ('{"feature": "age"}', "must be a list in a JSON file"),
+        ('{"feature": "age"}', "ranges.json must contain a JSON list of ranges, not dict"),
     ],
 )
 def test_hostile_json_is_refused(tmp_path: Path, text: str, message: str) -> None:
@@ -96,8 +96,8 @@ def test_all_that_is_wrong_with_ranges_is_told_at_once(tmp_path: Path) -> None:
     assert str(caught.value) == (
         "low must be below high and both finite in row 2 ('age'); row 3 must have a feature and "
         "the numbers low and high ('hb'); ranges must be one for each "
-        "feature, got 'heigth' which is no feature, in row 4; ranges must be one for each "
-        f"feature, got none for 'height', 'crp' ({file}, the header is row 1)"
+        "feature, got 'heigth' which is no feature, in row 4; each feature needs a range; "
+        f"without one: 'height', 'crp' ({file}, the header is row 1)"
     )
 
 

@@ -136,7 +136,7 @@ def test_longer_whole_numbers_are_refused_by_name(tmp_path: Path, kind: str) -> 
     with pytest.raises(DataError) as caught:
         open_table(saved(tmp_path, size=[1, 2], number=wide))
     assert str(caught.value) == (
-        "integers must be of at most 64 bits, got longer ones in column 'number': save them as "
+        "integers must be of at most 64 bits; they are longer in column 'number': save them as "
         "Int64 or Float64"
     )
 

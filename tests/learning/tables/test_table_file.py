@@ -66,7 +66,7 @@ def test_short_rows_under_a_wide_header_cost_what_the_file_does(tmp_path: Path) 
     names = ",".join(f"c{number}" for number in range(50_000))
     path = written(tmp_path, f"{names},y\n" + "1\n" * 1500)
     start = process_time()
-    with pytest.raises(DataError, match="the first of 1500 such lines; data file must have rows"):
+    with pytest.raises(DataError, match="the first of 1500 such lines; data file has no rows"):
         load_table(path, "y")
     assert process_time() - start < 3.0
 
@@ -155,8 +155,8 @@ def test_a_damaged_file_is_refused_without_its_content(tmp_path: Path, content: 
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must have a header and rows, got an empty file '.*/table.csv'$"),
-        (b"\n\n", "must have a header and rows, got an empty file"),
+        (b"", "data file is empty, it has no header: '.*/table.csv'$"),
+        (b"\n\n", "data file is empty, it has no header"),
         (b'a,b\n1,"SECRET\n3,4', "quotes must .* be closed: look at line 3 and above$"),
         (b'a,b\n1,"x"SECRET\n3,4', "quotes must enclose whole cells .* at line 2 and above$"),
         (

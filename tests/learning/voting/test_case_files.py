@@ -38,7 +38,7 @@ def test_numbers_come_back_as_they_were(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "names", "reason"),
     [
-        ("age\n1\n", NAMES, "got one without"),
+        ("age\n1\n", NAMES, "features; missing:"),
         ("age,größe\n1,\n", NAMES, "no missing values"),
         ("label\n1\n", ("label",), "must not be called 'label'"),
     ],

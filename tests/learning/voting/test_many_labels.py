@@ -57,7 +57,7 @@ def test_models_that_cannot_be_joined_are_refused() -> None:
     one_class = AnsweringModel((Layer(np.eye(2), np.array([0.0, -np.inf])),))
     with pytest.raises(DataError, match="equally many layers"):
         subset_model([linear, deep])
-    with pytest.raises(DataError, match="must know two classes"):
+    with pytest.raises(DataError, match="the model of a label knows one class only"):
         subset_model([linear, one_class])
 
 

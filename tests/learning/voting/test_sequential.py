@@ -217,7 +217,7 @@ def test_convolutions_stay_convolutions_with_a_batch_normalisation_folded_in() -
         ([module("AdaptiveMaxPool2d")], "train with AvgPool2d"),
         ([tm.conv2d(3, 2), tm.linear(4, 7)], "a Linear must have 90 inputs here"),
         ([tm.linear(4, 112), tm.conv2d(3, 2)], "a convolution must have 4 input channels"),
-        ([tm.conv2d(3, 2, padding=1, dilation=(2, 2))], "no dilation"),
+        ([tm.conv2d(3, 2, padding=1, dilation=(2, 2))], "has a dilation"),
         ([module("Conv2d", dilation=(1, 1), padding_mode="zeros", padding="same")], "number of"),
         ([tm.conv2d(3, 2, padding_mode="reflect")], "zeros"),
         ([tm.conv2d(2, 3)], "must have 2 input channels"),
@@ -227,9 +227,12 @@ def test_convolutions_stay_convolutions_with_a_batch_normalisation_folded_in() -
         ([tm.average(2, divisor_override=3)], "nor divisor_override"),
         ([module("AdaptiveAvgPool2d", output_size=(2, 2))], "must have output size 1"),
         ([module("ZeroPad2d", padding=(1, 1, -1, 0))], "no padding below 0"),
-        ([module("BatchNorm2d", running_mean=None, running_var=None)], "running statistics"),
+        ([module("BatchNorm2d", running_mean=None, running_var=None)], "has no running statistics"),
         ([Residual([tm.conv2d(3, 2)])], "must have one shape, got"),
-        ([Residual([], [tm.conv2d(2, 2, 1), RELU])], "must be linear, got one with a ReLU"),
+        (
+            [Residual([], [tm.conv2d(2, 2, 1), RELU])],
+            "the shortcut of a Residual has a ReLU: it must be linear",
+        ),
     ],
 )
 def test_modules_that_cannot_be_folded_are_refused_by_name(modules: list[Any], reason: str) -> None:

@@ -70,7 +70,7 @@ def test_of_equal_scores_the_first_is_the_vote(tmp_path: Path) -> None:
 
 def test_classes_must_be_known(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", [0, 1])
-    with pytest.raises(DataError, match="classes must be given if all files hold votes"):
+    with pytest.raises(DataError, match="all files hold votes: give the number of classes"):
         count_votes([tmp_path / "a.npy"])
     for classes in (0, 1, 129):
         with pytest.raises(DataError, match=f"classes must be from 2 to 128, got {classes}"):
@@ -89,7 +89,7 @@ def array(values: Any) -> bytes:
     return file.getvalue()
 
 
-TRUNCATED = "must hold as many numbers as its header says, got fewer"
+TRUNCATED = "has fewer numbers than its header says"
 SHAPE = "must hold votes, whole numbers .* got shape"
 ANOTHER = "must be an array that numpy.save wrote "
 HOSTILE: dict[str, tuple[str, bytes, str]] = {
@@ -124,16 +124,16 @@ HOSTILE: dict[str, tuple[str, bytes, str]] = {
     "no class": ("npy", array(np.array([2, 1, 3, 4])), "from 0 to 2, got 2 others, .* query 2"),
     "negative vote": ("npy", array(np.array([0, -1])), "whole numbers .* got 1 others"),
     "large vote": ("npy", array(np.array([1 << 63], np.uint64)), "whole numbers .* 1 others"),
-    "no csv": ("csv", b"", "must have a header and rows"),
+    "no csv": ("csv", b"", "data file is empty, it has no header"),
     "numbers first": ("csv", b"1\n2\n", "must have a header of names"),
-    "no row": ("csv", b"vote\n", "must have rows"),
+    "no row": ("csv", b"vote\n", "data file has no rows"),
     "name": ("csv", b"vote\ncat\n", "column 'vote' must be numeric, got 1 cell"),
     "gap": ("csv", b"a,b\n1,2\n1,\n", "column 'b' must have no missing values"),
     "twice": ("csv", b"a,a\n1,2\n", "column names must differ"),
     "half in csv": ("csv", b"vote\n0\n1.5\n", "whole numbers .* query 1"),
     "many columns": ("csv", b"a," * 128 + b"b\n", SHAPE),
-    "many rows": ("csv", b"vote\n" + b"1\n" * 100_001, "must have at most 100000 rows"),
-    "large": ("csv", b"vote\n1\n" + b" " * (1 << 26), "must have at most 67108864 bytes"),
+    "many rows": ("csv", b"vote\n" + b"1\n" * 100_001, "data file has more than 100000 rows"),
+    "large": ("csv", b"vote\n1\n" + b" " * (1 << 26), "has more than 67108864 bytes"),
     "other name": ("txt", b"vote\n1\n", "the name must end with .npy or .csv"),
 }
 
@@ -169,7 +169,7 @@ def test_all_faults_are_told_by_file(tmp_path: Path) -> None:
         return str(refused.value).replace(f"{tmp_path}/", "")
 
     assert refusal("a.npy", "link.npy", "none.npy", "folder.npy") == (
-        "link.npy: each party must have one file, got this one twice; "
+        "link.npy: each party must have one file; this one is given twice; "
         "none.npy: No such file or directory; folder.npy: Is a directory"
     )
     assert refusal("a.npy", "b.npy", "c.npy", "d.npy", "e.csv", "f.csv") == (

@@ -136,7 +136,7 @@ class Reading(_Described):
     @model_validator(mode="after")
     def _check(self) -> Reading:
         if self.separator == self.decimal:
-            raise ValueError("separator and decimal must differ, got a comma for both")
+            raise ValueError("separator and decimal must differ; both are commas")
         return self
 
 

@@ -117,7 +117,7 @@ def blocks(terms: Iterable[Term], levels: Mapping[str, Sequence[str]]) -> Blocks
                 size *= len(coded.labels)
             count += size
             if count > MOST_COLUMNS:
-                raise DataError(f"terms must make at most {MOST_COLUMNS} columns, got more")
+                raise DataError(f"terms make more than {MOST_COLUMNS} columns")
             found.append(tuple(block))
     return found
 
@@ -174,7 +174,7 @@ def matrix(
     """
     rows = next(iter(values.values())).shape[-1]
     if rows * (len(labels_of(found)) + len(more)) > MOST_CELLS:
-        raise DataError(f"a table must have at most {MOST_CELLS} values of the model, got more")
+        raise DataError(f"the table has more than {MOST_CELLS} values of the model")
     place = len(labels_of(found))
     total = np.empty((rows, place + len(more)))
     for column in more:
@@ -246,9 +246,7 @@ class Design:
             features[np.isnan(features) & np.any([*missing.values()], axis=0)[:, None]] = 0.0
             if (wrong := ~np.isfinite(features).all(axis=0)).any():
                 which = some([self.names[place] for place in np.flatnonzero(wrong)], _MOST_NAMED)
-                raise DataError(
-                    f"terms must have finite values, got infinite ones or none of {which}"
-                )
+                raise DataError(f"terms must have finite values; infinite or undefined: {which}")
         return features
 
 
@@ -277,8 +275,8 @@ def misfits(factor: Factor, limits: tuple[float, float]) -> Iterator[str]:
     bounds = f"the bounds of {shown(factor.column)}"
     if math.isfinite(limits[0]) and not math.isfinite(low):
         yield (
-            f"{factor.name} must have a value at all cells within {bounds}, got none at "
-            f"{limits[0]:g}: raise the lower bound"
+            f"{factor.name} has no value at {limits[0]:g}, which is within {bounds}: "
+            "raise the lower bound"
         )
     if beyond := [knot for knot in factor.knots if knot < low or knot > high]:
         yield (

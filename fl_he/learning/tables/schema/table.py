@@ -126,7 +126,7 @@ class SchemaTable:
                 self._labels.add(block.rows, block.cells[len(places) :])
         self.rows = np.concatenate(rows) if rows else np.empty(0, dtype=np.intp)
         if not rows:
-            self._faults.append(Fault("a table must have rows, got none"))
+            self._faults.append(Fault("the table has no rows"))
 
     def _places(
         self, file: TableFile, described: Mapping[str, Column] | Mapping[str, Outcome]
@@ -150,13 +150,13 @@ class SchemaTable:
                 tried += 1
                 near = difflib.get_close_matches(name, self._extra[: _MOST_TRIED // tried], n=1)
                 what = (
-                    ": rename it if that is the column"
+                    "is there: rename it if that is the column"
                     if self._fixed
-                    else ", which may be an alias"
+                    else "may be an alias"
                 )
-                hint = f", but {shown(near[0])}{what}" if near else ""
+                hint = f", but {shown(near[0])} {what}" if near else ""
                 hint += f"; {RATE}" if is_beside and not self._labelled else ""
-                words = f"must be there, got none of that name{hint}"
+                words = f"missing{hint}"
             self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
         return found
 
@@ -179,8 +179,7 @@ class SchemaTable:
             remedy = f"correct the cells{'' if self._fixed else ' or the terms'}"
             yield cell_fault(factor.column, kind, len(rows), rows, remedy)
         if self.rows.size and not self.kept.any():
-            words = f"got none among {len(self.rows)} rows"
-            yield Fault(f"a table must have rows without missing cells, {words}")
+            yield Fault(f"each of the table's {len(self.rows)} rows has a missing cell")
 
     def _undefined(self) -> Iterator[tuple[Factor, str, NDArray[np.bool_]]]:
         """Yield the kind and the rows of cells for which a function has no finite value."""
@@ -274,7 +273,7 @@ class SchemaTable:
     def labels(self) -> tuple[Array, str | None]:
         """Return the labels of the rows that are kept, and what 1 was called."""
         if self._found is None:
-            raise DataError("a table must have its outcome, got none")
+            raise DataError("the table has no outcome")
         labels, positive = self._found
         return labels[self.kept[~self._labels.blank]], positive
 

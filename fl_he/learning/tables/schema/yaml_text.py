@@ -39,7 +39,7 @@ def parse_yaml(text: str, what: str = "a schema") -> Any:
     if len(text) > MOST_TEXT:
         raise DataError(f"{what} must have at most {MOST_TEXT} characters, got {len(text)}")
     if not all(sign.isprintable() or sign in "\n\r\t" for sign in text):
-        raise DataError(f"{what} must be printable text, got control characters")
+        raise DataError(f"{what} has control characters: it must be printable text")
     document, refusal = _Document(what), ""
     try:
         for event in yaml.parse(text, Loader=_Loader):
@@ -50,7 +50,7 @@ def parse_yaml(text: str, what: str = "a schema") -> Any:
         place = getattr(error, "problem_mark", None)
         where = f" in or before line {place.line + 1}" if place is not None else ""
         refusal = (
-            f"{what} must be YAML, got text that is not{where}: brackets, braces and quotes must "
+            f"{what} is not YAML{where}: brackets, braces and quotes must "
             "be closed, and a text with a colon and a blank, or that begins with a backtick, needs "
             "quotes, such as terms: 'age : sex'"
         )
@@ -72,8 +72,8 @@ class _Document:
         line = event.start_mark.line + 1 if event.start_mark is not None else 0
         anchor, tag = getattr(event, "anchor", None), getattr(event, "tag", None)
         if anchor is not None or tag is not None:
-            words = f"{self._what} must have no anchors, aliases and tags, got one in line"
-            raise DataError(f"{words} {line}: write the value itself")
+            words = f"{self._what} has an anchor, an alias or a tag in line {line}"
+            raise DataError(f"{words}: write the value itself")
         if isinstance(event, yaml.DocumentStartEvent):
             self.documents += 1
         elif isinstance(event, yaml.ScalarEvent):
@@ -82,9 +82,7 @@ class _Document:
             inside: Any = {} if isinstance(event, yaml.MappingStartEvent) else []
             self._value(inside, line)
             if len(self._open) >= _DEEPEST:
-                raise DataError(
-                    f"{self._what} must have at most {_DEEPEST} levels, got more in line {line}"
-                )
+                raise DataError(f"{self._what} has more than {_DEEPEST} levels in line {line}")
             self._open.append((inside, None))
         elif isinstance(event, yaml.MappingEndEvent | yaml.SequenceEndEvent):
             self._open.pop()
@@ -98,7 +96,7 @@ class _Document:
             inside.append(value)
         elif key is None:
             if not isinstance(value, str):
-                raise DataError(f"a key must be text, got a list or a map in line {line}")
+                raise DataError(f"a key must be text, not a list or a map, in line {line}")
             if value in inside:
                 raise DataError(
                     f"a key must be there once, got {shown(value)} again in line {line}"

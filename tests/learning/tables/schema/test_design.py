@@ -134,5 +134,5 @@ def test_features_of_missing_cells_alone_are_zero() -> None:
     columns = {"crp": np.array([4.0, np.nan]), "age": np.array([60.0, 50.0])}
     assert features.names == ("sqrt(crp)", "age", "crp[missing]")
     assert features(columns).tolist() == [[2.0, 60.0, 0.0], [0.0, 50.0, 1.0]]
-    with pytest.raises(DataError, match=r"infinite ones or none of 'sqrt\(crp\)'$"):
+    with pytest.raises(DataError, match=r"infinite or undefined: 'sqrt\(crp\)'$"):
         features(columns | {"crp": np.array([4.0, -1.0])})
