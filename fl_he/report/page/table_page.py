@@ -17,8 +17,8 @@ from fl_he.report.tables.table1 import headings, notes, remaining, rows
 from fl_he.run_files.metrics import Metrics
 
 _SIMULATION = (
-    "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
-    "nobody: the table is of nodes that each have their own machine."
+    "This run was a simulation. All of its nodes shared one machine and one user, so it "
+    "provided no isolation: the table is of nodes that each have their own machine."
 )
 
 

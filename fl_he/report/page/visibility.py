@@ -17,8 +17,8 @@ _COLLUSION = {
     "one), or with a coordinator that falsely reports a hospital as failed",
 }
 _SIMULATION = (
-    "This run was a simulation. All of its nodes shared one machine and one user, so it separated "
-    "nobody: the table says what each would learn on machines of its own."
+    "This run was a simulation. All of its nodes shared one machine and one user, so it "
+    "provided no isolation: the table says what each would learn on machines of its own."
 )
 _HONEST = (
     "{} are taken to be honest but curious: they follow the protocol and try to learn from what "

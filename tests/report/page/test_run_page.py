@@ -316,10 +316,10 @@ def test_at_which_level_of_trust_the_coordinators_row_holds(tmp_path: Path) -> N
     assert "All parties are taken to be honest" in shown
 
 
-def test_a_simulation_says_that_it_separates_nobody(tmp_path: Path) -> None:
+def test_a_simulation_says_that_it_provides_no_isolation(tmp_path: Path) -> None:
     metrics = make_metrics()
-    assert "separated nobody" in words(page(tmp_path, metrics))
-    assert "separated nobody" not in words(page(tmp_path, metrics | {"simulated": False}))
+    assert "provided no isolation" in words(page(tmp_path, metrics))
+    assert "provided no isolation" not in words(page(tmp_path, metrics | {"simulated": False}))
 
 
 def test_the_promise_to_patients(tmp_path: Path) -> None:
