@@ -17,6 +17,8 @@ from pathlib import Path
 OPENERS = re.compile(r"(What|Which|How|Who|Whose|Whom|Where)\b")
 PHRASES = {
     r"got (an)?others?\b": "name the value, or say what happened",
+    r", got (one|another|none|more|fewer|neither|both|two|it)\b": "show the value, or say what "
+    "happened",
     r"and it (does|is) not\b": "say what is missing",
     r"\bso (many|much)\b": "name the number",
     r"\b(goes|go|went) on\b": "continue",
