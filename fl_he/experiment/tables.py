@@ -284,12 +284,12 @@ def _read(data: DataConfig, path: str, schema: Schema | None, without: Sequence[
     return dataset
 
 
-def _by_schema(path: str, schema: Schema, hint: str, beside: Sequence[str]) -> Dataset:
+def _by_schema(path: str, schema: Schema, hint: str, elsewhere: Sequence[str]) -> Dataset:
     from fl_he.learning.tables.schema.application import (  # noqa: PLC0415 - lazy: pydantic
         load_by_schema,
     )
 
-    return load_by_schema(path, schema, hint, beside=beside)
+    return load_by_schema(path, schema, hint, elsewhere=elsewhere)
 
 
 def _require_classes(dataset: Dataset, data: DataConfig) -> None:

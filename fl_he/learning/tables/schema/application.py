@@ -62,12 +62,12 @@ def load_by_schema(
     hint: str | None = None,
     *,
     fixed: bool = False,
-    beside: Sequence[str] = (),
+    elsewhere: Sequence[str] = (),
 ) -> Dataset:
     """Load a table; its features are the columns of the schema's model.
 
-    ``fixed``: all have agreed on the schema, so no error advises to change it. ``beside``: columns
-    that the caller reads, so no note says that they are not read.
+    ``fixed``: all have agreed on the schema, so no error advises to change it. ``elsewhere``:
+    columns that the caller reads, so no note says that they are not read.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def load_by_schema(
         Of all that is wrong with the table.
     """
     table = SchemaTable(
-        path, schema, schema.used, labelled=True, hint=hint, fixed=fixed, beside=beside
+        path, schema, schema.used, labelled=True, hint=hint, fixed=fixed, elsewhere=elsewhere
     )
     columns, design = table.columns(), design_of(schema)
     features, names = design(columns), design.names

@@ -274,7 +274,7 @@ class _Seen:
         return "text of rare values" if len(self._counts) > 1 else "text of one value"
 
     def _are_frequent(self, min_cell: int) -> bool:
-        """Return whether each different text has so many rows; of fractions not all are known."""
+        """Return whether each different text has at least this many rows; never for fractions."""
         known = bool(self._counts) and not self._fractions
         return known and min(self._counts.values()) >= min_cell
 

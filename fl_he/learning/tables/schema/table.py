@@ -64,7 +64,7 @@ class SchemaTable:
     faulty
         Takes the rows of a table to predict that have wrong cells, unless that are all rows;
         ``None``: they are refused.
-    beside
+    elsewhere
         Columns that somebody else reads.
     """
 
@@ -79,13 +79,13 @@ class SchemaTable:
         hint: str | None = None,
         fixed: bool = False,
         faulty: FaultyRows | None = None,
-        beside: Sequence[str] = (),
+        elsewhere: Sequence[str] = (),
     ) -> None:
         reading = schema.reading
         file = open_table(path, hint, reading.form)
         self._schema, self._labelled, self._fixed = schema, labelled, fixed
         self.header = file.header
-        self._extra = self._unnamed(file, beside)
+        self._extra = self._unnamed(file, elsewhere)
         self._faults = list[Fault]()
         read = {name: schema.columns[name] for name in names}
         places = self._places(file, {n: c for n, c in read.items() if c.type != "drop"})
@@ -160,10 +160,16 @@ class SchemaTable:
             self._faults.append(Fault(f"column {shown(name)}: {words}", column=name))
         return found
 
-    def _unnamed(self, file: TableFile, beside: Sequence[str]) -> Sequence[str]:
-        """Return the columns of the file that neither the schema nor ``beside`` names."""
+    def _unnamed(self, file: TableFile, elsewhere: Sequence[str]) -> Sequence[str]:
+        """Return the columns of the file that neither the schema nor ``elsewhere`` names."""
         schema, outcome = self._schema, self._schema.outcome
-        known = {*beside, outcome.column, *outcome.other_columns, *outcome.aliases, *schema.columns}
+        known = {
+            *elsewhere,
+            outcome.column,
+            *outcome.other_columns,
+            *outcome.aliases,
+            *schema.columns,
+        }
         known.update(alias for column in schema.columns.values() for alias in column.aliases)
         return [name or "(unnamed)" for name in file.names if name not in known]
 

@@ -536,7 +536,8 @@ SPOILED: dict[str, tuple[tuple[tuple[str, str], ...], pl.DataFrame, list[str]]] 
         table(),
         [
             "positive must be one of the two classes of target 'died', got 'dead': correct "
-            "positive in the schema, fl-he schema TABLE --target died drafts it with frequent labels",
+            "positive in the schema, fl-he schema TABLE --target died drafts it with frequent "
+            "labels",
         ],
     ),
     "points": (
