@@ -83,7 +83,7 @@ def enroll(
     passphrase_file: _PassphraseFile = None,
     ask_passphrase: _AskPassphrase = False,
 ) -> None:
-    """Make a node's identity: identity.json, NAME.public.json, the public entry, a fingerprint."""
+    """Make a node's identity: identity.json, NAME.public.json, and its fingerprint."""
     with plain_errors():
         from fl_he.crypto.envelopes.identity import Identity
 
@@ -94,9 +94,8 @@ def enroll(
         out.mkdir(parents=True, exist_ok=True)
         identity.save(private, passphrase)
         write_public_file(public, identity.public.to_json())
-        typer.echo(identity.public.to_json())
         typer.echo(f"identity:     {private} (secret: it stays on this node)")
-        typer.echo(f"public entry: {public} (the line above)")
+        typer.echo(f"public entry: {public} (for the coordinator)")
         typer.echo(f"fingerprint:  {identity.public.fingerprint}")
 
 

@@ -127,7 +127,14 @@ def print_sets(kept: KeptSets) -> None:
     for group in kept.history.classes:
         typer.echo(f"class of {len(group)}: {_listed(group)}")
     if doubted := kept.identities.doubted:
-        typer.echo(f"perhaps other hospitals, or other names of them: {_listed(doubted)}")
+        known, enrolled = kept.identities.known.keys(), kept.identities.enrolled.keys()
+        for what, names in (
+            ("another identity than in opened totals", doubted & known & enrolled),
+            ("in opened totals, and not in the manifest", (doubted & known) - enrolled),
+            ("in the manifest, perhaps under a new name", (doubted & enrolled) - known),
+        ):
+            if names:
+                typer.echo(f"{what}: {_listed(names)}")
     typer.echo(f"allow being singled out: {_listed(kept.counting)}")
     if late := kept.alone - kept.counting:
         typer.echo(f"allow it too late, as they are in totals without it: {_listed(late)}")

@@ -42,7 +42,7 @@ def node(
         from fl_he.clients.node.deployed import DeployedNode
         from fl_he.errors import FlHeError
         from fl_he.supernode import processes
-        from fl_he.supernode.flower import RuntimeApi, node_settings
+        from fl_he.supernode.flower import RuntimeApi, node_settings, stamp_log
         from fl_he.supernode.tasks import load_app, serve
 
         pinned = frozenset(bundle_sha256 or ())
@@ -56,6 +56,7 @@ def node(
     if app != _OWN_APP and settings.get("role") != "key-holder":
         tell("the coordinator chooses the model that the app trains on")
 
+    stamp_log()
     try:
         processes.run(
             context.args,

@@ -6,12 +6,15 @@ another release changes any of it.
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import datetime
+from functools import partial
 from hashlib import sha256
-from logging import ERROR
+from logging import ERROR, LogRecord
 from time import monotonic, sleep
 from typing import Any, TypeVar
 
@@ -20,7 +23,7 @@ from flwr.app import Context, Error, Message
 from flwr.app.user_config import UserConfig
 from flwr.common.config import parse_config_args
 from flwr.common.constant import ErrorCode, SubStatus
-from flwr.common.logger import log
+from flwr.common.logger import FLOWER_LOGGER, ConsoleHandler, log
 from flwr.proto.message_pb2 import PullObjectRequest, PullObjectResponse
 from flwr.proto.runtime_pb2 import (
     AcquireTaskRequest,
@@ -131,12 +134,27 @@ def _forget(message: Message, state: NodeState, objects: ObjectStore) -> None:
         state.finish_task(task.task_id, SubStatus.FAILED, "its message was not received")
 
 
+def stamp_log() -> None:
+    """Begin each record of Flower's log and of fl-he's with the time, in ISO 8601."""
+
+    def stamped(record: LogRecord, plain: Callable[[LogRecord], str]) -> str:
+        at = datetime.fromtimestamp(record.created).astimezone()
+        return f"{at.isoformat(timespec='milliseconds')} {plain(record)}"
+
+    shown = ConsoleHandler()
+    logging.getLogger("fl_he").addHandler(shown)
+    for handler in (shown, *FLOWER_LOGGER.handlers):
+        if isinstance(handler, ConsoleHandler):
+            handler.format = partial(stamped, plain=handler.format)  # type: ignore[method-assign]
+
+
 def run_supernode() -> None:
     """Run ``flower-supernode`` by `sys.argv`, with two differences.
 
     It waits less than Flower's own between messages, and a bundle that cannot be read does not end
     the process.
     """
+    stamp_log()
     start_client_internal.time = _Clock  # type: ignore[assignment,attr-defined]
     start_client_internal._pull_and_store_message = refusing_bad_bundles(
         start_client_internal._pull_and_store_message

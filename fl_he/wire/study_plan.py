@@ -443,6 +443,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
         meaning = f" (a time, with the event in {outcome.event!r})"
     elif outcome.exposure:
         meaning = f" (with the exposure in {outcome.exposure!r})"
+    few = "" if plan.min_contributors > 2 else "; WARNING: it may show one hospital's part"
     schema = [] if plan.schema is None else [f"schema: {plan.schema}"]
     if plan.table is not None:
         return [
@@ -450,7 +451,7 @@ def plain_words(plan: StudyPlan) -> list[str]:
             *schema,
             *table_words(plan.table),
             f"at most {plan.most_sessions} sessions, each with this table",
-            f"the table is of at least {plan.min_contributors} hospitals",
+            f"the table is of at least {plan.min_contributors} hospitals{few}",
         ]
     ranges = ""
     if plan.ranges:
@@ -483,5 +484,5 @@ def plain_words(plan: StudyPlan) -> list[str]:
         ),
         f"at most {plan.most_rounds} rounds in a session, {plan.most_sessions} sessions",
         f"steps up to {plan.max_step:g}, coefficients up to {plan.max_coefficient:g} in size",
-        f"a total is of at least {plan.min_contributors} hospitals",
+        f"a total is of at least {plan.min_contributors} hospitals{few}",
     ]

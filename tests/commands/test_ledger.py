@@ -88,9 +88,18 @@ def test_an_epoch_after_a_hospital_has_another_identity_names_everybody(folder: 
         require(folder, "abcd", identities=changed)
     code, out, _ = fl_he(folder, "ledger", IDENTITY, "--open", "a,b,c,d", "--yes")
     assert code == 0
-    assert "perhaps other hospitals, or other names of them: d\n" in out
+    assert "another identity than in opened totals: d\n" in out
     assert "exposed, for good: a, b, c, d\nthe epoch has begun\n" in out
     require(folder, "abcd", identities=changed)
+
+
+def test_a_new_name_is_told_from_a_new_identity(folder: Path) -> None:
+    with pytest.raises(ProtocolError, match="no total is opened: d, e may be"):
+        require(folder, "abce", identities=dict.fromkeys("abce", "ab" * 32))
+    out = fl_he(folder, "ledger", IDENTITY)[1]
+    assert "in opened totals, and not in the manifest: d\n" in out
+    assert "in the manifest, perhaps under a new name: e\n" in out
+    assert "another identity" not in out
 
 
 @pytest.mark.parametrize("typed", ["", "n\n", "\n"])

@@ -38,6 +38,8 @@ def test_it_drafts_what_the_configuration_asks_for(folder: Path) -> None:
     assert (plan.bins, plan.most_rounds, plan.min_contributors) == (BINS, 7, 2)
     assert (plan.most_sessions, plan.max_step, plan.max_coefficient) == (3, 10.0, 50.0)
     assert out.splitlines() == [*plain_words(plan), f"{plan.digest} study plan"]
+    assert "at least 2 hospitals; WARNING: it may show one hospital's part\n" in out
+    assert "WARNING" not in "".join(plain_words(replace(plan, min_contributors=3)))
     assert fl_he(folder, "show", "plan.json") == (0, out, "")
 
 

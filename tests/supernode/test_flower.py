@@ -6,9 +6,12 @@ import ast
 import inspect
 import io
 import logging
+import subprocess
+import sys
 import time
 import zipfile
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from hashlib import sha256
 from threading import Thread
 
@@ -69,6 +72,25 @@ def test_options_are_flowers_own() -> None:
 def test_options_that_we_set_are_refused(option: str) -> None:
     with pytest.raises(FlHeError, match="leave out --isolation and --superexec-auth-secret-file"):
         RuntimeApi.of([option], SECRET)
+
+
+def test_each_record_of_a_nodes_log_has_a_time() -> None:
+    """In another process: the log is that of the whole process."""
+    code = """
+import logging
+from flwr.common.logger import log
+from fl_he.supernode.flower import stamp_log
+stamp_log()
+log(logging.INFO, "of Flower")
+logging.getLogger("fl_he.clients").error("of fl-he")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    lines = (done.stdout + done.stderr).splitlines()
+    assert len(lines) == 2
+    for line in lines:
+        stamp, _, rest = line.partition(" ")
+        assert datetime.fromisoformat(stamp).tzinfo is not None
+        assert rest.endswith(("of Flower", "of fl-he"))
 
 
 def test_a_supernode_uses_the_clock_that_we_change_only_to_sleep() -> None:
