@@ -268,9 +268,7 @@ def test_the_run_ends_before_any_training(tmp_path: Path) -> None:
     nodes = deployed_nodes(tmp_path)
     nodes[1]["target"] = "weight"
     grid = LocalGrid(APP, nodes)
-    with pytest.raises(
-        ProtocolError, match=r"a node refused to take part .*: clinic-2: data in the"
-    ):
+    with pytest.raises(ProtocolError, match="a node refused to take part: clinic-2: data in the"):
         server_app.train(grid, experiment(folder=tmp_path / "run"), tmp_path / "run")
     assert {message.metadata.message_type for message in grid.sent} == {DESCRIBE}
     assert not (tmp_path / "run").exists()
