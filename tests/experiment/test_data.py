@@ -183,7 +183,7 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
         (
             TABLE,
             ["data.target=age", "data.threshold=9", "data.drop=[state]"],
-            f"none of 60 rows with 'age >= 9'; {POSITIVE}",
+            f"none of 60 rows have 'age >= 9'; {POSITIVE}",
         ),
         (
             TABLE,
@@ -201,7 +201,7 @@ POSITIVE = "data.positive=LABEL or data.threshold=NUMBER says what counts as 1"
             (
                 TABLE,
                 ["data.target=age", "data.threshold=0", "data.drop=[state]"],
-                f"all of 60 rows with 'age >= 0'; {POSITIVE}",
+                f"all of 60 rows have 'age >= 0'; {POSITIVE}",
             ),
         ),
         (
@@ -267,9 +267,9 @@ def test_a_hundred_faults_are_told_in_a_message_of_bounded_length(tmp_path: Path
         data_of(tmp_path, "data=csv", f"data.path={tmp_path}/table.csv", "data.target=y")
     more, _, end = str(caught.value).partition("; and 80 more like these (the header is row 1); ")
     assert end.startswith("code categories as columns of 0 and 1 ('long long ")
-    assert end.endswith(
-        " and 90 more); fix the file or leave out the 100 columns: data.drop=[COLUMN,...]"
-    )
+    end, _, last = end.partition("; or describe text")
+    assert end.endswith(" and 90 more)")
+    assert last.endswith("; fix the file or leave out the 100 columns: data.drop=[COLUMN,...]")
     assert more.count("must be numeric") == 20
     assert len(str(caught.value)) < 5000
 

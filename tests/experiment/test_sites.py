@@ -151,7 +151,7 @@ def test_each_site_has_its_figures(
         assert shared is not None
         assert shared.labels.tolist() == [float(one == "yes") for one in test]
     show_run(metrics, tmp_path / "run")
-    printed = capsys.readouterr().out
+    printed = " ".join(capsys.readouterr().out.split())
     assert "trained on" in printed if test_size == "0" else "holds out" in printed
     assert "St. Mary" in (tmp_path / "run" / "report.html").read_text()
 
