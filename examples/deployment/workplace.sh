@@ -33,6 +33,8 @@ clean_up() {
 			[ -e "$log" ] && printf '\n-- %s\n' "${log##*/}" && tail -n 20 "$log"
 		done >&2
 	fi
+	# nginx clears its environment, by which stop.py finds the others.
+	[ -e "$work/fl-he-nginx.pid" ] && kill "$(<"$work/fl-he-nginx.pid")"
 	python "$here/stop.py" "$FLWR_HOME"
 	rm -rf "$work"
 	exit "$status"
