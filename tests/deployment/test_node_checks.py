@@ -173,7 +173,7 @@ HOLDERS_WRONG: list[tuple[str, UserConfigValue | None, str]] = [
     ("key-days", 1.5, "key-days in the node configuration must be a whole number from 1 on"),
     ("max-unused-keys", 0, "max-unused-keys in the node configuration must be a whole number from"),
     ("passphrase-file", "passphrase", "this node's log says more"),
-    ("passphrase-file", "nowhere", "passphrase-file in the node configuration must name a file"),
+    ("passphrase-file", "nowhere", "cannot read the file named by passphrase-file"),
     ("min-contributors", "3", "min-contributors in the node configuration must be a whole number"),
     ("min-contributors", 0, "min-contributors in the node configuration must be a whole number"),
     ("min-contributors", True, "min-contributors in the node configuration must be a whole"),

@@ -123,7 +123,7 @@ def test_functions_without_a_value_are_not_finite() -> None:
 def test_too_many_columns_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(design, "MOST_COLUMNS", 5)
     assert len(ours("f*g")[0]) == 5
-    with pytest.raises(DataError, match="at most 5 columns"):
+    with pytest.raises(DataError, match="more than 5 columns"):
         ours("f*g + x")
 
 
