@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 from flwr.common.logger import log
 
+from fl_he.clients.node.app import NodeApp
 from fl_he.clients.node.outgoing import PRIVATE_REFUSAL
 from fl_he.errors import FlHeError
 from fl_he.supernode.flower import RuntimeApi, TaskInput
@@ -32,7 +33,7 @@ def load_app(name: str) -> ClientApp:
     Raises
     ------
     FlHeError
-        If there is no ClientApp of this name.
+        If there is no ClientApp of this name, or its replies could leave in plain.
     """
     rule = f"--app must be MODULE:ATTRIBUTE and name an installed ClientApp, got {name}"
     if ":" not in name:
@@ -43,6 +44,11 @@ def load_app(name: str) -> ClientApp:
         raise FlHeError(f"{rule}: {error}") from error
     if not isinstance(app, ClientApp):
         raise FlHeError(f"{rule}, which is a {type(app).__name__}")
+    if not isinstance(app, NodeApp):
+        raise FlHeError(
+            f"{name} would send its replies in plain: write app = "
+            "with_key_holder(ClientApp(mods=[encryption_mod]))"
+        )
     return app
 
 

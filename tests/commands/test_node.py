@@ -51,7 +51,8 @@ def test_a_node_without_a_plan_says_so(tmp_path: Path, settings: str, warned: bo
 @pytest.mark.slow
 @pytest.mark.parametrize("role", ["hospital", "key-holder"])
 def test_a_hospital_with_its_own_app_says_who_chooses_the_model(tmp_path: Path, role: str) -> None:
-    (tmp_path / "own.py").write_text("from flwr.clientapp import ClientApp\n\napp = ClientApp()\n")
+    imports = "from flwr.clientapp import ClientApp\nfrom fl_he import with_key_holder\n\n"
+    (tmp_path / "own.py").write_text(f"{imports}app = with_key_holder(ClientApp())\n")
     given = ("--app", "own:app", "--node-config", f'role="{role}"', "--root-certificates", "no.crt")
     code, _, errors = fl_he(tmp_path, "node", *given)
     told = "fl-he: the coordinator chooses the model that the app trains on" in errors.splitlines()

@@ -142,6 +142,16 @@ def test_an_app_is_named_by_module_and_attribute() -> None:
     assert load_app("fl_he.client_app:app") is client_app.app
 
 
+def test_an_app_that_could_reply_in_plain_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = "from flwr.clientapp import ClientApp\nfrom fl_he import encryption_mod\n"
+    (tmp_path / "plain_app.py").write_text(f"{source}app = ClientApp(mods=[encryption_mod])\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(FlHeError, match="plain_app:app would send its replies in plain: write"):
+        load_app("plain_app:app")
+
+
 @pytest.mark.parametrize(
     ("name", "words"),
     [

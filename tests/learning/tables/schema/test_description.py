@@ -142,7 +142,10 @@ def test_functions_fit_the_bounds() -> None:
     wrong = text.replace("[0, 50, 120]", "[0, 50, 121]").replace("sqrt(crp) +", "log(crp) +")
     with pytest.raises(DataError) as refusal:
         parsed(wrong)
-    assert all(words in str(refusal.value) for words in ("terms: log(crp) has no value at 0", "; terms: knots"))
+    assert all(
+        words in str(refusal.value)
+        for words in ("terms: log(crp) has no value at 0", "; terms: knots")
+    )
 
 
 def test_all_mistakes_are_told_at_once() -> None:
