@@ -229,8 +229,13 @@ def test_every_kind_of_run_is_within_its_plan(
     assert metrics["rounds"]
 
 
-def test_a_sealed_chain_under_a_plan_trains(tmp_path: Path) -> None:
-    metrics = trained(tmp_path, enrolled_nodes(tmp_path, PLAN), *SEALED)
+@pytest.mark.parametrize("masked", [False, *slow((True,))])
+def test_a_sealed_chain_under_a_plan_trains(tmp_path: Path, masked: bool) -> None:
+    nodes = enrolled_nodes(tmp_path, PLAN)
+    for node in nodes[: 3 * masked]:
+        node |= {"collusion": "resistant", "sealed": True}
+    metrics = trained(tmp_path, nodes, *SEALED)
+    assert metrics["crypto"]["masked_set"] == 3 * masked
     assert [entry["contributors"] for entry in metrics["rounds"]] == [3, 3, 3]
     assert LogisticModel.load(tmp_path / "model-1.json").coefficients.any()
     lines = (tmp_path / "1.csv.plans.jsonl").read_text().splitlines()
@@ -269,7 +274,7 @@ def test_a_run_without_a_plan_is_answered_by_nobody(tmp_path: Path) -> None:
         (0, {"plan": None}, "must be given plan in its node configuration"),
         (3, {"plan": None}, "must be given plan in its node configuration"),
         (1, {"plan": "other.json"}, "plan in the node configuration must be named by the manifest"),
-        (1, {"plan": "nowhere.json"}, "plan in the node configuration must name a file"),
+        (1, {"plan": "nowhere.json"}, "cannot read the file named by plan in the node"),
         (
             1,
             {"positive": "well"},
