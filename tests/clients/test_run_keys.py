@@ -16,6 +16,7 @@ from fl_he.clients import run_keys
 from fl_he.clients.ledger import Ledger, Mark
 from fl_he.clients.ledger_file import FileStore
 from fl_he.clients.run_keys import RunKeys
+from fl_he.clients.stores import LedgerError
 from fl_he.crypto.envelopes.identity import Identity
 from fl_he.crypto.errors import KeyFileError
 from fl_he.crypto.paillier.private_key import PrivateKey
@@ -208,11 +209,12 @@ def test_nothing_is_made_where_there_is_nothing_to_delete(keys: Keys) -> None:
     assert {stat.S_IMODE(path.stat().st_mode) for path in keys.folder.iterdir()} == {0o600}
 
 
-def test_a_damaged_ledger_names_a_session_that_is_no_text(keys: Keys) -> None:
+def test_a_ledger_that_names_a_session_that_is_no_text_is_refused(keys: Keys) -> None:
     session = keys.begin()
     with keys.store.exclusively() as lines:
         lines.append('{"made":"\\udcf9","at":1000000,"days":30}')
-    assert keys.kept().find(session).path in keys.files()
+    with pytest.raises(LedgerError, match="must hold no lone surrogates"):
+        keys.kept().find(session)
 
 
 def test_a_protected_identity_has_protected_keys_of_sessions(tmp_path: Path) -> None:

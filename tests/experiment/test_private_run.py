@@ -450,7 +450,9 @@ def test_a_deployed_hospital_pays_for_one_scaling_if_its_own_terms_say_so(
 
 def test_an_incomplete_promise_is_refused_at_the_start(deployment: Deployment) -> None:
     del deployment.nodes[0]["privacy-ledger"]
-    with pytest.raises(ProtocolError, match="clinic-1: a hospital with privacy must be given"):
+    with pytest.raises(
+        ProtocolError, match="clinic-1: a hospital with privacy needs privacy-epsilon"
+    ):
         deployment.train(*SMALL)
 
 

@@ -288,7 +288,7 @@ def test_a_signed_context_that_is_none_is_refused() -> None:
         (b"", "the envelope's context must be 4 fields, the first of them b'fl-he envelope 1'"),
         (b"\0", "the envelope's context must be a sequence of whole fields"),
         (label + good, "the envelope's context must be 4 fields"),
-        (label + good + fields(b"", b""), "the envelope's context must have at most 4 fields"),
+        (label + good + fields(b"", b""), "the envelope's context has more than 4 fields"),
         (context_of(NORTH.public, SOUTH.public, label=b"x"), "the envelope's context must be 4"),
         (label + good + fields(b""), "a binding must have a run, a purpose, a round and a"),
         (label + good + fields(b"\xff"), "a binding must be a sequence of whole fields"),

@@ -33,9 +33,9 @@ def test_the_first_line_is_the_passphrase(path: Path, content: bytes, passphrase
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "must not be empty"),
-        (b"\nsecret", "must not be empty"),
-        (b"\r\nsecret", "must not be empty"),
+        (b"", "is empty: it must be the passphrase"),
+        (b"\nsecret", "is empty: it must be the passphrase"),
+        (b"\r\nsecret", "is empty: it must be the passphrase"),
         (b"\xff", "must be UTF-8 text"),
         (b"x" * 1025, "1024 bytes"),
     ],

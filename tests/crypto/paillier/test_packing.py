@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from fractions import Fraction
 
 import numpy as np
@@ -209,7 +210,7 @@ def test_a_number_out_of_range_is_named_by_index_and_setting_only(value: float) 
         Packing().encode(np.array([1.0, 2.0, value, value]))
     assert caught.value.index == 2
     assert caught.value.setting == ("integer_bits" if np.isfinite(value) else "")
-    assert str(caught.value).startswith("value 2 must be ")
+    assert re.match(r"value 2( \(withheld\))? must be ", str(caught.value))
     assert str(value) not in str(caught.value)
 
 

@@ -181,7 +181,7 @@ def test_a_total_of_too_many_contributors_is_refused(small_key: PrivateKey) -> N
     vector = EncryptedVector.encrypt(public, packing, np.array([255.0, -255.0]))
     total = vector.add(vector, public).add(vector, public)
     assert small_key.decrypt_integers(total).tolist() == [765, -765]
-    with pytest.raises(CryptoError, match="at most 3 contributors"):
+    with pytest.raises(CryptoError, match="a larger number than a sum of 3 contributors"):
         small_key.decrypt_vector(total.add(vector, public))
 
 

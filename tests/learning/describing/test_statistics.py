@@ -268,7 +268,7 @@ def test_cells_that_no_rows_have_are_refused(parts: list[Dataset]) -> None:
     with pytest.raises(DataError, match="cells of a table must have shape"):
         table_of(right[:, 1:], form, rows, LIMBS, 5)
     few = parts[0].take(np.arange(4))
-    with pytest.raises(DataError, match="at least 5 rows"):
+    with pytest.raises(DataError, match="fewer than 5 rows"):
         table_of(count_cells(few, form, LIMBS), form, 4, LIMBS, 5)
 
 
@@ -298,7 +298,10 @@ def test_columns_that_cannot_be_summed_are_named(parts: list[Dataset]) -> None:
 def test_forms_that_a_table_has_not_are_refused(parts: list[Dataset]) -> None:
     for settings_, words in (
         ({"columns": ["weight"]}, "must be among 'age', 'large', 'stage', 'outcome', got 'weight'"),
-        ({"by": "age"}, "by outcome or by a column of type category or boolean"),
+        (
+            {"by": "age"},
+            "by outcome or by a column that the schema declares as category or boolean",
+        ),
         ({"times": [1.0]}, "a grid of times must be of an outcome of family cox"),
         ({"bins": 0}, "1 to 1000 bins"),
     ):

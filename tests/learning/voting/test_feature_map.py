@@ -167,7 +167,8 @@ def test_another_pipeline_is_refused_with_what_can_be_evaluated(estimator: Any, 
 
 
 @pytest.mark.parametrize(
-    ("maps", "reason"), [((), "must be some of"), (("cubes",), "cubes"), (("fourier",), "given")]
+    ("maps", "reason"),
+    [((), "must be some of"), (("cubes",), "cubes"), (("fourier",), "needs Fourier features")],
 )
 def test_maps_that_are_none_are_refused(maps: tuple[str, ...], reason: str) -> None:
     with pytest.raises(DataError, match=reason):
