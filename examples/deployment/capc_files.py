@@ -74,7 +74,7 @@ def _network_of_pytorch(
 ) -> tuple[Any, list[int]]:
     """Return a trained ``torch.nn.Sequential`` on the table's own units, and its input's size."""
     import torch  # noqa: PLC0415 - lazy: not needed, and seconds to import
-    from torch import nn  # noqa: PLC0415 - the same
+    from torch import nn  # noqa: PLC0415 - lazy: as above
 
     torch.manual_seed(0)
     size = features.shape[1]

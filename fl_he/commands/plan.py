@@ -72,6 +72,6 @@ def _print(made: StudyPlan) -> None:
     from fl_he.wire.study_plan import plain_words
 
     for line in plain_words(made):
-        # People compare the digest: no name in the plan may look like a line of its own.
+        # People compare the line of the digest: no name in the plan may look like such a line.
         typer.echo(visible(line).replace("\n", " "))
     typer.echo(f"{made.digest} study plan")

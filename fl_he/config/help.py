@@ -75,7 +75,7 @@ def _ranges(schema: type, names: list[str]) -> Iterator[str]:
 
 
 def _entry(keys: str, meaning: str) -> list[str]:
-    """Write a key and its meaning in two columns; a long key has a line of its own."""
+    """Write a key and its meaning in two columns; a long key has a separate line."""
     words = textwrap.wrap(meaning, _WIDTH - _KEY_WIDTH)
     if len(keys) > _KEY_WIDTH - 4:
         words = ["", *words]

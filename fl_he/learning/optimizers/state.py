@@ -158,7 +158,7 @@ class State:
 
     @property
     def about_the_mean(self) -> bool:
-        """Whether all hospitals shift features by their mean, independent of units.
+        """Whether each hospital subtracts the mean of all hospitals from its features.
 
         Of numbers far from 0 the information has no digits left for their variance: the relative
         error of a standard error is about float64's rounding divided by ``(deviation / mean)**2``.

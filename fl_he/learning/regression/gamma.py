@@ -108,7 +108,7 @@ class _Gamma(GlmFamily):
 
     def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
         """See Family."""
-        from sklearn.linear_model import GammaRegressor  # noqa: PLC0415 - lazy
+        from sklearn.linear_model import GammaRegressor  # noqa: PLC0415 - lazy: slow to load
 
         weights = np.ones(dataset.examples)
         return fitted_with_log_link(GammaRegressor, dataset, C, weights)

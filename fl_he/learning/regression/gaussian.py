@@ -67,7 +67,7 @@ class _Gaussian(GlmFamily):
 
     def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
         """See Family."""
-        from sklearn.linear_model import LinearRegression, Ridge  # noqa: PLC0415 - lazy
+        from sklearn.linear_model import LinearRegression, Ridge  # noqa: PLC0415 - lazy: slow to load
 
         model = LinearRegression() if math.isinf(C) else Ridge(alpha=1.0 / C, solver="svd")
         model.fit(dataset.features, dataset.labels)

@@ -131,7 +131,7 @@ class Estimates:
         chi2 = float(values @ inverse @ values)
         if self.freedom is None:
             return chi_squared(chi2, len(places))
-        from scipy.special import fdtrc  # noqa: PLC0415 - lazy: only a run's end
+        from scipy.special import fdtrc  # noqa: PLC0415 - lazy: only a run's end needs it
 
         p_value = float(fdtrc(len(places), self.freedom, chi2 / len(places)))
         return {"chi2": chi2, "df": len(places), "p_value": p_value, "freedom": self.freedom}
@@ -156,7 +156,7 @@ class Estimates:
     def _p_value(self, z: float) -> float:
         if self.freedom is None:
             return math.erfc(z / math.sqrt(2))
-        from scipy.special import stdtr  # noqa: PLC0415 - lazy: only a run's end
+        from scipy.special import stdtr  # noqa: PLC0415 - lazy: only a run's end needs it
 
         return 2.0 * float(stdtr(self.freedom, -z))
 
@@ -177,7 +177,7 @@ def interval_reach(freedom: int | None) -> float:
     share = (1 + LEVEL) / 2
     if freedom is None:
         return NormalDist().inv_cdf(share)
-    from scipy.special import stdtrit  # noqa: PLC0415 - lazy: only a run's end
+    from scipy.special import stdtrit  # noqa: PLC0415 - lazy: only a run's end needs it
 
     return float(stdtrit(freedom, share))
 
@@ -467,6 +467,6 @@ def _exponential(logarithm: float) -> float | None:
 
 def chi_squared(statistic: float, df: int) -> dict[str, Any]:
     """Return a statistic with its degrees of freedom and its p value."""
-    from scipy.special import chdtrc  # noqa: PLC0415 - lazy: only a run's end
+    from scipy.special import chdtrc  # noqa: PLC0415 - lazy: only a run's end needs it
 
     return {"chi2": statistic, "df": df, "p_value": float(chdtrc(df, statistic)) if df else None}

@@ -69,7 +69,7 @@ class _Poisson(GlmFamily):
 
     def fits(self, dataset: Dataset, C: float, *, balanced: bool) -> Iterator[Array]:
         """See Family."""
-        from sklearn.linear_model import PoissonRegressor  # noqa: PLC0415 - lazy
+        from sklearn.linear_model import PoissonRegressor  # noqa: PLC0415 - lazy: slow to load
 
         return fitted_with_log_link(PoissonRegressor, dataset, C, dataset.exposed)
 

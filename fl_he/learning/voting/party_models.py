@@ -67,19 +67,18 @@ def new_model(kind: str, seed: int, fourier: Fourier) -> Any:
     DataError
         If there is no such kind.
     """
-    # lazy: scikit-learn takes a second to import
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415 - lazy
-    from sklearn.linear_model import (  # noqa: PLC0415 - lazy
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.linear_model import (  # noqa: PLC0415 - lazy: slow to load
         LogisticRegression,
         RidgeClassifier,
         SGDClassifier,
     )
-    from sklearn.naive_bayes import GaussianNB  # noqa: PLC0415 - lazy
-    from sklearn.neighbors import NearestCentroid  # noqa: PLC0415 - lazy
-    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - lazy
-    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - lazy
-    from sklearn.preprocessing import PolynomialFeatures  # noqa: PLC0415 - lazy
-    from sklearn.svm import LinearSVC  # noqa: PLC0415 - lazy
+    from sklearn.naive_bayes import GaussianNB  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.neighbors import NearestCentroid  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.neural_network import MLPClassifier  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.pipeline import make_pipeline  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.preprocessing import PolynomialFeatures  # noqa: PLC0415 - lazy: slow to load
+    from sklearn.svm import LinearSVC  # noqa: PLC0415 - lazy: slow to load
 
     maps_of([kind])
     return {

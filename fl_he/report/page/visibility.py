@@ -18,7 +18,7 @@ _COLLUSION = {
 }
 _SIMULATION = (
     "This run was a simulation. All of its nodes shared one machine and one user, so it "
-    "provided no isolation: the table says what each would learn on machines of its own."
+    "provided no isolation: the table is of a federation in which each node has its own machine."
 )
 _HONEST = (
     "{} are taken to be honest but curious: they follow the protocol and try to learn from what "
