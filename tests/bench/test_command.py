@@ -157,12 +157,12 @@ def test_ctrl_c_leaves_no_process(tmp_path: Path, section: str, at_work: str) ->
                 break
         started = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=60)
+        _, err = process.communicate(timeout=300)
     assert process.returncode == 130, err
     assert err.splitlines()[-1] == "fl-he: interrupted"
     assert "Traceback" not in err
     assert section == "kernel" or started, "Ray must have been running"
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while alive := [pid for pid in started if Path(f"/proc/{pid}").exists()]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.2)

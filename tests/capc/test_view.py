@@ -115,14 +115,19 @@ def test_nobody_sees_what_is_not_for_it_of_networks() -> None:
 
 def with_labels(queries: int = QUERIES) -> tuple[Parties, list[Parties]]:
     """Return two answering parties in the votes for two labels, which often go together."""
-    rng = np.random.default_rng(6)
+    rng = np.random.default_rng(9)
     terms = replace(parties(1).terms, classes=2)
-    by_label: list[list[AnsweringModel]] = [[], []]
-    for _ in range(2):
-        weights = rng.normal(size=(2, FEATURES))
-        for own, noise in zip(by_label, (0.0, 0.3), strict=True):
-            moved = weights + noise * rng.normal(size=(2, FEATURES))
-            own.append(AnsweringModel((Layer(moved, np.zeros(2)),)))
+    first = rng.normal(size=(2, FEATURES))
+    # for about one query in six both parties vote for one class of the first label and for the
+    # other class of the second, and ties are rare
+    second = first + 0.7 * rng.normal(size=(2, FEATURES))
+    by_label = [
+        [
+            AnsweringModel((Layer(weights + 0.5 * rng.normal(size=(2, FEATURES)), np.zeros(2)),))
+            for _ in range(2)
+        ]
+        for weights in (first, second)
+    ]
     made = Parties(terms, rng.uniform(-3.9, 3.9, size=(queries, FEATURES)), by_label[0])
     return made, made.of_labels(by_label)
 

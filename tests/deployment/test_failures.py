@@ -53,7 +53,7 @@ def begin(
 def after_round(federation: Federation, folder: Path, number: int) -> None:
     wait_for(
         lambda: rounds_of(folder) >= number,
-        f"round {number} does not end: {federation.log('run')}",
+        lambda: f"round {number} does not end: {federation.log('run')}",
     )
 
 
@@ -145,7 +145,7 @@ def test_a_hospital_that_is_started_again_is_waited_for(
     after_round(federation, folder, 1)
     federation.kill("st-john")
     words = "waiting for st-john, "
-    wait_for(lambda: words in federation.log("run"), "nobody waits for st-john")
+    wait_for(lambda: words in federation.log("run"), lambda: federation.log("run"))
     assert rounds_of(folder) <= 2, "the round continues without st-john"
     federation.start_node("st-john")
     metrics: Any = federation.finish(folder, process)

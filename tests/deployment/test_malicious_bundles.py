@@ -133,7 +133,7 @@ class Attacked(Processes):
         out = self.folder / "replies.json"
         config = f'nodes={len(self._programs)} out="{out}"'
         self._start("run", "flwr", "run", str(self.app), "--stream", "--run-config", config)
-        wait_for(out.exists, "no replies")
+        wait_for(out.exists, lambda: self.log("run"))
         replies: list[list[object] | None] = json.loads(out.read_text())
         out.unlink()
         return [None if r is None else (int(str(r[0])), str(r[1])) for r in replies]

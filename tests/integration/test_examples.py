@@ -67,7 +67,7 @@ def stop(superlink: Flower) -> None:
     assert script.count("39091") == 1
     assert superlink.running()
     shell(superlink, script.replace("39091", str(superlink.ports[1])), superlink.home)
-    deadline = monotonic() + 30
+    deadline = monotonic() + 120
     while superlink.running() and monotonic() < deadline:
         sleep(0.2)
     assert not superlink.running()

@@ -23,7 +23,7 @@ from fl_he.errors import FlHeError
 from fl_he.supernode import processes
 from fl_he.supernode.processes import Worker
 
-PATIENCE = 60.0  # seconds on a busy machine
+PATIENCE = 300.0  # seconds on a busy machine
 SECRET = "5ec2e75ec2e7" * 3
 #: A node whose processes wait for tasks that never come; the second starts another process.
 NODE = f"""

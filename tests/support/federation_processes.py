@@ -28,7 +28,7 @@ HOSPITALS = ("st-anne", "st-john", "st-mary")
 ENOUGH = len(HOSPITALS) - 1
 HOLDER = "company-x"
 #: Seconds that anything may take on a machine that is busy.
-PATIENCE = 400.0
+PATIENCE = 1200.0
 
 
 def table(name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -57,11 +57,11 @@ def descent(
     return w, b
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
-    """Wait until a condition holds."""
+def wait_for(condition: Callable[[], object], found: Callable[[], str]) -> None:
+    """Wait until a condition holds, or fail with what was found in its place."""
     deadline = time.monotonic() + PATIENCE
     while not condition():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, found()
         time.sleep(0.1)
 
 
@@ -132,7 +132,7 @@ class Processes:
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         address = ("--host", "127.0.0.1", "--port", str(self._port))
         self._start("superlink", "flower-superlink", "--insecure", *address)
-        wait_for(self._is_up, self.log("superlink"))
+        wait_for(self._is_up, lambda: self.log("superlink"))
         for name in settings:
             self.start_node(name)
 
@@ -172,7 +172,10 @@ class Processes:
 
     def finish(self, folder: Path, process: subprocess.Popen[bytes]) -> dict[str, object]:
         """Wait for a run to end and return the content of its metrics.json."""
-        process.wait(PATIENCE)
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired as slow:
+            raise AssertionError(self.log("run") + self.log("superlink")) from slow
         path = folder / "metrics.json"
         assert path.exists(), self.log("run") + self.log("superlink")
         metrics: dict[str, object] = json.loads(path.read_text())

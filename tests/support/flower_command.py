@@ -13,11 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-_PATIENCE = 15.0  # seconds, for processes to end
+_PATIENCE = 60.0  # seconds, for processes to end
 #: Starts the SuperLink as `flwr run` does, which gives up after 15 s however busy the machine is.
 _START = """
 from flwr.cli import local_superlink
-local_superlink.LOCAL_SUPERLINK_STARTUP_TIMEOUT = 180.0
+local_superlink.LOCAL_SUPERLINK_STARTUP_TIMEOUT = 600.0
 local_superlink._start_local_superlink()
 """
 
@@ -42,12 +42,12 @@ class Flower:
         command = ["flwr", "run", str(app), "--stream"]
         command += ["--federation-config", f"num-supernodes={nodes}", "--run-config", run_config]
         self._start(cwd)
-        return self._printed(command, cwd, 300).stdout
+        return self._printed(command, cwd, 1200).stdout
 
     def shell(self, script: Path, cwd: Path) -> str:
         """Run a script of bash that ends with its first failing command; return its output."""
         self._start(cwd)
-        done = self._printed(["bash", "-e", str(script)], cwd, 900)
+        done = self._printed(["bash", "-e", str(script)], cwd, 2400)
         assert done.returncode == 0, done.stdout
         return done.stdout
 
@@ -57,7 +57,7 @@ class Flower:
 
     def _start(self, cwd: Path) -> None:
         if not self.running():
-            done = self._printed([sys.executable, "-c", _START], cwd, 200)
+            done = self._printed([sys.executable, "-c", _START], cwd, 700)
             assert done.returncode == 0, done.stdout
 
     def _printed(

@@ -216,7 +216,7 @@ def test_a_worker_ends_with_its_parent(small_key: PrivateKey) -> None:
             for data in (public.n.to_bytes(64, "big"), public.h_s.to_bytes(128, "big"), b"\x01")
         ),
         capture_output=True,
-        timeout=60,
+        timeout=300,
         check=False,
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
     )
