@@ -6,7 +6,6 @@ import csv
 import json
 import logging
 import re
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -14,6 +13,7 @@ from typing import Literal
 import numpy as np
 import polars as pl
 import pytest
+from cpu_time import at_most
 from deployed_nodes import KEY, deployed_nodes
 from experiments import experiment
 from flwr.app import Message, RecordDict
@@ -92,9 +92,8 @@ def wide(columns: int) -> pl.DataFrame:
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_wide_tables_are_read_in_time_that_grows_as_they_do(tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path, kind, wide(8000))
-    start = time.process_time()
-    data = load_table(path, "died", positive="yes")
-    assert time.process_time() - start < 2.0
+    with at_most(millions=30):
+        data = load_table(path, "died", positive="yes")
     assert data.features.shape == (20, 8000)
     np.testing.assert_array_equal(data.features[:, 1], wide(2)["c1"])
 
@@ -103,9 +102,8 @@ def test_wide_tables_are_read_in_time_that_grows_as_they_do(tmp_path: Path, kind
 @pytest.mark.parametrize("kind", ["csv", "parquet"])
 def test_a_hundred_thousand_columns_are_read(tmp_path: Path, kind: str) -> None:
     path = saved(tmp_path, kind, wide(100_000))
-    start = time.process_time()
-    assert load_table(path, "died", positive="yes").features.shape == (20, 100_000)
-    assert time.process_time() - start < 20.0
+    with at_most(millions=300):
+        assert load_table(path, "died", positive="yes").features.shape == (20, 100_000)
 
 
 @pytest.mark.parametrize("length", [131_072, 131_073, 3_000_000])

@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from time import process_time
 from typing import Any
 
 import numpy as np
 import pytest
+from cpu_time import at_most
 from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.calibration import calibration_curve
@@ -151,10 +151,8 @@ def test_counts_of_any_number_of_classes_are_read(classes: int) -> None:
 
 
 def test_a_vector_of_millions_is_refused_at_once() -> None:
-    start = process_time()
-    with pytest.raises(DataError, match="counts must be of one model"):
+    with at_most(millions=15), pytest.raises(DataError, match="counts must be of one model"):
         evaluation.Counts.of_vector(np.zeros(3_000_000))
-    assert process_time() - start < 1.0
 
 
 def test_no_examples_have_no_figures() -> None:

@@ -1,10 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from time import process_time
 
 import polars as pl
 import pytest
+from cpu_time import at_most
 
 from fl_he.learning.errors import DataError
 from fl_he.learning.tables.data import load_table
@@ -65,10 +65,9 @@ def test_short_rows_under_a_wide_header_cost_what_the_file_does(tmp_path: Path) 
     """Filled-up rows of 342 kB once made 75,000,000 cells, and took minutes."""
     names = ",".join(f"c{number}" for number in range(50_000))
     path = written(tmp_path, f"{names},y\n" + "1\n" * 1500)
-    start = process_time()
-    with pytest.raises(DataError, match="the first of 1500 such lines; data file has no rows"):
+    refused = pytest.raises(DataError, match="the first of 1500 such lines; data file has no rows")
+    with at_most(millions=45), refused:
         load_table(path, "y")
-    assert process_time() - start < 3.0
 
 
 def test_a_long_file_is_read_in_blocks(tmp_path: Path) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from pathlib import Path
 
 import pytest
 import yaml
+from cpu_time import at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -188,11 +188,9 @@ def test_all_mistakes_are_told_at_once() -> None:
     ids=lambda text: text[:20],
 )
 def test_hostile_yaml_is_refused_at_once(text: str, words: str) -> None:
-    began = time.process_time()
-    with pytest.raises(DataError) as refusal:
+    with at_most(millions=30), pytest.raises(DataError) as refusal:
         parsed(text)
     assert words in str(refusal.value)
-    assert time.process_time() - began < 2
 
 
 @given(st.text(alphabet="ab:{}[]-?|>&*!%@,\"'#\\ \nUx0F~", max_size=80))
@@ -230,6 +228,5 @@ def test_a_wide_schema_is_read_in_linear_time() -> None:
         lines = [f"  c{place}: {{type: number}}" for place in range(columns)]
         return "\n".join(["columns:", *lines, "outcome: {column: died, positive: yes}"])
 
-    began = time.process_time()
-    assert len(parsed(text(8_000)).model) == 8_000
-    assert time.process_time() - began < 2
+    with at_most(millions=30):
+        assert len(parsed(text(8_000)).model) == 8_000

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from contextlib import suppress
 
 import pytest
+from cpu_time import at_most
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -112,10 +112,8 @@ def test_anything_else_is_refused_where_it_stands(text: str, position: int) -> N
     ids=["long", "powers", "sums", "products", "brackets"],
 )
 def test_a_formula_that_is_too_large_is_refused_at_once(text: str) -> None:
-    began = time.process_time()
-    with pytest.raises(DataError) as refusal:
+    with at_most(millions=30), pytest.raises(DataError) as refusal:
         parse_formula(text, COLUMNS)
-    assert time.process_time() - began < 2
     assert len(str(refusal.value)) < 300
 
 
