@@ -231,7 +231,8 @@ class _Seen:
         """Return the words for missing cells among numbers."""
         words = [text for text in self._counts if as_number(text) is None]
         frequent = min((self._counts[word] for word in words), default=0) >= min_cell
-        fit = frequent and not self._wide and len(words) <= _MOST_WORDS
+        few = not self._wide and len(words) <= _MOST_WORDS
+        fit = frequent and few and not self._is_boolean()
         return words if fit and self._numbers >= _NUMBERS * self._cells else ()
 
     def described(self, name: str, min_cell: int, *, comma: bool) -> _Line:
