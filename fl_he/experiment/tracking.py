@@ -74,8 +74,10 @@ class Tracker(AbstractContextManager["Tracker"]):
         for group in ("federated", "pooled", "evaluation", "privacy"):
             self._write(f"{group}/", metrics.get(group) or {}, step)
         for result in metrics.get("querying", ()):
+            # Parties' names come from their nodes: MLflow refuses most characters, and "..".
+            party = re.sub(r"[^\w. -]|^\.*$", "_", result["party"], flags=re.ASCII)
             for when in ("before", "after"):
-                self._write(f"{result['party']}/{when}/", result.get(when) or {}, step)
+                self._write(f"{party}/{when}/", result.get(when) or {}, step)
         self._write("", {"seconds_in_all": metrics["seconds"]}, step)
 
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
@@ -86,15 +88,13 @@ class Tracker(AbstractContextManager["Tracker"]):
     def _write(self, prefix: str, figures: Mapping[str, Any], step: int) -> None:
         for name, value in figures.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and name != "round":
-                # Names of parties come from their nodes; MLflow refuses most characters.
-                known_as = re.sub(r"[^\w./ -]", "_", prefix + name, flags=re.ASCII)
                 for log in self._opened():
-                    log.figure(known_as, float(value), step)
+                    log.figure(prefix + name, float(value), step)
 
     def _opened(self) -> list[_MlflowLog | _TensorBoardLog]:
         if not self._logs:
-            chosen = _chosen(self._config.tracking)
-            self._logs = [_LOGS[choice](self._config, self._folder) for choice in chosen]
+            for choice in _chosen(self._config.tracking):  # each is closed, if the next fails
+                self._logs.append(_LOGS[choice](self._config, self._folder))
         return self._logs
 
 
@@ -119,7 +119,7 @@ class _MlflowLog:
 
     def __init__(self, config: Config, folder: Path) -> None:
         from mlflow import MlflowClient  # noqa: PLC0415 - of an extra
-        from mlflow.exceptions import MlflowException  # noqa: PLC0415
+        from mlflow.exceptions import MlflowException  # noqa: PLC0415 - of an extra
 
         self._client = MlflowClient(tracking_uri=f"sqlite:///{Path(MLFLOW_STORE).resolve()}")
         with suppress(MlflowException):  # it is there

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import posixpath
 import sys
 from importlib.machinery import ModuleSpec
 from pathlib import Path
@@ -88,6 +89,49 @@ def test_capc_and_failed_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     (failed, _), (capc, _) = mlflow_runs(tmp_path / MLFLOW_STORE)
     assert capc.data.metrics["_St. Mary_s_/after/accuracy"] == 0.625
     assert (capc.info.status, failed.info.status) == ("FINISHED", "FAILED")
+
+
+class NamesOnly:
+    """A log that keeps the names of figures, and whether it was closed."""
+
+    def __init__(self, _: Config, folder: Path) -> None:
+        self.names, self.ends = list[str](), list[bool]()
+        if folder.name == "full":
+            raise OSError(folder)
+
+    def figure(self, name: str, *_: object) -> None:
+        self.names.append(name)
+
+    def close(self, *, finished: bool) -> None:
+        self.ends.append(finished)
+
+
+@pytest.mark.parametrize("party", ["..", ".", "", "/etc", "a//b", "a/../b"])
+def test_the_name_of_a_party_is_no_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, party: str
+) -> None:
+    log = NamesOnly(Config(), tmp_path)
+    monkeypatch.setattr(tracking, "require_packages", lambda _: None)
+    monkeypatch.setattr(tracking, "_LOGS", {Tracking.mlflow: lambda *_: log})
+    metrics = make_capc()
+    metrics["querying"][0]["party"] = party
+    logged(Tracking.mlflow, tmp_path, metrics)
+    assert any("after/accuracy" in name for name in log.names)
+    for name in log.names:
+        assert posixpath.normpath(name) == name
+        assert not name.startswith(("/", ".."))
+
+
+def test_a_log_is_closed_if_the_next_cannot_be_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = NamesOnly(Config(), tmp_path)
+    monkeypatch.setattr(tracking, "require_packages", lambda _: None)
+    logs = {Tracking.mlflow: lambda *_: log, Tracking.tensorboard: NamesOnly}
+    monkeypatch.setattr(tracking, "_LOGS", logs)
+    with pytest.raises(OSError, match="full"):
+        logged(Tracking.both, tmp_path / "full", make_private())
+    assert log.ends == [False]
 
 
 def test_it_is_off_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
