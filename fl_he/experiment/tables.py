@@ -209,6 +209,8 @@ def _names_of(files: Sequence[str]) -> list[str]:
 
 def _unfit(name: str) -> str:
     """Say why a hospital's folder cannot have a name; nothing if it can."""
+    if not name:
+        return "is empty"
     if len(name) > _LONGEST_SITE:
         return f"has more than {_LONGEST_SITE} characters"
     if not name.isprintable():

@@ -286,6 +286,9 @@ def test_faults_of_sites_are_named(tmp_path: Path, refused: Callable[..., str]) 
     assert "hospitals must be at least min_contributors (3), got 2" in refused(
         *of_column(tmp_path, path="two.csv")
     )
+    write_csv(tmp_path / ".csv", TABLES["coast"])
+    words = refused(f"data.path=[{tmp_path}/north.csv,{tmp_path}/coast.csv,{tmp_path}/.csv]")
+    assert words.endswith("/.csv': its name is empty")
     (tmp_path / "again").mkdir()
     write_csv(tmp_path / "again" / "north.csv", TABLES["coast"])
     assert "several called 'north'" in refused(
