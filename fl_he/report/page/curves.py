@@ -136,7 +136,7 @@ def outcomes(runs: Mapping[str, Bins]) -> Chart:
 
 
 def decision(runs: Mapping[str, Sequence[Threshold]]) -> Chart | None:
-    """Draw net benefits, of runs with the same held-out examples; see `roc`.
+    """Draw net benefits, of runs with as many held-out examples of each class; see `roc`.
 
     ``None`` if no border of bins is a risk at which patients might be treated.
     """

@@ -65,9 +65,9 @@ def _of_classes(metrics: Metrics) -> Iterator[Block]:
 def compared_curves(runs: Mapping[str, Metrics]) -> Iterator[Block]:
     """Yield the plots of several runs, each as one of all of them: see `evaluated`.
 
-    Decision curves are of the same patients only.
+    Decision curves are of runs with as many held-out examples of each class.
     """
-    bins = {name: run["evaluation"]["calibration"] or () for name, run in runs.items()}
+    bins = {name: run["evaluation"].get("calibration") or () for name, run in runs.items()}
     of_classes = {
         name: found
         for name, found in bins.items()

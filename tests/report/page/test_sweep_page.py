@@ -95,6 +95,13 @@ def test_runs_of_other_patients_have_no_decision_curve() -> None:
     assert any("Predictions of seed=2 are no shares of patients" in one for one in notes(section))
 
 
+def test_a_run_of_an_earlier_release_has_no_plots() -> None:
+    earlier = evaluated(MODELS["C=1.0"])
+    del earlier["evaluation"]["calibration"]
+    section = sections({"old": earlier, "new": evaluated(MODELS["C=0.1"])})["Encrypted evaluation"]
+    assert [key.label for key in charts(section)["ROC curve"].legend] == ["new", "chance"]
+
+
 def test_only_as_many_runs_as_there_are_colours_are_drawn() -> None:
     runs = {f"C={n}": evaluated(MODELS["C=1.0"]) for n in range(8)}
     section = sections(runs)["Encrypted evaluation"]
