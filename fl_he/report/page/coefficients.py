@@ -55,13 +55,13 @@ def _at_zero(metrics: Metrics) -> str:
 
 
 def coefficients(metrics: Metrics) -> Section:
-    """Return the section of a logistic or softmax model."""
+    """Return the section of a model of any family."""
     found, inference = metrics["federated"]["coefficients"], metrics.get("inference")
     if not found:
         return Section(_TITLE, [Note("Only the hospitals have the model: see their own files.")])
-    if len(found) > _ROWS:
-        return Section(_TITLE, [Note("The model has too many coefficients: see model.json.")])
     several = isinstance(metrics["federated"]["intercept"], list)
+    if len(found[0] if several else found) > _ROWS:
+        return Section(_TITLE, [Note("The model has too many coefficients: see model.json.")])
     if inference is None:
         return Section(_TITLE, [_scaled(metrics, several=several)])
     reason = withheld(inference)

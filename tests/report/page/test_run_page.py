@@ -13,6 +13,7 @@ from example_pages import (
     EXAMPLES,
     HOSTILE,
     make_capc,
+    make_classes,
     make_deployed_capc,
     make_many_labels,
     make_newton,
@@ -478,6 +479,13 @@ def test_the_page_shows_profile_intervals_and_who_sees_their_sums(tmp_path: Path
     assert "so they learn the estimates' covariance" in said
     assert "at the models of the search for profile likelihood intervals" in said
     assert "pooled (not encrypted)" in said
+
+
+def test_a_model_of_very_many_features_has_no_table_of_them(tmp_path: Path) -> None:
+    metrics = copy.deepcopy(make_classes())
+    federated = metrics["federated"]
+    federated["coefficients"] = [[0.5] * 1001 for _ in federated["intercept"]]
+    assert "The model has too many coefficients: see model.json." in words(page(tmp_path, metrics))
 
 
 def test_the_page_shows_the_confusion_matrix_and_each_classs_accuracy(tmp_path: Path) -> None:
