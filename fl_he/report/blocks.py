@@ -90,7 +90,7 @@ class Chart:
     alt : str
         What it shows, in words.
     svg : str
-        Trusted markup, made from numbers and our own words alone.
+        Trusted markup of Matplotlib, which escapes names of features in it.
     legend : sequence of Key
     """
 

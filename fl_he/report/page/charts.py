@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from io import StringIO
 from typing import TYPE_CHECKING
+from warnings import catch_warnings, filterwarnings
 
 from fl_he.report.blocks import Chart, Key
 from fl_he.report.figures import short
@@ -121,7 +122,7 @@ def survival_chart(
             )
         axes.step(
             [0.0, *times],
-            [1.0, *(0.0 if value is None else value for value in curve.values)],
+            [1.0, *(math.nan if value is None else value for value in curve.values)],
             where="post",
             color=COLOURS[place % SERIES],
             linestyle=_DASHES[place // SERIES % len(_DASHES)],
@@ -165,11 +166,12 @@ def new_axes(axis: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes
 
 def svg_of(figure: Figure, title: str) -> str:
     """Return a figure as markup; the title tells its names from those of the page's others."""
-    from matplotlib import rc_context  # noqa: PLC0415
+    from matplotlib import rc_context  # noqa: PLC0415 - lazy: slow to import
 
     text = StringIO()
     # The salt keeps the names that plots refer to by apart.
-    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}):
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": title}), catch_warnings():
+        filterwarnings("ignore", "Glyph")  # of Matplotlib's font: the browser draws the texts
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(text, format="svg", transparent=True, metadata=nothing)
     _, _, body = text.getvalue().partition("<svg")

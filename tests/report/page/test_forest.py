@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import re
 from typing import Any
+from warnings import catch_warnings
 
 import numpy as np
 import pytest
@@ -148,6 +149,12 @@ def test_a_name_is_neither_markup_nor_a_formula() -> None:
     assert not re.search(r"<(script|b)\b", charts[0].svg)
     assert "&lt;script&gt;" in charts[0].svg
     assert "$\\frac$ &lt;b&gt;" in charts[0].svg
+
+
+def test_a_letter_that_the_font_of_matplotlib_lacks_is_no_warning() -> None:
+    with catch_warnings(action="error"):
+        charts, _ = drawn(metrics_of(row("\u5e74\u9f62", 1.5, 1.25, 1.8)))
+    assert "\u5e74\u9f62</text>" in charts[0].svg
 
 
 def test_rows_keep_their_order() -> None:
