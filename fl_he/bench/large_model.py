@@ -14,7 +14,6 @@ variant fetches them.
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -94,9 +93,9 @@ def measure(plan: FederationPlan, follow: Follow) -> dict[str, Any]:
     dict
         ``hospitals``, ``parameters``, ``scheme``, ``topology``; ``rows``: for each kind of round
         and each variant the figures of `in_blocks`, ``encrypted_to_this``: the ratio of the
-        encrypted variant's median, ``encrypted_to_this_cpu``: of its CPU seconds, and
-        ``added_seconds``: the difference of the medians; ``steps``: seconds of a sum of updates to
-        encrypt and add, over all who do, and to decrypt.
+        encrypted variant's median, ``encrypted_to_this_cpu``: of its CPU seconds (None where
+        those of the row are 0), and ``added_seconds``: the difference of the medians; ``steps``:
+        seconds of a sum of updates to encrypt and add, over all who do, and to decrypt.
     """
     follow(f"starting Ray and {HOSPITALS} hospitals")
     return run_in_ray(
@@ -135,10 +134,11 @@ def _compared(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             **row,
             "encrypted_to_this": encrypted["median_seconds"] / row["median_seconds"],
             # Seconds of CPU time count in hundredths: a tiny model's rounds may take none.
-            "encrypted_to_this_cpu": encrypted["cpu_seconds"] / (row["cpu_seconds"] or math.nan),
+            "encrypted_to_this_cpu": encrypted["cpu_seconds"] / cpu if cpu else None,
             "added_seconds": encrypted["median_seconds"] - row["median_seconds"],
         }
         for row in rows
+        for cpu in [row["cpu_seconds"]]
     ]
 
 

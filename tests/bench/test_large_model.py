@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections import Counter
 
 import pytest
 from local_grid import LocalGrid, simulated_nodes
 
-from fl_he.bench import large_model
+from fl_he.bench import federation, large_model
 from fl_he.bench.federation import FederationPlan, Rounds
 from fl_he.bench.large_model import (
     FULL,
@@ -50,13 +51,22 @@ def test_each_variant_is_measured_as_often(grid: LocalGrid) -> None:
             assert 0 < row["lower_quartile"] <= row["median_seconds"] <= row["upper_quartile"]
             assert row["encrypted_to_this"] == encrypted / row["median_seconds"]
             assert row["added_seconds"] == encrypted - row["median_seconds"]
-            if row["cpu_seconds"]:
-                ratio = own[0]["cpu_seconds"] / row["cpu_seconds"]
-                assert row["encrypted_to_this_cpu"] == ratio
+            cpu = row["cpu_seconds"]
+            assert row["encrypted_to_this_cpu"] == (own[0]["cpu_seconds"] / cpu if cpu else None)
     figures = [section[name] for name in ("hospitals", "parameters", "scheme", "topology")]
     assert figures == [3, WIDTH**2, "masks", "fold"]
     assert all(value > 0 for value in section["steps"].values())
     assert not any(message.has_error() for message in grid.received)
+
+
+def test_rounds_without_measurable_cpu_time_have_no_ratio_of_it(
+    grid: LocalGrid, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(federation, "family_cpu_seconds", lambda: 0.0)
+    monkeypatch.setattr(large_model, "KINDS", KINDS[-1:])
+    section = measure_rounds(grid, WIDTH, FederationPlan(1, 1, 2), lambda *_: None)
+    assert {row["encrypted_to_this_cpu"] for row in section["rows"]} == {None}
+    json.dumps(section, allow_nan=False)  # as bench.json is written
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
