@@ -185,7 +185,8 @@ def save_network(
     layers = _layers(given, sizes)
     last = layers[-1]
     if isinstance(last, Layer):
-        known = np.isfinite(last.offsets)
+        _ = AnsweringModel((last,))  # refuses NaN, which is no unknown class, and other shapes
+        known = last.offsets != -np.inf
         layers[-1] = Layer(last.weights[known], last.offsets[known])
         if len(names) == len(known):
             names = tuple(name for name, one in zip(names, known, strict=True) if one)
@@ -283,6 +284,8 @@ def _layers(given: Any, shape: Shape) -> list[Layer | Convolution]:
             f"classifier of scikit-learn's, got {type(given).__name__}"
         )
     layers = list(given)
+    if not layers:
+        raise DataError("a network must have at least one layer")
     if all(isinstance(layer, Layer | Convolution) for layer in layers):
         return layers
     return folded(layers, shape)

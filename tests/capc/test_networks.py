@@ -107,7 +107,11 @@ def test_features_of_other_names_order_or_number_are_refused(tmp_path: Path) -> 
         (tm.linear(3, 4), {"shape": [4]}, "must be a torch.nn.Sequential, .* got Linear"),
         ([tm.module("MaxPool2d")], {"shape": (1, 4, 4)}, "MaxPool2d: a maximum is not linear"),
         ([Layer(np.full((3, 4), np.nan), np.zeros(3))], {"shape": [4]}, "finite numbers"),
+        ([Layer(np.eye(3), np.array([0.0, np.nan, 0.0]))], {"shape": [3]}, "finite numbers"),
+        ([Layer(np.eye(3), np.array([0.0, np.inf, 0.0]))], {"shape": [3]}, "finite numbers"),
+        ([Layer(np.eye(3), np.zeros(2))], {"shape": [3]}, "an offset for each output"),
         ([Layer(np.ones((3, 4)), np.zeros(3))], {"shape": [5]}, "must have 5 inputs"),
+        ([], {"shape": [3]}, "at least one layer"),
         (
             [Layer(np.ones((3, 9)), np.zeros(3))],
             {"shape": [9], "features": [f"{number:0130000}" for number in range(9)]},
