@@ -73,7 +73,8 @@ def write_labels(
     """
     lines = [["row"], *([str(row)] for row in rows)]
     if more:
-        lines = list(csv.reader(io.StringIO(path.read_text())))
+        with path.open(newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
     text = io.StringIO()
     columns = zip(lines, (name, *labels), strict=True)
     csv.writer(text, lineterminator="\n").writerows([*line, cell] for line, cell in columns)

@@ -203,7 +203,7 @@ def budget_of(
     Raises
     ------
     PrivacyError
-        If the budget allows no query, or dp-accounting is not installed.
+        If the budget does not pay for one case, or dp-accounting is not installed.
     """
     capc = config.capc
     noise: ConfidentGNMax | ClippedVotes | None
@@ -216,9 +216,11 @@ def budget_of(
     if capc.epsilon is None:
         return noise, None
     budget = VotingBudget(noise, capc.epsilon, capc.delta)
-    if not budget.affordable():
+    votes = len(voted_labels(capc))
+    if budget.affordable() < votes:
+        each = f" for each of the {votes} labels" if votes > 1 else ""
         raise PrivacyError(
-            f"capc.epsilon must allow one query at least, got {capc.epsilon:g}: raise it, or the "
-            "sigmas"
+            f"capc.epsilon must allow one query at least{each}, got {capc.epsilon:g}: raise it, or "
+            "the sigmas"
         )
     return noise, budget

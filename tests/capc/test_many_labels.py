@@ -18,9 +18,11 @@ from local_grid import LocalGrid, simulated_nodes
 from numpy.typing import NDArray
 
 from fl_he import client_app, server_app
+from fl_he.capc.all_labels import write_labels
 from fl_he.capc.data import capc_data, fitted_model
 from fl_he.capc.node import guardian as capc_guardian
 from fl_he.capc.plain import check, run_plain
+from fl_he.capc.run import budget_of
 from fl_he.capc.simulation import SimulatedParty
 from fl_he.config.capc import Backend, Voting
 from fl_he.config.composition import compose
@@ -28,7 +30,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.config.many_labels import many_labels
 from fl_he.config.rules import check as check_settings
 from fl_he.config.run import Config
-from fl_he.learning.errors import DataError
+from fl_he.learning.errors import DataError, PrivacyError
 from fl_he.learning.voting import noisy_vote
 from fl_he.learning.voting.many_labels import ClippedVotes, having_label
 from fl_he.report.tables.capc import labels_table
@@ -211,6 +213,23 @@ def test_a_query_without_an_answer_has_an_empty_cell(tmp_path: Path) -> None:
     assert len({row["row"] for row in answers}) == result["queries"] == 60
     assert found.count("") == result["refused"] > 0
     assert set(found) == {"", "0", "1"}
+
+
+def test_labels_of_any_characters_are_added_to_a_file_of_answers(tmp_path: Path) -> None:
+    path, names = tmp_path / "labels.csv", ["œdème\r, left", "b"]
+    for name in names:
+        write_labels(path, [3, 8], name, ["1", ""], more=name == "b")
+    with path.open(newline="", encoding="utf-8") as file:
+        assert list(csv.reader(file)) == [["row", *names], ["3", "1", "1"], ["8", "", ""]]
+
+
+def test_a_budget_must_pay_for_all_labels_of_a_case(table: Path) -> None:
+    words = ("capc.sigma_gnmax=2", "capc.epsilon=6")  # pays for three queries
+    with pytest.raises(PrivacyError, match="one query at least for each of the 5 labels, got 6"):
+        budget_of(configured(table, "binary", *words))
+    _, budget = budget_of(configured(table, "binary", *words, labels=LABELS[:3]))
+    assert budget is not None
+    assert budget.affordable() == 3
 
 
 @pytest.mark.slow
