@@ -148,7 +148,7 @@ def argmax_seconds(
         for query, position in enumerate(won):
             row = [numbers[label][query] for label in range(classes)]
             if row[kept.permutations[query][position]] != max(row):
-                raise BenchError("the secure argmax must find the largest number, and it did not")
+                raise BenchError("the secure argmax did not find the largest number")
     return total / (parties * queries)
 
 
@@ -199,5 +199,5 @@ def relu_seconds(units: int, queries: int, value_bits: int, key_bits: int) -> fl
         found = [number - limit for number in layout.split(paillier.decrypt(sums), queries)]
         near = 1 << max(0, value_bits - COMPARED_BITS)
         if any(f != max(n, 0) and not (f == n >= -near) for f, n in zip(found, row, strict=True)):
-            raise BenchError("a ReLU must be 0 or its unit, and it was not")
+            raise BenchError("a ReLU is neither 0 nor its unit")
     return seconds / (units * queries)

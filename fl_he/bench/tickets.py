@@ -151,6 +151,6 @@ class _Work:
         fits = fit(sums, products(rows, self._value_key, info), zip(seeds, infos, strict=True))
         marks.append(perf_counter())
         if not (fits and all(right)):
-            raise BenchError("tickets must fit their own sum, and these do not")
+            raise BenchError("the tickets do not fit their own sum")
         steps = [end - start for start, end in pairwise(marks)]
         return TicketRun(*(step / len(hospitals) for step in steps[:4]), *steps[5:])

@@ -54,8 +54,8 @@ class Agreement(Documented):
     classes : tuple of str
         The labels, at least 2, all different.
     features : dict of str to (float, float)
-        Names of the features in their order; between what most of their values are by public
-        knowledge. A query holds them scaled: these bounds become -1 and 1.
+        Declared (public) lower and upper bounds of each feature, by its name, in their order.
+        Values may lie beyond. A query holds features scaled: these bounds become -1 and 1.
     fraction_bits, integer_bits, value_bits, key_bits : int
         See `Terms`.
     min_contributors : int
@@ -77,7 +77,7 @@ class Agreement(Documented):
     Raises
     ------
     CryptoError
-        If it is not one that can be kept.
+        If a member is out of range, or two members do not fit each other.
     """
 
     classes: tuple[str, ...]
@@ -106,7 +106,7 @@ class Agreement(Documented):
         for name in self.keys:
             check_name(name)
         if len(self.keys) < 2:
-            raise CryptoError("keys must be the guardian's and of one who queries at least")
+            raise CryptoError("keys must include the guardian's and at least one querying party's")
         _ = self.terms
         object.__setattr__(self, "keys", dict(sorted(self.keys.items())))  # one text for everybody
 
@@ -157,11 +157,11 @@ class Agreement(Documented):
         return hashlib.sha256(text.encode()).hexdigest()
 
     def pins(self, name: str) -> KeyPins:
-        """Return the keys of a node; CryptoError if it has none."""
+        """Return the pinned keys of a node; CryptoError if there are none."""
         if name not in self.keys:
             raise CryptoError(
-                f"keys in the agreement must be pinned for whoever owns keys in CaPC, and for "
-                f"{name!r:.80} there are none"
+                f"the agreement pins no keys of {name!r:.80}: the guardian and each party that "
+                "queries need an entry in keys"
             )
         return self.keys[name]
 

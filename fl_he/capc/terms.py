@@ -31,7 +31,7 @@ _FIXED_POINT_BITS = 62
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """The agreement.
+    """Numbers of an agreement that the protocol's steps compute with.
 
     Parameters
     ----------

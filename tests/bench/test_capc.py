@@ -22,7 +22,7 @@ def test_a_wrong_argmax_is_no_measurement(monkeypatch: pytest.MonkeyPatch) -> No
         return [(won + 1) % classes for won in winners(classes, queries, results)]
 
     monkeypatch.setattr("fl_he.bench.capc.winners", second)
-    with pytest.raises(BenchError, match="must find the largest number"):
+    with pytest.raises(BenchError, match="did not find the largest number"):
         argmax_seconds(1, classes=3, value_bits=12, key_bits=1024, parties=2)
 
 
@@ -34,5 +34,5 @@ def test_relus_are_right_and_take_time(monkeypatch: pytest.MonkeyPatch) -> None:
         return products(key, layout, opened, [1] * len(found), queries)
 
     monkeypatch.setattr("fl_he.bench.capc.products", all_positive)
-    with pytest.raises(BenchError, match="must be 0 or its unit"):
+    with pytest.raises(BenchError, match="neither 0 nor its unit"):
         relu_seconds(2, 9, value_bits=20, key_bits=1024)

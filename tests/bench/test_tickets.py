@@ -27,5 +27,5 @@ def test_tickets_are_counted_and_timed() -> None:
 
 def test_tickets_that_do_not_fit_are_no_measurement(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tickets, "tags_of", lambda *_: [0, 0, 0])
-    with pytest.raises(BenchError, match="must fit"):
+    with pytest.raises(BenchError, match="do not fit"):
         measure_tickets(KEY, example_updates(40), ONCE, lambda *_: None)

@@ -108,8 +108,8 @@ ONE = {"paillier": "0" * 64, "dgk": "0" * 64}
 @pytest.mark.parametrize(
     ("keys", "reason"),
     [
-        ({}, "the guardian's and of one who queries at least"),
-        ({"company-x": ONE}, "the guardian's and of one who queries at least"),
+        ({}, "the guardian's and at least one querying party's"),
+        ({"company-x": ONE}, "the guardian's and at least one querying party's"),
         ({"a b": ONE, "c": ONE}, "a node's name must be"),
         ({"a": ONE, "b": {**ONE, "dgk": "0" * 63}}, r"keys\.b\.dgk must be a fingerprint"),
         (

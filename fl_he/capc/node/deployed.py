@@ -74,7 +74,7 @@ _PROMISE = ("delta", "epsilon", "sigma_gnmax", "sigma_threshold")
 
 @dataclass(frozen=True, slots=True)
 class _Batch:
-    """A batch was answered."""
+    """Ledger line of an answered batch."""
 
     promise: str
     session: str
@@ -83,7 +83,7 @@ class _Batch:
 
 @dataclass(frozen=True, slots=True)
 class _Begun:
-    """A batch was begun, and nothing of it spent yet; earlier releases noted its name alone."""
+    """Ledger line of a batch that has begun; earlier releases noted the session alone."""
 
     begun: str
     querying: Annotated[str, left_out(kind_of(str), "")] = ""
@@ -176,7 +176,14 @@ class VotingLedger:
             lines.append(_BATCHES.dumps(_Batch(self._promise, session, queries)))
 
     def left(self, lines: Iterable[str | None], session: str | None = None) -> VotingBudget:
-        """Return the budget without what is spent, which must not be in the session."""
+        """Return what is left of the budget.
+
+        Raises
+        ------
+        ProtocolError
+            If the ledger is another promise's, has spent more than the budget, or has answered the
+            session.
+        """
         budget = self._agreement.budget(self._own)
         for line in lines:
             if line is None or line.startswith(_IS_BEGUN):

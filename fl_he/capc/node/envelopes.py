@@ -63,7 +63,7 @@ class Envelopes:
                 f"agreement's min_contributors, got {len(request.answering)}"
             )
         if self._places.role(enrolment.name) is None:
-            raise ProtocolError(f"{enrolment.name} must be among those who take part, and is not")
+            raise ProtocolError(f"{enrolment.name} takes no part in this batch")
 
     def open(self, step: CapcStep, request: CapcRequest) -> CapcRequest:
         """Return a request with what its parts' senders have sealed for this node.

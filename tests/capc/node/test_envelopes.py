@@ -103,7 +103,7 @@ def test_who_takes_no_part_opens_and_seals_nothing(contexts: dict[str, Context])
     assert enrolment is not None
     two = agreement(min_contributors=2)
     request = replace(REQUEST, answering=ANSWERING[:2])
-    with pytest.raises(ProtocolError, match="st-mary must be among those who take part"):
+    with pytest.raises(ProtocolError, match="st-mary takes no part in this batch"):
         Envelopes(enrolment, two, request, Memory(contexts[ANSWERING[2]], SESSION))
 
 
