@@ -89,8 +89,9 @@ class FreshProcess:
         BenchError
             If the process ends without an answer; its traceback is on standard error.
         """
-        pickle.dump((job, arguments), self._request)
-        self._request.close()
+        with suppress(BrokenPipeError):  # the process has ended: there is no answer to read
+            pickle.dump((job, arguments), self._request)
+            self._request.close()
         while (line := self._read())[0] == "progress":
             self._on_progress(*line[1:])
         return cast(Result, line[1])
@@ -98,7 +99,7 @@ class FreshProcess:
     def _read(self) -> tuple[Any, ...]:
         try:
             return cast(tuple[Any, ...], pickle.load(self._answer))  # noqa: S301 - our own child
-        except EOFError:
+        except (EOFError, pickle.UnpicklingError):  # no answer, or half of one
             raise BenchError("a fresh process ended before it answered") from None
 
     def _end(self) -> None:

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import pickle
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,23 @@ def test_an_interrupt_ends_it() -> None:
     with pytest.raises(KeyboardInterrupt), FreshProcess() as process:
         raise KeyboardInterrupt
     assert not psutil.pid_exists(process.pid)
+
+
+def half_an_answer() -> None:
+    """End in the middle of an answer: a job."""
+    sys.stdout.buffer.write(pickle.dumps(("answer", bytes(1000)))[:500])
+    sys.stdout.buffer.flush()
+    os._exit(1)
+
+
+def test_a_process_that_is_killed_before_or_in_its_answer_is_an_error() -> None:
+    with FreshProcess() as process, pytest.raises(BenchError, match="ended before it answered"):
+        process.do(half_an_answer)
+    with FreshProcess() as process:
+        os.kill(process.pid, signal.SIGKILL)
+        os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+        with pytest.raises(BenchError, match="ended before it answered"):
+            process.do(len, bytes(1 << 20))
 
 
 def test_a_job_that_fails_is_an_error(capfd: pytest.CaptureFixture[str]) -> None:
