@@ -138,9 +138,9 @@ class Inference:
         )
         if reason is None and found.covariance is None:
             reason = SINGULAR
-        # A total of other hospitals than the first one's is of other classes.
         counts = np.array(state.class_counts or [0.0])
-        known, fit = counts if counts.sum() == examples else None, None
+        same = counts.sum() == examples and _of_same_hospitals(state.rounds)
+        known, fit = counts if same else None, None
         if reason is None:
             log_likelihood = -training.loss * examples
             fit = self._fit(state, training, found, known)
@@ -239,7 +239,9 @@ class Inference:
     ) -> dict[str, Any]:
         examples, family = training.examples, self._family
         mean_loss, of = state.null_loss or (math.nan, 0.0)
-        losses = training.loss, mean_loss if of == examples else None
+        # With alpha the model without features is fitted in each round.
+        same = of == examples and (family.has_alpha or _of_same_hospitals(state.rounds))
+        losses = training.loss, mean_loss if same else None
         if not isinstance(family, GlmFamily):
             null = None if losses[1] is None else -losses[1] * examples
             if not self._config.site_intercepts:
@@ -314,6 +316,15 @@ class Inference:
             if training.dispersion <= tiny:
                 return "the model predicts every outcome but for rounding"
         return None
+
+
+def _of_same_hospitals(rounds: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether the same hospitals were skipped in the first and in the last round.
+
+    Hospitals may have as many patients as others, so the number of patients does not tell.
+    """
+    first, last = ((one["contributors"], {*one["skipped"]}) for one in (rounds[0], rounds[-1]))
+    return first == last
 
 
 def _undone(config: Config) -> str:

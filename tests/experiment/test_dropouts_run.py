@@ -11,13 +11,18 @@ import numpy as np
 import pytest
 from dropping_app import DroppingApp
 from experiments import experiment
+from flwr.app import Context, Error, Message
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 from local_grid import LocalGrid, simulated_nodes
+from patients import write_csv
 
 from fl_he import client_app, server_app
 from fl_he.config.composition import compose
 from fl_he.config.run import Config
 from fl_he.experiment import open_run
+from fl_he.experiment.data import with_sites
 from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.learning.regression.logistic import LogisticModel
 from fl_he.run_files.checkpoint import load_checkpoint
@@ -119,3 +124,45 @@ def test_a_run_that_continues_does_without(
     assert [entry["contributors"] for entry in metrics["rounds"]] == [4, 3, 4]
     assert [entry["skipped"] for entry in metrics["rounds"]] == [[], ["hospital-2"], []]
     assert np.abs(coefficients(tmp_path) - undisturbed).max() > 1e-9
+
+
+class OtherHospitals(ClientApp):
+    """An app whose first hospital misses the first round, and the second all further rounds."""
+
+    def __init__(self, app: ClientApp) -> None:
+        super().__init__()
+        self.app, self.asked = app, [0, 0]
+
+    def __call__(self, message: Message, context: Context) -> Message:
+        number = int(context.node_config["partition-id"])
+        if message.metadata.message_type == "train" and number < 2:
+            self.asked[number] += 1
+            if (self.asked[number] > 1) == bool(number):
+                error = Error(ErrorCode.CLIENT_APP_CRASHED, "ClientApp stopped responding.")
+                return Message(error, reply_to=message)
+        return self.app(message, context)
+
+
+def test_a_null_model_of_other_hospitals_of_the_same_size_is_not_compared(tmp_path: Path) -> None:
+    ages = np.tile(np.linspace(30.0, 60.0, 20), 4)
+    sick = np.tile([0, 0, 1, 0, 0, 1, 0, 1, 0, 1], 8)
+    sick[20:28] = 1
+    sites = np.repeat(["a", "b", "c", "d"], 20)
+    write_csv(tmp_path / "table.csv", {"age": ages, "sick": sick, "site": sites})
+    config = experiment(
+        *("data=csv", f"data.path={tmp_path}/table.csv", "data.target=sick", "data.positive=1"),
+        *("partition=column", "partition.column=site", "test_size=0", "optimizer=newton"),
+        *("on_dropout=continue", "rounds=20", "crypto.scheme=masks"),
+        folder=tmp_path / "run",
+    )
+    config = with_sites(config)
+    app = OtherHospitals(client_app.build(lambda _: config))
+    grid = LocalGrid(app, simulated_nodes(config.hospitals))
+    metrics = server_app.train(grid, config, tmp_path / "run")
+    skipped = [entry["skipped"] for entry in metrics["rounds"]]
+    assert (skipped[0], skipped[-1]) == (["a"], ["b"])
+    inference = metrics["inference"]
+    assert (inference["withheld"], metrics["federated"]["examples"]) == (None, 60)
+    assert inference["events"] is None
+    assert inference["fit"]["null_log_likelihood"] is None
+    assert inference["fit"]["likelihood_ratio"] is None
