@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from socket import MSG_WAITALL, create_connection
+from socket import create_connection
 from threading import Event, current_thread, main_thread
 from typing import TypeVar
 
@@ -163,9 +163,10 @@ def _require_answer(address: str) -> None:
     if os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     host, _, port = address.rpartition(":")
-    with create_connection((host.strip("[]"), int(port)), _PATIENCE) as connection:
+    place = host.strip("[]"), int(port)
+    with create_connection(place, _PATIENCE) as connection, connection.makefile("rb") as answer:
         connection.sendall(_PREFACE + _NO_SETTINGS)
-        if connection.recv(len(_NO_SETTINGS), MSG_WAITALL)[3:5] != _NO_SETTINGS[3:5]:
+        if answer.read(len(_NO_SETTINGS))[3:5] != _NO_SETTINGS[3:5]:
             raise ConnectionError("something else answers")
 
 

@@ -124,6 +124,23 @@ def respond(server: socket.socket, answer: bytes, kept: list[socket.socket]) -> 
     kept[0].sendall(answer)
 
 
+def test_an_answer_may_come_in_pieces() -> None:
+    def in_pieces() -> None:
+        connection, _ = server.accept()
+        with closing(connection):
+            for piece in (bytes([0, 0, 0, 4]), bytes(5)):
+                connection.sendall(piece)
+                time.sleep(0.05)
+
+    with closing(socket.socket()) as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        thread = Thread(target=in_pieces)
+        thread.start()
+        ray_engine._require_answer(f"127.0.0.1:{server.getsockname()[1]}")
+        thread.join()
+
+
 @pytest.mark.parametrize(
     ("answer", "reason"),
     [
