@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fl_he.errors import visible
 from fl_he.report.blocks import Block, Charts, Facts, Note, Page, Points, Sheet
 from fl_he.report.csv_text import csv_text
 from fl_he.report.tables.table1 import escaped
@@ -20,26 +19,21 @@ def as_markdown(pages: Sequence[Page]) -> str:
     """Return pages as Markdown; of a plot there is its alternative in words."""
     lines = [f"{MARK} {__version__} from metrics.json. -->"]
     for page in pages:
-        lines += ["", f"# {_plain(page.title)}", "", _plain(page.subtitle)]
+        lines += ["", f"# {escaped(page.title)}", "", escaped(page.subtitle)]
         first: list[Block] = [*page.notes, Facts(page.tiles)]
         for block in first:
             lines += ["", *_lines(block)]
         for section in page.sections:
-            lines += ["", f"## {_plain(section.title)}"]
+            lines += ["", f"## {escaped(section.title)}"]
             for block in section.blocks:
                 lines += ["", *_lines(block)]
     return "\n".join(lines) + "\n"
 
 
-def _plain(text: str) -> str:
-    """Return a text on one line in which nothing is markup and nothing controls a terminal."""
-    return visible(escaped(text))
-
-
 def _lines(block: Block) -> Iterator[str]:
     match block:
         case Sheet():
-            yield f"**{_plain(block.caption)}**"
+            yield f"**{escaped(block.caption)}**"
             yield ""
             sides = ["---", *["---" if block.text else "---:"] * (len(block.columns) - 1)]
             yield _row(block.columns)
@@ -47,17 +41,19 @@ def _lines(block: Block) -> Iterator[str]:
             for row in block.rows:
                 yield _row([*row.cells, *[""] * (len(block.columns) - len(row.cells))])
         case Facts():
-            yield from (f"- {_plain(name)}: {_plain(value)}" for name, value in block.items.items())
+            yield from (
+                f"- {escaped(name)}: {escaped(value)}" for name, value in block.items.items()
+            )
         case Charts():
-            yield from (f"- {_plain(chart.alt)}" for chart in block.charts)
+            yield from (f"- {escaped(chart.alt)}" for chart in block.charts)
         case Points():
-            yield from (f"- {_plain(item)}" for item in block.items)
+            yield from (f"- {escaped(item)}" for item in block.items)
         case Note():
-            yield f"**{_plain(block.text)}**" if block.warning else _plain(block.text)
+            yield f"**{escaped(block.text)}**" if block.warning else escaped(block.text)
 
 
 def _row(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(map(_plain, cells))} |"
+    return f"| {' | '.join(map(escaped, cells))} |"
 
 
 def as_csv(pages: Mapping[str, Page]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
+from fl_he.errors import visible
 from fl_he.report.csv_text import csv_text
 from fl_he.report.figures import UNKNOWN, count, decimal, fixed, incomplete_note, p_value, places
 from fl_he.report.tables.privacy import with_less_noise
@@ -205,6 +206,9 @@ def as_markdown(metrics: Metrics) -> str:
 
 
 def escaped(cell: str) -> str:
-    """Return a cell in which nothing is markup, with blanks before it kept."""
+    """Return a cell on one line in which nothing is markup and nothing controls a terminal.
+
+    Blanks before it are kept.
+    """
     text = "".join(f"\\{sign}" if sign in "\\`*_{}<>[]#|" else sign for sign in cell.lstrip(" "))
-    return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + " ".join(text.splitlines())
+    return "&nbsp;" * (len(cell) - len(cell.lstrip(" "))) + visible(" ".join(text.splitlines()))

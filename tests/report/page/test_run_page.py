@@ -388,6 +388,9 @@ def test_a_table(tmp_path: Path) -> None:
     assert "| crp | withheld | withheld | withheld |  |" in markdown
     assert "| &nbsp;&nbsp;II or III | 20 (66.7) |" in markdown
     assert HOSTILE not in markdown, "and nothing of a name is markup"
+    hostile = copy.deepcopy(make_table())
+    hostile["table"]["withheld"] = {"survival": "few\x1b[2J events"}
+    assert "- survival withheld: few \\[2J events" in as_markdown(hostile)
 
 
 def test_of_many_times_a_few_have_numbers_of_rows_left(tmp_path: Path) -> None:
