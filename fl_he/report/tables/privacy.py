@@ -55,8 +55,8 @@ def with_less_noise(privacy: Mapping[str, Any]) -> dict[str, str]:
         "towards a hospital": "no promise"
         if towards is None
         else f"epsilon {towards:.4g}: it knows its own noise",
-        "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, should company X and "
-        "the coordinator open it together",
+        "one update alone": f"epsilon {privacy['epsilon_of_one_update']:.4g}, if company X and the "
+        "coordinator open it together",
     }
 
 
