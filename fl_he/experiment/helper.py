@@ -78,7 +78,7 @@ def helped(
     Parameters
     ----------
     function : callable
-        By name in a module. Calling it twice does no harm.
+        Can be pickled, and so can its arguments and result. Calling it twice does no harm.
     """
     for helper in _running:
         try:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
 from flwr.serverapp.strategy import FedAvg
 
+from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.errors import FlHeError
 from fl_he.experiment.run_folder import alone_in, is_there
@@ -20,6 +22,8 @@ from fl_he.strategies.encrypted_sum import EncryptedSum
 from fl_he.strategies.opened_sum import MisfitError, NotPermittedError, UnopenedSum
 from fl_he.version import __version__, software_versions
 from fl_he.wire.events import Event, Finishing, Listener, unheard
+
+_DEPLOYED_DATA = DataConfig(name="each hospital's own table")
 
 
 class Run(Protocol):
@@ -122,6 +126,11 @@ def _can_be_resumed(folder: Path, error: Exception) -> bool:
     if isinstance(error, ResumableError | NotPermittedError):
         return True
     return kept.unopened is not None or bool(kept.sealed and kept.sealed.get("unopened"))
+
+
+def config_figures(config: Config, *, simulated: bool) -> dict[str, Any]:
+    """Return member ``config`` of metrics.json; deployed hospitals show their data to nobody."""
+    return asdict(config if simulated else replace(config, data=_DEPLOYED_DATA))
 
 
 def origin_figures() -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from fl_he.config.constraints import ConfigError
-from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.data import simulated_data
 from fl_he.experiment.plan import described_form, study_plan
 from fl_he.experiment.private_settings import with_private_settings
-from fl_he.experiment.run import encrypted_sum, origin_figures
+from fl_he.experiment.run import config_figures, encrypted_sum, origin_figures
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.describing.cells import Bounded
 from fl_he.learning.describing.form import TableForm
@@ -116,11 +115,7 @@ class TableRun:
             **origin_figures(),
             "protocol": metrics_contract.TABLE,
             "simulated": roster.simulated,
-            "config": asdict(
-                self._config
-                if roster.simulated
-                else replace(self._config, data=DataConfig(name="each hospital's own table"))
-            ),
+            "config": config_figures(self._config, simulated=roster.simulated),
             "hospitals": total.contributors,
             "skipped": [one.name for one in total.skipped],
             "rows": simulated_data(self._config).rows if roster.simulated else None,

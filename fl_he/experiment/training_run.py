@@ -14,10 +14,9 @@ from flwr.serverapp import Grid
 
 from fl_he.atomic import replace_file
 from fl_he.config.constraints import ConfigError
-from fl_he.config.groups import DataConfig
 from fl_he.config.run import Config
 from fl_he.experiment.helper import helped
-from fl_he.experiment.run import Run, origin_figures
+from fl_he.experiment.run import Run, config_figures, origin_figures
 from fl_he.experiment.tables import schema_of_tables
 from fl_he.experiment.terms import packing_of
 from fl_he.report.files import draw_run, write_run
@@ -38,8 +37,6 @@ from fl_he.strategies.sealed.progress import SealedSum
 from fl_he.strategies.update_sum import FOLD
 from fl_he.wire.events import Event, Listener, RoundEnded
 
-#: Deployed hospitals show their data to nobody.
-_DEPLOYED_DATA = DataConfig(name="each hospital's own table")
 #: Figures of a round that nobody may know.
 _FIGURES = ("loss", "accuracy", "test_loss", "test_accuracy", "gradient_norm", "distance")
 #: Members of metrics.json that not every coordinator knows.
@@ -262,7 +259,7 @@ class TrainingRun(Run):
         dict
             What metrics.json holds.
         """
-        simulated, config = self._roster.simulated, self._config
+        simulated = self._roster.simulated
         took_part, privacy = self._state.rounds[-1]["contributors"], self._privacy
         if privacy is not None:
             privacy = {**privacy, "without_noise": without_noise}
@@ -277,7 +274,7 @@ class TrainingRun(Run):
             "family": self._roster.family or ("softmax" if self._roster.classes else "logistic"),
             "exposure": self._roster.exposure or None,
             "reference_levels": self._reference_levels() if simulated else None,
-            "config": asdict(config if simulated else replace(config, data=_DEPLOYED_DATA)),
+            "config": config_figures(self._config, simulated=simulated),
             "optimizer": self._chosen,
             **_UNKNOWN,
             **figures,

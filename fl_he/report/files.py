@@ -89,7 +89,8 @@ def draw_run(folder: Path, metrics: Metrics, page: Path | None = None) -> Path:
     Raises
     ------
     FileExistsError
-        If there is something else in the place of one of them.
+        If there is something else in the place of the page or of comparison.png; table1.csv and
+        table1.md are replaced.
     """
     if metrics.get("protocol") == TABLE:
         replace_file(folder / "table1.csv", as_csv(metrics).encode())
