@@ -33,7 +33,7 @@ test: $(VENV)/.installed-test ## run the tests that are not slow (minutes): make
 SLOW = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test ## run the slow tests: Ray, Flower's processes, a browser
-	$(SLOW) --numprocesses 4 -m slow $(ARGS)
+	$(SLOW) --numprocesses 4 -m "slow and not release" $(ARGS)
 
 .PHONY: release-checks
 release-checks: $(VENV)/.installed-test ## run the longest tests, before a release (hours)

@@ -65,11 +65,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True, scope="module")
 def _unrendered(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Leave matplotlib's rendering, a second a run, to slow tests and to those that ask for it.
+    """Leave matplotlib's rendering, a second a run, to tests and modules that ask for it.
 
     Figures are made everywhere, and written as empty images.
     """
-    if request.config.option.markexpr == "slow":
+    if any("rendered" in mark.args for mark in request.node.iter_markers("usefixtures")):
         yield
         return
     with pytest.MonkeyPatch.context() as patch:

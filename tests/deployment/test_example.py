@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 from flower_command import processes_with
+from quick import release
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = ROOT / "examples" / "deployment" / "run.sh"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("running", "closed"), [("stranger", True), ("refused", False)])
+@pytest.mark.parametrize(("running", "closed"), [("stranger", True), *release(("refused", False))])
 def test_an_interrupted_example_leaves_nothing_behind(running: str, *, closed: bool) -> None:
     """Interrupt a node that waits for the SuperLink, where nobody reads any more, and a run."""
     environment = {

@@ -88,7 +88,7 @@ def test_hospitals_compute_the_pooled_model_with_means(
         check_is_pooled(tmp_path / "run" / "model.json")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.waits
 def test_a_federation_of_processes_trains_it_in_a_sealed_chain(tmp_path: Path) -> None:
     nodes = with_schema(tmp_path, enrolled_nodes(tmp_path, plan_for(tmp_path)))

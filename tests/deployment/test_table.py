@@ -177,7 +177,7 @@ def test_more_rows_than_the_cell_are_needed(tmp_path: Path) -> None:
         described(tmp_path, nodes, f"plan={tmp_path}/plan-0.json")
 
 
-@pytest.mark.slow
+@pytest.mark.release
 @pytest.mark.waits
 def test_a_federation_of_processes_makes_its_table(tmp_path: Path) -> None:
     whole = pl.concat(write_patients(tmp_path, "cox"))

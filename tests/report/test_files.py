@@ -29,6 +29,7 @@ _FINDINGS: dict[str, Any] = {
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("rendered")
 def test_pages_and_plots_replace_their_own_kind_alone(tmp_path: Path) -> None:
     metrics = make_newton()
     rows = [SweepRow((), "run", metrics)]

@@ -22,7 +22,7 @@ from penalised_fits import (
     search,
     table,
 )
-from quick import slow, slow_but
+from quick import release, slow_but
 from scipy.optimize import minimize
 
 from fl_he.learning.errors import DataError
@@ -60,7 +60,7 @@ HIGHER = {(8, 2): (-21.657, -51.151), (16, 1): (6.142, 38.058), (19, 7): (10.849
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("seed", "place"), [(16, 1), *slow((8, 2), (19, 7))])
+@pytest.mark.parametrize(("seed", "place"), [(16, 1), *release((8, 2), (19, 7))])
 def test_a_bound_is_where_the_highest_of_several_maxima_has_dropped(seed: int, place: int) -> None:
     features, labels = hard_table(seed)
     datasets = hospitals(features, labels)
@@ -79,7 +79,7 @@ def test_a_bound_is_where_the_highest_of_several_maxima_has_dropped(seed: int, p
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("columns", [[1], *slow(([0, 1, 2, 3],))])
+@pytest.mark.parametrize("columns", [[1], *release(([0, 1, 2, 3],))])
 def test_a_search_goes_on_from_what_it_remembered_and_divides_what_is_too_much(
     columns: list[int],
 ) -> None:

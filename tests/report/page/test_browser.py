@@ -24,7 +24,11 @@ from fl_he.report.tables.sweep import SweepRow
 _BROWSER = shutil.which("chromium") or shutil.which("google-chrome")
 _DRIVER = shutil.which("chromedriver")
 _MISSING = "no chromium and chromedriver here: apt-get install chromium chromium-driver"
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("browser")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("browser"),
+    pytest.mark.usefixtures("rendered"),
+]
 
 #: Width and scheme of each way to read it.
 LOOKS = {"desk": (1280, "light"), "phone": (320, "dark")}
