@@ -124,8 +124,7 @@ def draw_lines(
     colours, dashes : sequence of str
         Curves take the colours in turn, and the next line style when all were taken.
     """
-    # Slow to import, and the tables need none of it.
-    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415
+    from matplotlib.ticker import MaxNLocator  # noqa: PLC0415 - lazy: slow, and tables need none
 
     levels = iter(_LEVELS * len(curves))
     for index, curve in enumerate(curves):

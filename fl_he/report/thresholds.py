@@ -19,7 +19,7 @@ _DEVIATE = NormalDist().inv_cdf(0.975)
 
 @dataclass(frozen=True, slots=True)
 class Threshold:
-    """Counts of patients by class above and up to a forecast; nothing is 0 / 0 but ``None``.
+    """Counts of patients by class above and up to a forecast; a share of nobody is ``None``.
 
     Attributes
     ----------

@@ -149,8 +149,7 @@ def _known(curves: Sequence[Curve]) -> list[Curve]:
 
 def new_axes(axis: str, size: tuple[float, float] = _SIZE) -> tuple[Figure, Axes]:
     """Return a figure of a size in inches, and its empty axes."""
-    # Slow to import, and the tables need none of it.
-    from matplotlib.figure import Figure  # noqa: PLC0415
+    from matplotlib.figure import Figure  # noqa: PLC0415 - lazy: slow, and the tables need none
 
     figure = Figure(figsize=size, layout="constrained")
     axes = figure.add_subplot()
