@@ -199,7 +199,12 @@ class VotingLedger:
             if batch.session == session:
                 # else noise could be used twice
                 raise ProtocolError(f"batch {session} has already been answered")
-            spend(budget, batch.queries)
+            if batch.queries > budget.affordable():
+                raise ProtocolError(
+                    "the voting ledger has spent more than this node's budget allows: set "
+                    "capc-epsilon in the node configuration back to its earlier, larger value"
+                )
+            budget.spend(batch.queries)
         return budget
 
 

@@ -73,6 +73,11 @@ def test_a_party_may_promise_its_patients_less(tmp_path: Path) -> None:
     # another own epsilon forgets nothing
     of_party(2.0).spend("a" * 32, less)
     assert of_party(None).budget().affordable() == agreed - less
+    for ask in (of_party(1.0).budget, lambda: of_party(1.0).begin("b" * 32, "st-anne", 1)):
+        with pytest.raises(
+            ProtocolError, match="capc-epsilon in the node configuration back to its earlier"
+        ):
+            ask()
     for wrong in (4.1, 0.0, float("nan")):
         with pytest.raises(CryptoError, match="capc-epsilon in the node configuration must be"):
             of_party(wrong).budget()
