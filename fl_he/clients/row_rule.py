@@ -1,15 +1,18 @@
 """The row rule: a table that a session may use after the tables of all earlier sessions.
 
 Totals of two sessions whose tables differ by one row give that patient. So a hospital keeps keyed
-hashes of the rows of its tables, over sessions, and asks `RowHistory.exposed` before a session's
-first answer. The idea is that of `set_rule`, with rows in the place of hospitals.
+hashes of the rows of its tables, over sessions, and asks `RowHistory.exposed` and
+`RowHistory.nearest` before a session's first answer. The idea is that of `set_rule`, with rows in
+the place of hospitals.
 
 **Rule.** A row's pattern is the list of noted tables that contain it. Rows with one pattern form a
-*class*. A table is refused if afterwards a class has fewer than ``min_cell`` rows. Rows in no noted
+*class*. A table is refused if afterwards a class has fewer than ``min_cell`` rows, or if the
+numbers of rows of two different tables differ by less than ``min_cell``. Rows in no noted
 table form no class. The first table may have any size: while there is one class, it is not counted.
 A first table of fewer than ``min_cell`` rows cannot change later: its rows would be a class too
 small. After a larger T, T with one row more is refused, T with five rows more is not, and T with
-one corrected cell is refused, since the old row and the new one are classes of one row each.
+one corrected cell is refused, since the old row and the new one are classes of one row each. T with
+five corrected rows is refused until it has five rows more, too.
 
 **Argument.** Each table is a union of classes, and a total is a sum over rows, for one question. So
 everything that totals show can be computed from sums over classes, for any models, rounds
@@ -20,6 +23,15 @@ rows in a total are ignored, as if the reader of totals knew them.
 place or by the spelling of its cells. Of equal rows the first, the second and so on are rows apart:
 a table is a multiset. A change of columns that a study does not read shows nothing in its totals,
 so such columns do not count.
+
+**Parts of rows.** Some totals show a few columns alone: a model of zeros gives the sums of single
+columns and products of two. If everybody's age is computed anew and one patient is new, then all
+rows differ, and without the age only one does. Patterns of whole rows do not see this, numbers of
+rows do. Of two tables with m and n rows, take any columns: the rows that only the second table
+contains are n - m more than those that only the first contains, equal rows counted. So the
+difference of their totals is never of fewer rows than n and m are apart. This holds for two tables.
+Combinations of more tables are covered for whole rows alone: a hospital that adds rows and takes
+the same rows out again, with corrections in between, can show a corrected row in some columns.
 
 **Columns.** Studies of other columns see other rows of the same patients: one study of T, and
 another of T with one row more, give the patient's value of each column that both read. Rows of
@@ -37,7 +49,7 @@ that is missing in the other. A row may be in both by chance, where there are fe
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from hashlib import blake2b
@@ -52,7 +64,7 @@ HASH_BYTES = 16
 Hashes = NDArray[np.bytes_]
 #: NumPy compares such texts as bytes: all have the same length, so the zeros at an end count.
 HASH_TYPE = np.dtype(f"S{HASH_BYTES}")
-_ROW, _REPEATED = b"fl-he row", b"fl-he equal row"
+_ROW, _REPEATED, _TABLE = b"fl-he row", b"fl-he equal row", b"fl-he table"
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
@@ -65,6 +77,8 @@ class RowHistory:
         Keyed hashes in order, shape (m,).
     classes : NDArray[np.uint32]
         Number of each row's class, shape (m,): from 0 on, none left out.
+    tables : mapping of str to int
+        Rows of each noted table, by its `digest_of`.
 
     Examples
     --------
@@ -74,19 +88,25 @@ class RowHistory:
     (1, 4)
     >>> history.after(table[:9]).exposed(100)
     0
+    >>> history.nearest(), history.after(table[:4]).nearest()
+    (None, 5)
     """
 
     rows: Hashes = field(default_factory=lambda: np.zeros(0, HASH_TYPE))
     classes: NDArray[np.uint32] = field(default_factory=lambda: np.zeros(0, np.uint32))
+    tables: Mapping[str, int] = field(default_factory=dict)
 
     def after(self, table: Hashes) -> RowHistory:
-        """Return the history after a table is noted; this one if the classes stay as they are.
+        """Return the history after a table is noted; this one if it was noted before.
 
         Parameters
         ----------
         table : NDArray of bytes
             What `keyed_hashes` returned.
         """
+        digest = digest_of(table)
+        if digest in self.tables:
+            return self
         places = np.searchsorted(self.rows, table)
         known = places < len(self.rows)
         known[known] = self.rows[places[known]] == table[known]
@@ -96,17 +116,25 @@ class RowHistory:
         before = int(self.classes.max(initial=0)) + 1
         patterns = np.concatenate([2 * self.classes + inside, np.full(len(new), 2 * before)])
         occurs = np.bincount(patterns) > 0
-        if not len(new) and occurs.sum() == before:
-            return self
         rows = np.concatenate([self.rows, new])
         order = np.argsort(rows, kind="stable")
         classes = (np.cumsum(occurs) - 1)[patterns[order]].astype(np.uint32)
-        return RowHistory(rows[order], classes)
+        return RowHistory(rows[order], classes, {**self.tables, digest: len(table)})
 
     def exposed(self, min_cell: int) -> int:
         """Return how many rows are in a class that is too small by the rule of this module."""
         sizes = np.bincount(self.classes)
         return int(sizes[sizes < min_cell].sum()) if len(sizes) > 1 else 0
+
+    def nearest(self) -> int | None:
+        """Return the least difference of two tables' numbers of rows; ``None`` for one table."""
+        differences = np.diff(np.sort([*self.tables.values()]))
+        return int(differences.min()) if len(differences) else None
+
+
+def digest_of(table: Hashes) -> str:
+    """Return what tells tables apart: 32 hexadecimal digits of a hash of all hashes."""
+    return blake2b(table.tobytes(), digest_size=HASH_BYTES, person=_TABLE).hexdigest()
 
 
 def keyed_hashes(blocks: Iterable[NDArray[np.float64]], key: bytes, salt: bytes) -> Hashes:

@@ -92,6 +92,41 @@ def test_no_combination_of_totals_is_of_a_few_rows(
         assert involved == 0 or involved >= min_cell
 
 
+@settings(max_examples=300, deadline=None)
+@given(histories(), st.integers(2, 4))
+def test_two_tables_differ_in_enough_rows_by_any_columns(
+    tables: list[list[tuple[int, int]]], min_cell: int
+) -> None:
+    """Accepted tables, read by the first column alone, the second or none, hide a patient, too."""
+    history, accepted = RowHistory(), list[Table]()
+    for table in tables:
+        after = history.after(hashes(table))
+        sizes = [len(one) for one in accepted if Counter(one) != Counter(table)]
+        distances = [abs(len(table) - size) for size in sizes]
+        nearest = after.nearest()
+        assert (nearest is not None and nearest < min_cell) == any(d < min_cell for d in distances)
+        if not any(d < min_cell for d in distances):
+            history = after
+            accepted.append(table)
+    for one, other in product(accepted, repeat=2):
+        for columns in ([0], [1], []):
+            parts = [
+                Counter(tuple(row[k] for k in columns) for row in rows) for rows in (one, other)
+            ]
+            apart = max((parts[0] - parts[1]).total(), (parts[1] - parts[0]).total())
+            assert Counter(one) == Counter(other) or apart >= min_cell
+
+
+def test_the_same_table_is_known_from_one_with_the_same_classes() -> None:
+    """T without its first five rows, and T without its last five, are of the same classes."""
+    history = RowHistory().after(hashes(T)).after(hashes(T[5:]))
+    assert history.nearest() == 5
+    assert history.after(hashes(T[:5])).exposed(5) == 0
+    third = RowHistory().after(hashes(T)).after(hashes(T[:10])).after(hashes(T[10:]))
+    assert (third.exposed(5), third.nearest()) == (0, 0)
+    assert third.after(hashes(T[:10][::-1])) is third
+
+
 T = [(n, n % 2) for n in range(20)]
 MORE = [(n, 0) for n in range(100, 105)]
 

@@ -254,7 +254,9 @@ def _noted_rows(data: bytes) -> object:
     histories = parse(data[1:] if data[:1] == b"R" else changed)
     table = np.sort(np.arange(32, 96, dtype=np.uint8).view("S16"))
     for history in histories.values():
-        history.after(table).exposed(5)
+        after = history.after(table)
+        after.exposed(5)
+        after.nearest()
     return unparse(histories)
 
 

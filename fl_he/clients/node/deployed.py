@@ -481,8 +481,14 @@ class DeployedNode(Node):
             None if self.privacy is not None else least,
         )
         if change is not None:
-            rule = f"{setting} must hold the rows of earlier sessions, or differ in {least} or more"
-            remedy = f"put the earlier table back, or change at least {least} rows together"
+            rule = (
+                f"{setting} must hold the rows of earlier sessions, or differ in {least} or more, "
+                f"and their number by {least} or more"
+            )
+            remedy = (
+                f"put the earlier table back, or change at least {least} rows together, so that "
+                f"there are at least {least} more or fewer"
+            )
             change += (
                 f": {remedy} (min-cell), train under differential privacy, or delete {files[0]} "
                 "to forget the earlier rows, which exposes the patients in whom the tables differ"

@@ -13,13 +13,15 @@ import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from hashlib import blake2b
+from itertools import starmap
+from typing import Annotated
 
 import numpy as np
 
 from fl_he.clients.ledger_file import FileBytes
 from fl_he.clients.row_rule import HASH_BYTES, HASH_TYPE, Hashes, RowHistory, keyed_hashes
 from fl_he.clients.stores import LedgerError, ledger_document
-from fl_he.crypto.encoding.fields import Natural, constant, kind_of
+from fl_he.crypto.encoding.fields import Natural, constant, kind_of, matching
 from fl_he.crypto.encoding.strict_json import Document
 from fl_he.learning.tables.data import Dataset
 from fl_he.wire.study_plan import Outcome
@@ -52,14 +54,21 @@ class Columns:
 
 
 @dataclass(frozen=True, slots=True)
+class _Table:
+    digest: Annotated[str, matching("[0-9a-f]{32}", "32 hexadecimal digits")]
+    rows: Natural
+
+
+@dataclass(frozen=True, slots=True)
 class _History:
     columns: Columns
     rows: Natural
+    tables: tuple[_Table, ...]
 
 
 _LINE = Document(
     "the first line of noted rows",
-    {"format": constant("fl-he rows 2"), "histories": kind_of(tuple[_History, ...])},
+    {"format": constant("fl-he rows 3"), "histories": kind_of(tuple[_History, ...])},
     _LONGEST_LINE,
     LedgerError,
 )
@@ -127,6 +136,12 @@ class RowMemory:
                 if min_cell is not None and (count := noted[choice].exposed(min_cell)):
                     rows = "1 row differs" if count == 1 else f"{count} rows differ"
                     return f"{rows} from those of earlier sessions"
+                nearest = noted[choice].nearest()
+                if min_cell is not None and nearest is not None and nearest < min_cell:
+                    few = (
+                        f"only {nearest} more or fewer rows than" if nearest else "as many rows as"
+                    )
+                    return f"it has other rows, and {few} a table of an earlier session"
             if any(kept.get(choice) is not history for choice, history in noted.items()):
                 text = unparse(noted)
                 self._file.write_bytes(text + _checksum(text, key))
@@ -169,7 +184,10 @@ def parse(text: bytes) -> dict[Columns, RowHistory]:
         classes = np.frombuffer(rest[ends[0] : ends[1]], _CLASS)
         if not (rows[1:] > rows[:-1]).all() or classes.max() >= one.rows:
             raise LedgerError("noted rows must be in order, each with its class")
-        found[one.columns] = RowHistory(rows, classes)
+        tables = {table.digest: table.rows for table in one.tables}
+        if len(tables) != len(one.tables) or max(tables.values(), default=0) > one.rows:
+            raise LedgerError("noted rows must be of tables that their first line tells apart")
+        found[one.columns] = RowHistory(rows, classes, tables)
         rest = rest[ends[1] :]
     if rest:
         raise LedgerError("noted rows must be those that their first line says")
@@ -178,7 +196,10 @@ def parse(text: bytes) -> dict[Columns, RowHistory]:
 
 def unparse(histories: Mapping[Columns, RowHistory]) -> bytes:
     """Return the file's text for histories, which have rows."""
-    lines = tuple(_History(key, len(one.rows)) for key, one in histories.items())
+    lines = tuple(
+        _History(key, len(one.rows), tuple(starmap(_Table, one.tables.items())))
+        for key, one in histories.items()
+    )
     arrays = (
         one.rows.tobytes() + one.classes.astype(_CLASS).tobytes() for one in histories.values()
     )

@@ -35,7 +35,9 @@ APP = client_app.build(lambda _: pytest.fail("a deployed node has no run configu
 HEADER = "age,size,pulse,state\n"
 ROWS = [f"{n},{n % 7},{60 + n},{'sick' if n % 3 else 'well'}\n" for n in range(12)]
 MORE = [f"{n},1,70,sick\n" for n in range(50, 55)]
-REFUSED = "must hold the rows of earlier sessions, or differ in 5 or more"
+REFUSED = (
+    "must hold the rows of earlier sessions, or differ in 5 or more, and their number by 5 or more"
+)
 
 
 class Hospital:
@@ -83,8 +85,8 @@ def test_one_row_more_is_refused_until_there_are_five(
     hospital.write(ROWS + MORE[:1])
     reason = hospital.begin()
     assert reason == (
-        f"data {REFUSED}: put the earlier table back, or change at least 5 rows together; this "
-        "node's log says how"
+        f"data {REFUSED}: put the earlier table back, or change at least 5 rows together, so "
+        "that there are at least 5 more or fewer; this node's log says how"
     )
     assert f"{REFUSED}: 1 row differs from those of earlier sessions: put" in caplog.text
     assert f"delete {hospital.rows} to forget the earlier rows" in caplog.text
@@ -96,6 +98,30 @@ def test_one_row_more_is_refused_until_there_are_five(
     assert hospital.begin() == hospital.ask("session-2") == ""
     hospital.write(ROWS + MORE[:1])
     assert REFUSED in hospital.begin(), "one of the five"
+    hospital.write(ROWS)
+    assert hospital.begin() == "", "the first table"
+
+
+def test_corrected_rows_that_could_cover_one_patient_are_refused(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Without the corrected column the tables would differ in one patient, or in two."""
+    hospital = Hospital(tmp_path)
+    corrected = [f"1{row}" for row in ROWS]
+    assert hospital.begin() == ""
+    for rows, told in (
+        (corrected, "as many rows as"),
+        ([*corrected, *MORE[:1]], "only 1 more or fewer rows than"),
+        (corrected[1:], "only 1 more or fewer rows than"),
+        ([*corrected[1:], *MORE[:1]], "as many rows as"),
+        ([*corrected, *MORE[:4]], "only 4 more or fewer rows than"),
+    ):
+        hospital.write(rows)
+        assert REFUSED in hospital.begin()
+        assert f": it has other rows, and {told} a table of an earlier session: put" in caplog.text
+        caplog.clear()
+    hospital.write([*corrected, *MORE])
+    assert hospital.begin() == ""
     hospital.write(ROWS)
     assert hospital.begin() == "", "the first table"
 
@@ -290,7 +316,7 @@ def test_a_node_may_ask_for_more_rows_and_not_for_fewer(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path, **{"min-cell": 6})
     assert hospital.ask("", DESCRIBE) == hospital.begin() == ""
     hospital.write(ROWS + MORE)
-    assert "or differ in 6 or more" in hospital.begin()
+    assert "their number by 6 or more" in hospital.begin()
     hospital.write([*ROWS, *MORE, "7,7,7,sick\n"])
     assert hospital.begin() == ""
     hospital.node["min-cell"] = 4
@@ -393,7 +419,7 @@ class TestFiles:
         assert hospital.begin() == PRIVATE_REFUSAL
 
     def test_a_file_with_a_checksum_of_other_content_is_refused(self) -> None:
-        for text in (b"", b"{}\n", b"\xff\n", b'{"format":"fl-he rows 2","histories":[]}\nrest'):
+        for text in (b"", b"{}\n", b"\xff\n", b'{"format":"fl-he rows 3","histories":[]}\nrest'):
             with pytest.raises(LedgerError):
                 parse(text)
 
