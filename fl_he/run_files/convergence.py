@@ -49,6 +49,9 @@ _GROWN = 2
 _WITH_LR = ("gd", "nesterov")
 #: Columns that a sentence names.
 _MOST_NAMED = 10
+#: Dispersion of counts from which, with such a p value, a Poisson model is warned of: its standard
+#: errors are then at least 5 % too small.
+_DISPERSED, _DISPERSED_P_VALUE = 1.1, 0.001
 #: The forecasts of a private run that are compared, in metrics.json.
 _FORECASTS = ("class_shares", "federated")
 _COUNTED = "in the encrypted counts"
@@ -364,8 +367,24 @@ def weighted_classes(metrics: Mapping[str, Any]) -> str:
 
 def warnings(metrics: Mapping[str, Any]) -> list[str]:
     """Return warnings of a finished run, for the terminal and the head of the page."""
-    told = (worse_than_shares, weighted_classes, _unfinished, unsought_separation)
+    told = (worse_than_shares, weighted_classes, _unfinished, unsought_separation, overdispersed)
     return [said for one in told if (said := one(metrics))]
+
+
+def overdispersed(metrics: Mapping[str, Any]) -> str:
+    """Say that counts vary more than a Poisson model assumes; nothing if that is not seen."""
+    fit = (metrics.get("inference") or {}).get("fit") or {}
+    dispersion, p_value = fit.get("dispersion"), fit.get("dispersion_p_value")
+    if dispersion is None or p_value is None:
+        return ""
+    if dispersion < _DISPERSED or p_value >= _DISPERSED_P_VALUE:
+        return ""
+    return (
+        f"the counts vary more than the Poisson model assumes (dispersion {dispersion:.2f}, not 1; "
+        "p <0.001): the standard errors are too small by a factor of about "
+        f"{math.sqrt(dispersion):.2f}, the intervals too narrow and the p values too small; use "
+        "the family negative_binomial in place of poisson"
+    )
 
 
 def _unfinished(metrics: Mapping[str, Any]) -> str:

@@ -54,7 +54,7 @@ FIT = (
     "parameters",
 )
 _FIRTH = ("penalised_log_likelihood?", "penalised_null_log_likelihood?")
-_GLM = ("d2?", "pearson?", "dispersion?")
+_GLM = ("d2?", "pearson?", "dispersion?", "dispersion_p_value?")
 _BOUNDS = ("lower", "upper", "odds_ratio_lower", "odds_ratio_upper")
 #: The federated model at one site: see docs/files.md.
 SITE_FIGURES = ("roc_auc", "log_loss", "brier_score", "observed", "predicted")

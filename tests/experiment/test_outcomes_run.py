@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import statsmodels.api as sm
 from command_line import fl_he
 from experiments import experiment
 from outcomes import FEATURES, OUTCOMES, outcome_tables, pooled_glm, write_outcomes
+from overdispersed_counts import count_tables
 from quick import release, slow
 from scipy.optimize import minimize_scalar
+from scipy.stats import chi2
 from sklearn.metrics import d2_tweedie_score, mean_squared_error
 
 from fl_he import simulation
@@ -24,6 +27,7 @@ from fl_he.experiment.data import simulated_data
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.registry import load_model
 from fl_he.learning.regression.sklearn_export import to_pipeline
+from fl_he.run_files.convergence import warnings
 
 SEEDS = [1, *slow((2,)), *release(*((seed,) for seed in range(3, 7)))]
 by_family = pytest.mark.parametrize("family", OUTCOMES)
@@ -70,6 +74,29 @@ def test_estimates_and_tests_are_those_of_the_pooled_rows(
     assert len(metrics["rounds"]) <= 9
     assert metrics["diagnostics"]["converged"]
     assert metrics["pooled"]["largest_difference"] < 1e-6
+
+
+def test_counts_that_vary_more_than_poissons_are_warned_of(tmp_path: Path) -> None:
+    tables = count_tables(5)
+    metrics, fitted = run(tmp_path, tables, "poisson", *INFERENCE), pooled_glm(tables, "poisson")
+    fit, dispersion = metrics["inference"]["fit"], fitted.pearson_chi2 / fitted.df_resid
+    assert fit["dispersion"] == pytest.approx(dispersion, rel=1e-6)
+    widened = 1 + 0.5 / np.mean(fitted.model.endog)
+    p_value = chi2.sf(fitted.pearson_chi2 / widened, fitted.df_resid / widened)
+    assert fit["dispersion_p_value"] == pytest.approx(p_value, rel=1e-5)
+    (said,) = warnings(metrics)
+    assert f"(dispersion {dispersion:.2f}, not 1; p <0.001)" in said
+    assert f"too small by a factor of about {dispersion**0.5:.2f}" in said
+    assert said.endswith("use the family negative_binomial in place of poisson")
+    page = unescape((tmp_path / "run" / "report.html").read_text())
+    assert said in page
+    assert "1 by assumption (one-sided test: p <0.001)" in page
+
+
+def test_poissons_counts_are_not_warned_of(tmp_path: Path) -> None:
+    metrics = run(tmp_path, outcome_tables(1), "poisson", *INFERENCE)
+    assert metrics["inference"]["fit"]["dispersion_p_value"] > 0.001
+    assert warnings(metrics) == []
 
 
 def test_counts_that_are_all_equal_have_no_share_of_the_deviance(tmp_path: Path) -> None:

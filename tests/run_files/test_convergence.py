@@ -360,3 +360,15 @@ def test_a_private_model_of_features_that_are_not_scaled_is_not_to_be_calibrated
         "log loss 5.380 on the test set, against 0.561; its features were not scaled: declare "
         "their ranges with ranges=FILE in place of scaling=none"
     )
+
+
+@pytest.mark.parametrize(
+    ("dispersion", "p_value", "warned"),
+    [(1.1, 0.0009, True), (1.09, 1e-9, False), (1.5, 0.001, False), (1.5, None, False)],
+)
+def test_only_a_clear_dispersion_of_counts_is_warned_of(
+    dispersion: float, p_value: float | None, warned: bool
+) -> None:
+    metrics = run(converged=True, gradient_norm=0.0)
+    metrics["inference"] = {"fit": {"dispersion": dispersion, "dispersion_p_value": p_value}}
+    assert bool(warnings(metrics)) is warned

@@ -54,9 +54,10 @@ def goodness_of_fit(
         McFadden's R2: ``deviance`` and ``null_deviance`` for dispersion 1 (McCullagh and Nelder
         1989, section 2.3), ``aic`` with an estimated dispersion as a parameter, and log likelihoods
         at their likeliest dispersions. In addition ``d2`` (1 - deviance / null deviance, R2 of a
-        linear model), ``pearson`` and ``dispersion`` (``pearson`` by its degrees of freedom, `None`
-        if there are none). ``d2`` is ``None`` if the null deviance is 0 within rounding. A figure
-        that is not finite is ``None``.
+        linear model), ``pearson``, ``dispersion`` (``pearson`` by its degrees of freedom, `None`
+        if there are none) and ``dispersion_p_value`` (of a Poisson model: see
+        :func:`dispersion_p_value`). ``d2`` is ``None`` if the null deviance is 0 within rounding. A
+        figure that is not finite is ``None``.
     """
     likelihoods = [
         None if one is None else examples * family.log_likelihood(one, moments) for one in losses
@@ -84,7 +85,10 @@ def goodness_of_fit(
         "d2": explained,
         "pearson": pearson,
         "dispersion": pearson / freedom if freedom is not None and freedom > 0 else None,
+        "dispersion_p_value": None,
     }
+    if own and not family.has_dispersion and not family.has_alpha:  # Poisson's is 1 by assumption
+        figures["dispersion_p_value"] = dispersion_p_value(pearson, freedom, moments.mean)
     if not family.has_intercept:  # a partial likelihood, which no model makes 1
         names = ("deviance", "null_deviance", "d2", "pearson", "dispersion")
         figures |= dict.fromkeys(names)
@@ -101,6 +105,36 @@ def goodness_of_fit(
         gained = finite["log_likelihood"] - finite["null_log_likelihood"]
         test = chi_squared(max(0.0, 2 * gained), df)
     return {**finite, "likelihood_ratio": test}
+
+
+def dispersion_p_value(pearson: float, freedom: int | None, mean: float) -> float | None:
+    """Return the one-sided p value of Pearson's chi-square of counts whose dispersion is 1.
+
+    Counts of a small mean mu make the variance of Pearson's chi-square larger than twice its
+    degrees of freedom, by 1 / mu for each count (McCullagh and Nelder 1989, section 4.4.5). The
+    statistic is therefore compared with a multiple of a chi-square of the same mean and variance.
+
+    Parameters
+    ----------
+    pearson
+    freedom
+        Degrees of freedom; ``None``: not known.
+    mean
+        Of the counts.
+
+    Examples
+    --------
+    >>> round(dispersion_p_value(150.0, 100, mean=1e6), 5)
+    0.0009
+    >>> round(dispersion_p_value(150.0, 100, mean=0.1), 2)
+    0.09
+    """
+    from scipy.special import chdtrc  # noqa: PLC0415 - lazy: only a run's end needs it
+
+    if freedom is None or freedom < 1 or not math.isfinite(pearson) or not mean > 0.0:
+        return None
+    multiple = 1.0 + 1.0 / (2.0 * mean)
+    return float(chdtrc(freedom / multiple, pearson / multiple))
 
 
 def figures(family: GlmFamily, dataset: Dataset, theta: Array) -> dict[str, float]:

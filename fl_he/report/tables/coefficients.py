@@ -313,10 +313,13 @@ def _number_facts(inference: Mapping[str, Any]) -> dict[str, str]:
     if linear:
         root = None if dispersion is None else math.sqrt(dispersion)
         return {**facts, "residual standard deviation": UNKNOWN if root is None else f"{root:.4g}"}
+    said = fixed(dispersion, 4)
+    if (p := fit.get("dispersion_p_value")) is not None:
+        said += f", 1 by assumption (one-sided test: p {'' if p < 0.001 else '= '}{p_value(p)})"
     return {
         **facts,
         "Pearson's chi-square": fixed(fit["pearson"], 3),
-        "dispersion (by its degrees of freedom)": fixed(dispersion, 4),
+        "dispersion (Pearson's chi-square / degrees of freedom)": said,
     }
 
 
