@@ -39,7 +39,16 @@ def in_process(config: Config, app: DroppingApp, main: Callable[[Grid], Any]) ->
     return main(LocalGrid(app, simulated_nodes(config.hospitals)))
 
 
-ENGINES = [pytest.param(in_ray, marks=[pytest.mark.slow, pytest.mark.waits]), in_process]
+RAY = pytest.mark.slow, pytest.mark.waits
+RUNS = pytest.mark.parametrize(
+    ("engine", "topology"),
+    [
+        (in_process, "fold"),
+        (in_process, "chain"),
+        pytest.param(in_ray, "fold", marks=RAY),
+        pytest.param(in_ray, "chain", marks=[*RAY, pytest.mark.release]),
+    ],
+)
 
 
 def dropping(engine: Engine, folder: Path, config: Config, times: int = 2) -> Any:
@@ -71,8 +80,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@RUNS
 def test_a_run_that_waits_has_the_same_coefficients(
     tmp_path: Path,
     undisturbed: Any,
@@ -88,8 +96,7 @@ def test_a_run_that_waits_has_the_same_coefficients(
     assert len(list(tmp_path.glob("asked-*"))) == 3 + 2
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@RUNS
 def test_a_run_that_stops_is_resumed(
     tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
 ) -> None:
@@ -114,8 +121,7 @@ def test_a_dropout_of_a_run_that_diverges_is_one(
     assert "the loss rises" not in str(caught.value)
 
 
-@pytest.mark.parametrize("engine", ENGINES)
-@pytest.mark.parametrize("topology", ["fold", "chain"])
+@RUNS
 def test_a_run_that_continues_does_without(
     tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
 ) -> None:
