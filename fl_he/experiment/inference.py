@@ -16,7 +16,7 @@ from fl_he.config.command_line import Texts, did_you_mean
 from fl_he.config.constraints import ConfigError
 from fl_he.config.run import ClassWeight, Config, Penalty, Scaling
 from fl_he.experiment.diagnostics import Limits
-from fl_he.experiment.tables import with_outcome
+from fl_he.experiment.tables import with_outcome, with_unit
 from fl_he.learning.optimizers.scoring import FisherScoring
 from fl_he.learning.optimizers.training import Training
 from fl_he.learning.regression import inference
@@ -84,7 +84,7 @@ class Inference:
         self._outcome = positive
         data = with_outcome(config.data)
         if isinstance(family, GlmFamily):
-            self._outcome = positive
+            self._outcome = with_unit(positive, config.data)
         elif positive is not None and data.target and data.threshold is None:
             self._outcome = f"{data.target.strip()} = {positive}"
         elif roster.classes:

@@ -16,6 +16,7 @@ from fl_he.experiment.data import simulated_data
 from fl_he.experiment.plan import described_form, study_plan
 from fl_he.experiment.private_settings import with_private_settings
 from fl_he.experiment.run import config_figures, encrypted_sum, origin_figures
+from fl_he.experiment.tables import with_unit
 from fl_he.experiment.terms import packing_of, privacy_of
 from fl_he.learning.describing.cells import Bounded
 from fl_he.learning.describing.form import TableForm
@@ -105,6 +106,12 @@ class TableRun:
             "contributors_counted": terms.contributors,
         }
 
+    def _time(self) -> str | None:
+        """Return the name and unit of the time to the event; ``None`` where nobody tells them."""
+        if self._table is None or self._table.survival is None or not self._roster.simulated:
+            return None
+        return with_unit(simulated_data(self._config).train.positive, self._config.data)
+
     def finish(self) -> dict[str, Any]:
         """See Run."""
         if self._table is None:
@@ -119,7 +126,7 @@ class TableRun:
             "hospitals": total.contributors,
             "skipped": [one.name for one in total.skipped],
             "rows": simulated_data(self._config).rows if roster.simulated else None,
-            "table": asdict(self._table),
+            "table": {**asdict(self._table), "time": self._time()},
             "privacy": self._privacy(),
             "crypto": {
                 "scheme": roster.scheme(crypto.scheme),

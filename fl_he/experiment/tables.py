@@ -109,6 +109,16 @@ def with_outcome(data: DataConfig) -> DataConfig:
     )
 
 
+def with_unit(outcome: str | None, data: DataConfig) -> str | None:
+    """Return the name of a number with the unit that the schema declares for the number, if any."""
+    if outcome is None or data.schema is None:
+        return outcome
+    described = schema_of_tables(data.schema).outcome
+    if described.unit is None or described.transform is not None:
+        return outcome
+    return f"{outcome} ({described.unit})"
+
+
 def schema_of_tables(path: str, reading: str = "") -> Schema:
     """Read the schema that ``data.schema`` names, for files of another form if there is one.
 

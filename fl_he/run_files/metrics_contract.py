@@ -325,6 +325,7 @@ _DESCRIBED = {
     "survival": optional(
         _kind({"times": [Number], "curves": [_CURVE], "log_rank": optional(_kind(_TEST))})
     ),
+    "time?": str | None,
 }
 _TABLE = _kind(
     {

@@ -123,12 +123,14 @@ def test_a_coefficient_that_falls_with_time_is_found(tmp_path: Path) -> None:
     for table in tables:  # men die early only, of the others none
         late = (table["male"] == 1) & (table["months"] > 3)
         table.loc[late, "months"] += 30
-    metrics = run(tmp_path, tables)
+    with_unit = schema_text().replace("family: cox", "family: cox, unit: 30 days")
+    metrics = run(tmp_path, tables, schema=with_unit)
     age, male = metrics["inference"]["proportional"]["features"]
     assert male["p_value"] < 1e-6
     assert age["p_value"] > 0.001
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "Proportional hazards: no trend in log(1 + time)" in page
+    assert "Test of proportional hazards (small p: hazard ratio changes with log(1 + time))" in page
+    assert "ties, of months (30 days)" in page
 
 
 def test_events_at_one_time_have_a_reason_in_place_of_the_tests(tmp_path: Path) -> None:

@@ -118,12 +118,12 @@ def test_the_table_is_written_and_shown(folder: Path, metrics: dict[str, Any]) -
     code, printed, errors = fl_he(folder, "report", "run")
     assert (code, errors) == (0, "")
     assert "mean (SD)" in printed
-    assert "quartiles are told to their bin" in printed
+    assert "each quartile is shown as the bin that contains it" in printed
     page = (written / "report.html").read_text()
     assert "<h2" in page
     assert "Who could see what" in page
     assert "age (years), mean (SD)" in page
-    assert "quartiles are told to their bin" in page
+    assert "each quartile is shown as the bin that contains it" in page
 
 
 def test_nothing_smaller_than_the_cell_leaves(folder: Path, whole: pl.DataFrame) -> None:
@@ -150,6 +150,7 @@ def test_curves_and_the_log_rank_test_are_statsmodels(
     metrics = run(tmp_path, "describe.by=sex", "describe.columns=[age]", times)
     survival = metrics["table"]["survival"]
     assert survival["times"] == grid.tolist()
+    assert metrics["table"]["time"] == "months (30 days)"
     months, event = whole["months"].to_numpy(), whole["event"].to_numpy()
     rounded, sex = grid[np.searchsorted(grid, months)], whole["sex"].to_numpy()
     for curve, group in zip(survival["curves"], (None, "F", "M"), strict=True):

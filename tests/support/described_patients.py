@@ -22,7 +22,7 @@ columns:
 """
 OUTCOMES = {
     "class": "outcome: {column: died, positive: yes}\n",
-    "cox": "outcome: {column: months, family: cox, event: event}\n",
+    "cox": "outcome: {column: months, family: cox, event: event, unit: 30 days}\n",
 }
 
 

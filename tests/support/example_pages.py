@@ -185,10 +185,11 @@ def make_table() -> dict[str, Any]:
     return {
         **{key: metrics[key] for key in shared if key in metrics},
         **{"simulated": True, "protocol": "table1", "hospitals": 3, "skipped": []},
+        "config": metrics["config"] | {"describe": {"grid": [6.0, 12.0, 18.0, 24.0, 36.0]}},
         "table": {
             **{"rows": 120, "min_cell": 5, "by": "sex", "groups": ["F", "M"], "sizes": [60, 60]},
             **{"variables": variables, "withheld": {"survival": "few events"}},
-            "noise": None,
+            **{"noise": None, "time": "months (30 days)"},
             "survival": {
                 **{"times": [12.0, 24.0], "curves": [curve] * 3},
                 "log_rank": {"chi2": 4.0, "df": 1, "p_value": 0.25},

@@ -98,15 +98,17 @@ def survival_chart(
     times: Sequence[float],
     curves: Sequence[Curve],
     bands: Mapping[str, Sequence[Band | None]] | None = None,
+    *,
+    axis: str = "time",
 ) -> Chart | None:
     """Draw shares that begin at 1 and change at each time; see `line_chart`.
 
-    ``bands``: the intervals of a curve at each time, by its label.
+    ``bands``: the intervals of a curve at each time, by its label. ``axis``: name of the time.
     """
     shown, bands = _known(curves), bands or {}
     if not shown or not times:
         return None
-    figure, axes = new_axes("time")
+    figure, axes = new_axes(axis)
     for curve in shown:
         place = curve.series - 1
         if ends := bands.get(curve.label):

@@ -77,7 +77,8 @@ def _curves(metrics: Metrics) -> list[Section]:
     bands = {name: survival_bands(curve) for name, curve in zip(names, curves, strict=True)}
     if metrics["privacy"] or len(curves) > _MOST_BANDS:  # noise is in no standard error
         bands = {}
-    chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn, bands)
+    axis = table.get("time") or "time"
+    chart = survival_chart("Survival by Kaplan-Meier", found["times"], drawn, bands, axis=axis)
     if chart is None:
         return []
     at_risk = _at_risk(names, curves, found["times"])

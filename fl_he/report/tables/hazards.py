@@ -20,7 +20,7 @@ def hazard_sheets(inference: Mapping[str, Any]) -> list[Sheet]:
         (row["name"], fixed(row["chi2"], 2), count(row["df"]), p_value(row["p_value"]))
         for row in rows
     ]
-    title = "Proportional hazards: no trend in log(1 + time)"
+    title = "Test of proportional hazards (small p: hazard ratio changes with log(1 + time))"
     return [Sheet(title, ("feature", "chi-square", "df", "p"), list(map(Row, cells)))]
 
 

@@ -12,6 +12,7 @@ from fl_he.errors import visible
 from fl_he.report.csv_text import csv_text
 from fl_he.report.figures import UNKNOWN, count, decimal, fixed, incomplete_note, p_value, places
 from fl_he.report.tables.privacy import with_less_noise
+from fl_he.run_files.convergence import listed
 from fl_he.run_files.metrics import Metrics
 
 WITHHELD = "withheld"
@@ -44,7 +45,8 @@ def rows(metrics: Metrics) -> list[tuple[str, ...]]:
     for variable in table["variables"]:
         found += _of_variable(variable, 1 + len(table["groups"]))
     if table["survival"] is not None:
-        found += _of_survival(table["survival"], 1 + len(table["groups"]))
+        time = table.get("time") or "time"
+        found += _of_survival(table["survival"], 1 + len(table["groups"]), time)
     return [(*row, *[""] * (width - len(row))) for row in found]
 
 
@@ -63,12 +65,24 @@ def notes(metrics: Metrics) -> list[str]:
     for variable in table["variables"]:
         if variable["withheld"]:
             found.append(f"{variable['name']}: {variable['withheld']}")
+    found += _percentages(table["variables"])
+    few = f"1 to {table['min_cell'] - 1}"
     if any(one["quartiles"] for each in table["variables"] for one in each["summaries"]):
-        found.append("quartiles are told to their bin; narrower bins: describe.bins")
+        merged = "" if metrics["privacy"] else f" (bins of {few} rows are merged with neighbours)"
+        found.append(
+            f"each quartile is shown as the bin that contains it{merged}; a larger describe.bins "
+            "makes bins narrower"
+        )
+    if merged_times := _merged_times(metrics):
+        found.append(
+            f"times of the grid without a line of their own ({listed(merged_times)}) are merged "
+            f"into the next one: a group has {few} events or withdrawals at one of them, or no "
+            "row leaves there"
+        )
     if table["survival"] is not None and (gap := largest_gap(table["survival"])) > 0.0:
         found.append(
-            "survival is that of times rounded up to the grid. With exact times it is lower, by "
-            f"at most {max(gap, 0.001):.3f}; a finer describe.grid narrows this"
+            "survival is that of times rounded up to the next time of the grid. With exact times "
+            f"it is lower, by at most {max(gap, 0.001):.3f}; a finer describe.grid narrows this"
         )
     if (curves := table["survival"]) is not None and (test := curves["log_rank"]) is not None:
         found.append(
@@ -76,6 +90,26 @@ def notes(metrics: Metrics) -> list[str]:
             f"{test['df']} degrees of freedom, p {p_value(test['p_value'])}"
         )
     return found
+
+
+def _percentages(variables: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Say of which rows percentages are, if there are any."""
+    summaries = [one for each in variables for one in each["summaries"]]
+    said = []
+    if any(one["counts"] for one in summaries):
+        said.append("n (%) of a level: percent of the rows of that group that have a value")
+    if any(one["missing"] for one in summaries):
+        said.append("missing, n (%): percent of all rows of that group")
+    return said
+
+
+def _merged_times(metrics: Metrics) -> list[str]:
+    """Return the times of the grid that are merged into later ones."""
+    grid = (metrics["config"].get("describe") or {}).get("grid") or ()
+    if metrics["table"]["survival"] is None:
+        return []
+    times = metrics["table"]["survival"]["times"]
+    return [f"{time:g}" for time in grid if time not in times and time < max(times)]
 
 
 def _of_variable(variable: Mapping[str, Any], columns: int) -> Iterator[Sequence[str]]:
@@ -136,14 +170,16 @@ def _share(part: int, whole: int) -> str:
     return f"{count(part)} ({100.0 * part / whole:.1f})" if whole else count(part)
 
 
-def _of_survival(survival: Mapping[str, Any], columns: int) -> Iterator[Sequence[str]]:
+def _of_survival(
+    survival: Mapping[str, Any], columns: int, time_name: str
+) -> Iterator[Sequence[str]]:
     curves = survival["curves"]
 
     def row(label: str, cells: Sequence[str]) -> tuple[str, ...]:
         return (label, *cells, *[WITHHELD] * (columns - len(cells)))
 
     times = survival["times"]
-    yield row("median time", [_median(one, times) for one in curves])
+    yield row(f"median of {time_name}", [_median(one, times) for one in curves])
     yield ("survival (SE), rows with a later time", *[""] * columns)
     for place, time in enumerate(times):
         cells = [

@@ -371,12 +371,16 @@ def test_a_table(tmp_path: Path) -> None:
     assert cells(html, "II or III") == ["20 (66.7)"] * 3 + [""]
     assert cells(html, "missing, n (%)") == ["10 (25.0)"] * 3 + [""]
     assert cells(html, "crp") == ["withheld"] * 3 + [""]
-    assert cells(html, "median time") == ["12 to 24"] * 3 + [""]
+    assert cells(html, "median of months (30 days)") == ["12 to 24"] * 3 + [""]
     assert cells(html, "at 12") == ["0.750 (0.062), 20"] * 3 + [""]
     assert cells(html, "at 24") == ["0.000 (n/a), withheld"] * 3 + [""]
     assert cells(html, "at 12, exact times: at least") == ["0.625"] * 3 + [""]
     assert cells(html, "F") == ["20 (10)", "withheld (30)"], "left at 12 and 24, and events"
     text = words(html)
+    assert "n (%) of a level: percent of the rows of that group that have a value" in text
+    assert "missing, n (%): percent of all rows of that group" in text
+    assert "(bins of 1 to 4 rows are merged with neighbours)" in text
+    assert "times of the grid without a line of their own (6 and 18) are merged into the" in text
     assert "With exact times it is lower, by at most 0.125; a finer describe.grid" in text
     assert "log-rank test of times rounded up to the grid: chi2 4.000 with 1 degrees of" in text
     assert "stage: levels are merged" in text
