@@ -166,8 +166,8 @@ class DescribeConfig:
         ``outcome``, or a column of type category or boolean: a group for each of its levels, with
         standardised differences if there are two; None: all rows together.
     bins : int
-        Bins of equal width between the declared bounds of a column of numbers: quartiles are told
-        to their bin. Columns without bounds have no quartiles.
+        Bins of equal width between the declared bounds of a column of numbers: a quartile is
+        shown as its bin. Columns without bounds have no quartiles.
     grid : list of float
         Times of Kaplan-Meier curves and of the log-rank test, such as ``"describe.grid=[12,24]"``,
         of an outcome of family cox. A time counts as the first of the grid that is not earlier.

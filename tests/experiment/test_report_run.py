@@ -118,7 +118,7 @@ def test_precision_and_recall_are_scikit_learns_at_the_borders(
 
 def test_the_calibration_is_that_of_the_pooled_forecasts(run: Run, figures: list[Figure]) -> None:
     section_of(run.metrics)
-    axes = axes_of(figures, "mean predicted")
+    axes = axes_of(figures, "mean predicted probability")
     _, *lines = axes.get_lines()
     place = np.searchsorted(run.edges, run.forecasts)
     counts, lower = np.bincount(place), 0.0

@@ -88,7 +88,7 @@ def calibration(runs: Mapping[str, Bins]) -> Chart:
     title, said = "Calibration, with 95% intervals", list[str]()
     alone = len(runs) == 1
     title += " and counts" * alone
-    figure, axes = new_axes("mean predicted", _TALL if alone else _SQUARE)
+    figure, axes = new_axes("mean predicted probability", _TALL if alone else _SQUARE)
     axes.plot([0, 1], [0, 1], color=INK, linewidth=1.0, linestyle="--")
     for start, line, bins in _each(runs):
         for one in bins:
@@ -100,7 +100,7 @@ def calibration(runs: Mapping[str, Bins]) -> Chart:
                 f"{start}predicted {short(one['predicted'])}, observed {short(one['observed'])} of "
                 f"{count(one['examples'])}"
             )
-    _unit(axes, "observed")
+    _unit(axes, "observed share")
     legend = [*_keys(runs), Key("observed as predicted", 0, broken=True)]
     if alone:
         _counts_below(axes, *runs.values())

@@ -129,10 +129,13 @@ def _bins(evaluation: Mapping[str, Any], bins: Sequence[Mapping[str, Any]]) -> S
         for one in bins
     ]
     caption = (
-        "Calibration on held-out examples; neighbouring bins are merged until each class has 0 "
-        f"or at least {evaluation['min_cell']} examples in each"
+        "Calibration on held-out examples: if the model fits, the mean predicted probability of a "
+        "bin is the observed share of label 1, but for chance; neighbouring bins are merged until "
+        f"each class has 0 or at least {evaluation['min_cell']} examples in each"
     )
-    return Sheet(caption, ("predicted", "examples", "mean predicted", "observed"), rows)
+    return Sheet(
+        caption, ("predicted", "examples", "mean predicted probability", "observed share"), rows
+    )
 
 
 def _told_apart(borders: Sequence[float | None]) -> int:
@@ -156,7 +159,9 @@ def _of_numbers(metrics: Metrics) -> Iterator[Block]:
             f"neighbouring bins are merged until 0 or at least {evaluation['min_cell']} examples "
             "in each have an outcome of 0, and likewise another outcome"
         )
-        yield Sheet(caption, ("bin", "examples", "mean expected", "mean observed"), rows)
+        yield Sheet(
+            caption, ("bin", "examples", "mean expected outcome", "mean observed outcome"), rows
+        )
 
 
 def _confusion(evaluation: Mapping[str, Any], classes: Sequence[str]) -> Iterator[Block]:

@@ -98,7 +98,7 @@ _ROWS = 12
 #: Narrower names than this are less readable than lines that the terminal wraps.
 _NAME_WIDTH = 10
 #: A larger difference from a fit of Newton's method is mostly of the other fit.
-_TOLERANCE = 1e-6
+_TOLERANCE = 1e-9
 
 
 def columns_of(metrics: Metrics) -> Sequence[Column]:
@@ -236,7 +236,7 @@ def difference_note(metrics: Metrics) -> str:
     noise = ", the noise of privacy included" if metrics.get("privacy") else ""
     newton = (metrics.get("optimizer") or {}).get("name") == "newton"
     if newton and converged(metrics) and difference > _TOLERANCE:
-        noise = ", the pooled fit's own tolerance included"
+        noise = ", the pooled fit's own stopping error included"
     return (
         f"largest difference of a coefficient from the pooled fit: {difference:.1e} "
         f"(coefficients of {features_of(metrics)}{noise})"

@@ -14,11 +14,11 @@ _COLUMNS = {
     "roc_auc": "ROC AUC",
     "log_loss": "log loss",
     "brier_score": "Brier score",
-    "observed": "observed",
-    "predicted": "mean predicted",
+    "observed": "observed share",
+    "predicted": "mean predicted probability",
 }
 #: The same of a model of a number.
-_OF_NUMBER = {"observed": "mean outcome", "predicted": "mean predicted"}
+_OF_NUMBER = {"observed": "mean observed outcome", "predicted": "mean predicted outcome"}
 #: Sites that a table lists one by one; the others are counted.
 _ROWS = 50
 

@@ -114,18 +114,19 @@ def test_the_distance_from_the_pooled_fit_is_told() -> None:
     ("difference", "optimizer", "reached", "included"),
     [
         (7.6e-5, "newton", True, True),
-        (9e-7, "newton", True, False),
+        (2e-8, "newton", True, True),
+        (9e-10, "newton", True, False),
         (7.6e-5, "gd", True, False),
         (7.6e-5, "newton", False, False),
     ],
 )
-def test_the_tolerance_of_the_pooled_fit_is_told(
+def test_the_stopping_error_of_the_pooled_fit_is_told(
     difference: float, optimizer: str, *, reached: bool, included: bool
 ) -> None:
     metrics = make_metrics() | {"optimizer": {"name": optimizer}}
     metrics["rounds"][-1] |= {"gradient_norm": 1e-9, "converged": reached}
     metrics["pooled"]["largest_difference"] = difference
-    assert ("the pooled fit's own tolerance included)" in difference_note(metrics)) is included
+    assert ("the pooled fit's own stopping error included)" in difference_note(metrics)) is included
 
 
 def test_a_run_without_a_test_set_is_called_untested() -> None:
