@@ -36,7 +36,7 @@ def run_name(metrics: Metrics) -> str:
     config, rounds = metrics["config"], len(metrics["rounds"])
     return (
         f"{data_name(config)}, {count(config['hospitals'])} hospitals, "
-        f"{config['topology']}, {rounds} {'round' if rounds == 1 else 'rounds'}"
+        f"topology {config['topology']}, {rounds} {'round' if rounds == 1 else 'rounds'}"
     )
 
 

@@ -176,7 +176,7 @@ def test_means_are_refused_in_capc(tmp_path: Path) -> None:
 def test_a_report_says_that_means_were_opened(tmp_path: Path) -> None:
     metrics = trained(tmp_path, tables())
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "of the columns whose missing cells count as the mean of all hospitals" in page
+    assert "the present cells of each column with missing: mean" in page
     assert f"bmi {metrics['imputed']['bmi']:.6g}" in page
 
 

@@ -214,10 +214,10 @@ def _variable(cells: Array, facts: Facts, place: Places, rules: _Rules) -> Varia
     named = facts.name, facts.unit, "category" if facts.levels else "number"
     if not (fits(present, min_cell) and fits(sizes - present, min_cell)):
         if len(cells) == 1:
-            words = f"missing cells, or the others, are {_few(min_cell)}"
+            words = f"the missing cells, or the present ones, are {_few(min_cell)}"
             return Variable(*named, (), (), None, words)
         pooled = _variable(cells.sum(axis=0, keepdims=True), facts, place, rules)
-        why = f"missing cells of a group, or the others, are {_few(min_cell)}"
+        why = f"the missing cells of a group, or the present ones, are {_few(min_cell)}"
         return replace(pooled, withheld=pooled.withheld or why)
     if facts.levels:
         levels, summaries, difference, reason = _category(cells, facts, place, min_cell)

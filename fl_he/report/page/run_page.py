@@ -71,7 +71,7 @@ def _title(metrics: Metrics) -> str:
 
 def _subtitle(metrics: Metrics) -> str:
     config = metrics["config"]
-    how = "sealed chain" if config.get("sealed") else config["topology"]
+    how = "sealed chain" if config.get("sealed") else f"topology {config['topology']}"
     kind = "Simulated" if is_simulated(metrics) else "Deployed"
     return (
         f"{data_name(config)}, {count(config['hospitals'])} hospitals. {kind} federation, {how}, "

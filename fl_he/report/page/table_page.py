@@ -148,11 +148,11 @@ def _visibility(metrics: Metrics) -> Section:
         )
         return Section("Who could see what", [sheet, Note(noisy)])
     note = (
-        f"No count of 1 to {cell - 1} rows can be solved for from the table: company X merges or "
-        "withholds cells by its own min-cell. A hospital that takes part can subtract its own "
-        "counts, and what is left may be fewer. Means and deviations are exact. A column of "
-        "numbers with few different values, without bounds, can tell how often each occurs: "
-        "declare it a category, or its bounds with type integer."
+        f"No count of 1 to {cell - 1} rows can be computed from the table: company X merges or "
+        "withholds such cells (its setting min-cell). A hospital that takes part can subtract its "
+        "own counts; the counts that remain may be smaller. Means and standard deviations are "
+        "exact. If a column of numbers has few different values and no bounds, they show how often "
+        "each value occurs: declare such a column as a category, or as an integer with bounds."
     )
     return Section("Who could see what", [sheet, Note(note)])
 

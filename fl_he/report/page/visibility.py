@@ -8,6 +8,11 @@ from fl_he.run_files.metrics import Metrics
 from fl_he.run_files.metrics_contract import NEGATIVE_BINOMIAL
 
 _OBJECTS = ("a hospital's data", "one hospital's update", "the total", "the model")
+_CAPTIONS = {
+    "fold": "Where the coordinator adds the updates (topology fold)",
+    "chain": "Where each hospital adds its update to the sum of those before it (topology chain)",
+    "sealed": "In a sealed chain, whose sums the coordinator cannot read",
+}
 #: How company X would come to know one hospital's update.
 _COLLUSION = {
     "fold": "unless it colludes with the coordinator",
@@ -50,7 +55,7 @@ def visibility(metrics: Metrics) -> Section:
         ("coordinator", "no", update, own, own),
         ("company X (key holder)", "no", f"no, {collusion}", "yes", "yes"),
     )
-    caption = f"In a {'sealed chain' if sealed else topology}"
+    caption = _CAPTIONS.get(topology, _CAPTIONS["chain"])
     sheet = Sheet(caption, ("", *_OBJECTS), list(map(Row, rows)), text=True)
     blocks: list[Block] = [sheet, Note(_trust(metrics))]
     if is_simulated(metrics):
@@ -114,9 +119,9 @@ def _outcome_sums(metrics: Metrics) -> list[str]:
     ]
     if metrics.get("exposure"):
         sums.append(
-            "once: the sum of the exposures, or of family gamma the mean of the outcome divided by "
-            "its exposure; squares are divided by exposures. The hospitals learn the mean outcome "
-            "for an exposure of 1 too"
+            "once: the sum of the exposures, or with family gamma the mean of each outcome divided "
+            "by its exposure. The squares above are divided by the exposures. The hospitals also "
+            "learn the mean outcome for an exposure of 1"
         )
     return sums
 
@@ -138,9 +143,10 @@ def opened(metrics: Metrics) -> list[str]:
         sums.append("each round: the Hessian, so second moments of the features")
     if config.get("site_intercepts"):
         sums.append(
-            "each round: how many hospitals have a finite intercept, and how many patients the "
-            "others have together, without the others of fewer than min_cell patients. Loss, "
-            "gradient and Hessian are at each hospital's best intercept, which does not leave it"
+            "each round: the number of hospitals with a finite intercept, and the number of "
+            "patients in the other hospitals. Other hospitals with fewer than min_cell patients "
+            "are not counted in it. Loss, gradient and Hessian are at each hospital's best "
+            "intercept, which does not leave the hospital"
         )
     if family(metrics) == NEGATIVE_BINOMIAL:
         sums.append(
@@ -159,8 +165,8 @@ def opened(metrics: Metrics) -> list[str]:
     if imputed := metrics.get("imputed"):
         means = ", ".join(f"{name} {mean:.6g}" for name, mean in imputed.items())
         sums.append(
-            "once: sum and number of the cells that are not missing, of the columns whose missing "
-            f"cells count as the mean of all hospitals, which the hospitals learn too: {means}"
+            "once: the sum and the number of the present cells of each column with missing: mean. "
+            f"The hospitals also learn the means: {means}"
         )
     sums += _outcome_sums(metrics)
     if config.get("class_weight") == "balanced":
@@ -172,10 +178,11 @@ def opened(metrics: Metrics) -> list[str]:
         )
     if ((metrics.get("inference") or {}).get("sites") or {}).get("clusters") is not None:
         sums.append(
-            "once, to company X: of the hospitals' own estimates the sums of weights and weighted "
-            "estimates, and the sum of outer products of the hospitals' gradients. Company X tells "
-            "them the coordinator and the hospitals if enough hospitals are in each: "
-            "min_contributors with estimates of their own, and ten for the products"
+            "once, to company X: from each hospital's own estimates the sums of weights and of "
+            "weighted estimates, and from each hospital's gradient the sum of outer products. "
+            "Company X gives the first two to the coordinator and the hospitals if at least "
+            "min_contributors hospitals have estimates of their own, and the last if ten hospitals "
+            "are in the sum"
         )
     if config.get("evaluate"):
         sums.append(_evaluated(metrics))

@@ -385,7 +385,7 @@ def test_a_table(tmp_path: Path) -> None:
     assert "log-rank test of times rounded up to the grid: chi2 4.000 with 1 degrees of" in text
     assert "stage: levels are merged" in text
     assert "survival withheld: few events" in text
-    assert "No count of 1 to 4 rows can be solved for" in text
+    assert "No count of 1 to 4 rows can be computed" in text
     assert html.count("<figure") == 1
     assert "Survival by Kaplan-Meier: F from 0.75 to 0; M from 0.75 to 0." in html
     markdown = as_markdown(make_table())

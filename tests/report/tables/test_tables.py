@@ -28,7 +28,7 @@ from fl_he.run_files.metrics_contract import COEFFICIENT, MetricsError, check_me
 
 def test_comparison_table() -> None:
     lines = text(comparison_table(make_metrics()))
-    assert "breast_cancer, 3 hospitals, fold, 4 rounds" in lines[0]
+    assert "breast_cancer, 3 hospitals, topology fold, 4 rounds" in lines[0]
     assert row(lines, "hospital-2 alone") == ["102", "0.030", "0.040", "0.050", "0.060"]
     assert row(lines, "hospitals alone, mean") == ["102", "0.030", "0.040", "0.050", "0.060"]
     assert row(lines, "federated (encrypted)") == ["180", "0.810", "0.820", "0.830", "0.840"]
@@ -69,7 +69,7 @@ def test_names_are_shown_as_they_are() -> None:
 def test_tables_of_a_deployment() -> None:
     lines = text(comparison_table(make_deployed()))
     assert "n/a" not in " ".join(lines)
-    assert "180 examples" in " ".join(lines)
+    assert "180 examples" in " ".join(" ".join(lines).split())
     assert not any("alone" in line or "pooled" in line for line in lines)
     assert row(text(cost_table(make_deployed())), "data sent") == ["2.5 kB", "10.0 kB"]
 

@@ -42,10 +42,11 @@ _DROP = "type: drop"
 #: Texts of a boolean column, in small letters.
 _BOOLEAN = frozenset(("0", "1", *TRUTH, *YES_NO))
 _TERMS = """\
-# Without terms, the model has every column: names, + : * ^, log, sqrt, spline.
+# Without terms the model has every column. Terms are columns with + : * ^, log, sqrt, spline, as in
 # terms: age + sex"""
 _BOUNDS = (
-    "# Of numbers, bounds: [lowest, highest] plausible value: Table 1 has quartiles only with them."
+    "# A number may have bounds: [lowest, highest] plausible value. Without bounds Table 1 has no\n"
+    "# quartiles."
 )
 _SEPARATORS = (",", ";", "\t", "|")
 _DOUBT = "fl-he check names faults of its cells"
@@ -262,7 +263,7 @@ class _Seen:
         told = self._missing and settings != _DROP
         if told:
             kind = settings.partition(",")[0].removeprefix("type: ")
-            notes.append(f"cells are missing: or {other_policies(kind)}")
+            notes.append(f"has missing cells; instead of refuse: {other_policies(kind)}")
             settings += ", missing: refuse"
         return _Line(name, settings, notes, int(told))
 
@@ -342,7 +343,7 @@ def _outcome(target: str | None, seen: _Seen | None, min_cell: int) -> _Line:
     if set(labels) == {"0", "1"} or {one.lower() for one in labels} <= TRUTH.keys():
         return _Line(target, settings, is_outcome=True)
     other, positive = map(_written, labels)
-    notes = [f"counts as 1; or {other}"]
+    notes = [f"counts as 1; the other choice: {other}"]
     return _Line(target, f"{settings}, positive: {positive}", notes, is_outcome=True)
 
 

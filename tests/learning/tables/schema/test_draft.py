@@ -79,7 +79,7 @@ def test_a_draft_is_read_again_and_names_the_columns_with_faults(
     outcome = next(line for line in lines if line.startswith("outcome: "))
     notes = dict(zip(schema.columns, lines, strict=False)) | {"died": outcome}
     with_faults = {fault.column for fault in checked.faults}
-    told = ("cells are missing", "positive: the label", "fl-he check names faults")
+    told = ("has missing cells", "positive: the label", "fl-he check names faults")
     noted = {name for name, line in notes.items() if any(words in line for words in told)}
     assert noted - {"died"} == with_faults - {"died"}
     assert with_faults <= noted
@@ -132,12 +132,12 @@ def test_a_word_for_missing_numbers_is_missing_in_every_column(tmp_path: Path) -
     cells = "".join(f"{','.join(row)},{place % 2}\n" for place, row in enumerate(rows))
     path.write_text(f"hb,diabetes,ASA,day,died\n{cells}")
     lines = draft_schema(path, "died", MIN_CELL).splitlines()
-    numeric = "cells are missing: or drop-row, indicator or mean"
+    numeric = "has missing cells; instead of refuse: drop-row, indicator or mean"
     assert lines[3:7] == [
         f"  hb: {{type: number, missing: refuse}}  # {numeric}",
         f"  diabetes: {{type: boolean, missing: refuse}}  # {numeric}",
         "  ASA: {type: category, levels: [I, II], missing: refuse}  # the first is the reference; "
-        "cells are missing: or drop-row or level",
+        "has missing cells; instead of refuse: drop-row or level",
         "  day: {type: date, since: 2000-01-01, format: DD.MM.YYYY, missing: refuse}  # "
         f"{numeric}",
     ]
