@@ -31,7 +31,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.learning.errors import DataError
 from fl_he.learning.regression.hazards import NO_ESTIMATES, NO_TREND
 from fl_he.learning.regression.registry import load_model
-from fl_he.report.tables.coefficients import coefficient_table
+from fl_he.report.tables.coefficients import coefficient_table, rows_note
 from fl_he.wire.encrypted_sum import FINISH
 
 SEEDS = [1, *slow((2,)), *release(*((seed,) for seed in range(3, 7)))]
@@ -131,6 +131,9 @@ def test_a_coefficient_that_falls_with_time_is_found(tmp_path: Path) -> None:
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Test of proportional hazards (small p: hazard ratio changes with log(1 + time))" in page
     assert "ties, of months (30 days)" in page
+    events = sum(table["event"].sum() for table in tables)
+    assert "(months" not in rows_note(metrics)
+    assert f", events = {events:,}" in rows_note(metrics)
 
 
 def test_events_at_one_time_have_a_reason_in_place_of_the_tests(tmp_path: Path) -> None:

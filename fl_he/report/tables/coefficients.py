@@ -191,7 +191,9 @@ def rows_note(metrics: Metrics) -> str:
     inference, held_out = metrics["inference"], metrics.get("tested_on")
     said = f"n = {count(metrics['federated']['examples'])} patients"
     if (events := inference.get("events")) is not None:
-        said += f", events = {count(events)} ({inference['outcome'] or 'label 1'})"
+        said += f", events = {count(events)}"
+        if not of_time(metrics):  # whose outcome is the time
+            said += f" ({inference['outcome'] or 'label 1'})"
     if held_out:
         said += f"; the test set of {count(held_out)} is left out"
     return "; ".join([said, *incomplete_note(metrics)])
