@@ -1,4 +1,4 @@
-"""examples/deployment/run.sh leaves nothing behind; `make commands` runs it to its end."""
+"""examples/deployment/run.sh leaves nothing behind; `make commands ALL=1` runs it to its end."""
 
 from __future__ import annotations
 
