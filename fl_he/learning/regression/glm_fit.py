@@ -110,9 +110,10 @@ def goodness_of_fit(
 def dispersion_p_value(pearson: float, freedom: int | None, mean: float) -> float | None:
     """Return the one-sided p value of Pearson's chi-square of counts whose dispersion is 1.
 
-    Counts of a small mean mu make the variance of Pearson's chi-square larger than twice its
-    degrees of freedom, by 1 / mu for each count (McCullagh and Nelder 1989, section 4.4.5). The
-    statistic is therefore compared with a multiple of a chi-square of the same mean and variance.
+    The squared Pearson residual of a count of mean mu has the variance 2 + 1 / mu, as the fourth
+    central moment of the count is mu + 3 mu^2. So small counts make the variance of Pearson's
+    chi-square larger than twice its degrees of freedom. The statistic is compared with the multiple
+    of a chi-square that has the same mean and variance (Satterthwaite 1946), for the mean count.
 
     Parameters
     ----------
