@@ -292,7 +292,9 @@ class EncryptionMod:
             return integers, ""
         index, layout = int(misfits[0]), update.layout
         columns = some(self._columns_behind(context, layout, index), 10)
-        fault, remedies = "does not fit its slot", [f"raise {self.group}integer_bits"]
+        now, most = form.packing.integer_bits, form.packing.most_integer_bits
+        fault = "does not fit its slot"
+        remedies = [f"raise {self.group}integer_bits (now {now}, at most {most})"]
         if not np.isfinite(update.values[index]):
             fault = "is NaN or infinite"
             remedies = ["lower the learning rate if the model diverged"]
@@ -353,9 +355,13 @@ def _remembered(memory: FormMemory, action: str) -> UpdateLayout | None:
     """Return the form of the app's replies to an action; refuse if the app failed at its first."""
     kind = action.partition(".")[0]
     if memory.has_failed(MessageType.TRAIN):
-        raise ProtocolError("this node has left the run after an earlier refusal")
+        raise ProtocolError(
+            "its first reply in this run was refused, so this node stays out of the run"
+        )
     if kind == MessageType.EVALUATE and memory.has_failed(kind):
-        raise ProtocolError("this node no longer evaluates in this run after an earlier refusal")
+        raise ProtocolError(
+            "its first evaluate reply in this run was refused, so this node does not evaluate again"
+        )
     return memory.form(action)
 
 

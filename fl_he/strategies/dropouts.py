@@ -51,11 +51,11 @@ class Waiting:
             return self.on_dropout
         return WAIT if manifest else CONTINUE
 
-    def too_few(self, contributors: int, explanation: str) -> NoMeanError:
+    def too_few(self, contributors: int, explanation: str = "", cause: str = "") -> NoMeanError:
         """Return the refusal of a round of fewer contributors than ``min_contributors``."""
         return NoMeanError(
-            f"a round must have at least {self.min_contributors} contributors "
-            f"(min_contributors), got {contributors}{explanation}"
+            f"{cause and f'{cause}; '}a round must have at least {self.min_contributors} "
+            f"contributors (min_contributors), got {contributors}{explanation}"
         )
 
 

@@ -242,7 +242,9 @@ class EncryptedSum(Strategy):
             self._roster = roster
             log(
                 INFO,
-                "%d hospitals and company X, whose key is %.16s... (%s, slots of %d bits)",
+                "%d nodes: %d hospitals, and company X, which has no data. Its key is %.16s... "
+                "(%s, slots of %d bits)",
+                len(roster.hospitals) + 1,
                 len(roster.hospitals),
                 roster.public_key.fingerprint,
                 roster.scheme(self.scheme),

@@ -34,7 +34,7 @@ from fl_he.wire.update_layout import CONTRIBUTORS, EXAMPLES, INTEGERS, UpdateLay
 
 _FLOATS, _TEXT = kind_of(tuple[float, ...]), kind_of(str)
 _VECTOR = Kind(lambda value, at: np.array(_FLOATS.read(value, at), np.float64), np.ndarray.tolist)
-_MISFIT = "some hospitals had values that did not fit"
+_MISFIT = "at some hospitals the app failed, or a value did not fit"
 _LAYOUT = Kind(
     lambda value, at: UpdateLayout.from_json(_TEXT.read(value, at)), UpdateLayout.to_json
 )
@@ -197,7 +197,7 @@ class NotPermittedError(RefusedError):
 
 
 class MisfitError(ProtocolError):
-    """Some hospitals had values that did not fit, so nothing of the sum was given out.
+    """At some hospitals the app failed, or a value did not fit: nothing of the sum was given out.
 
     Parameters
     ----------
@@ -212,7 +212,10 @@ class MisfitError(ProtocolError):
 
     def __init__(self, logs: Sequence[str] = ()) -> None:
         self.simulated = bool(logs)
-        super().__init__(f"{_MISFIT}: {'; '.join(logs)}" if logs else f"{_MISFIT}; see their logs")
+        told = (
+            f"{'; '.join(logs)}; so the sum is discarded" if logs else f"{_MISFIT}; see their logs"
+        )
+        super().__init__(told)
 
 
 def open_sum(

@@ -154,7 +154,9 @@ class Roster:
             raise ProtocolError("a strategy must send one message at most to each hospital")
         if len(receivers) < self.waiting.min_contributors:
             raise self.waiting.too_few(
-                len(receivers), ": with fewer each could compute what the others sent"
+                len(receivers),
+                ": the strategy sampled too few hospitals. Raise min_train_nodes and "
+                "min_evaluate_nodes, or fraction_train and fraction_evaluate",
             )
         asked = {self.hospitals[one] for one in receivers}
         if self.masked_set and asked != self.masked_set:

@@ -220,7 +220,7 @@ class UpdateSum:
             for one in self.skipped:
                 names.setdefault(one.reason, []).append(one.name)
             reasons = "; ".join(f"{', '.join(of)}: {reason}" for reason, of in names.items())
-            raise waiting.too_few(contributors, f". {reasons}")
+            raise waiting.too_few(contributors, cause=reasons)
         summed = part.summed.to_bytes()
         self.cost.seconds = perf_counter() - start
         return UnopenedSum(

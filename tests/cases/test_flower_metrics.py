@@ -163,7 +163,7 @@ def test_an_evaluation_that_fails_at_two_hospitals_touches_no_training(
     mean = np.average([1, 2, 3, 4], weights=EXAMPLES)
     np.testing.assert_allclose(result.arrays["w"].numpy(), W["w"] + 2 * mean, atol=1e-6)
     assert not result.evaluate_metrics_clientapp
-    assert "round 2 has no evaluation: a round must have at least 3 contributors" in caplog.text
+    assert "round 2 has no evaluation: hospital-1, hospital-2: ValueError: no test" in caplog.text
 
 
 def test_a_list_too_long_for_the_coordinator_stops_no_other_hospital(

@@ -302,8 +302,8 @@ def test_a_value_that_does_not_fit_names_the_column_to_the_nodes_own_people(
     answer = mod(message, node, lambda *_: Message(reply, reply_to=message))
     told = (
         "the array 'w' at [0], of column 'w-[0]', does not fit its slot once weighted by "
-        "'num-examples': raise integer_bits, or save the column in a larger unit, or leave the "
-        "column out"
+        "'num-examples': raise integer_bits (now 24, at most 30), or save the column in a larger "
+        "unit, or leave the column out"
     )
     assert (told in caplog.text) is deployed
     assert EncryptedReply.from_content(answer.content).simulated_log == ("" if deployed else told)
@@ -389,10 +389,10 @@ def test_an_app_that_fails_before_it_has_a_form_is_asked_no_more(
     evaluation = ask(content, node, "evaluate")
     training = ask(content, node)
     if action == "train":
-        assert "has left the run after an earlier refusal" in refused(training)
-        assert "has left the run after an earlier refusal" in refused(evaluation)
+        assert "this node stays out of the run" in refused(training)
+        assert "this node stays out of the run" in refused(evaluation)
     else:
-        assert "no longer evaluates in this run after an earlier refusal" in refused(evaluation)
+        assert "this node does not evaluate again" in refused(evaluation)
         assert training.has_content()
 
 

@@ -28,7 +28,7 @@ from fl_he.wire.records import ENCRYPTED_STYPE, ENVELOPE_STYPE, ProtocolError
 from fl_he.wire.sealed_messages import OPEN, OpenRequest
 
 HOSPITALS = {"north": 40, "south": 25, "east": 60}
-WORDS = "some hospitals had values that did not fit; see their logs"
+WORDS = "at some hospitals the app failed, or a value did not fit; see their logs"
 SEALED = ["topology=chain", "sealed=true"]
 GD = ["scaling=none", "optimizer=gd", "optimizer.lr=0.5", "C=null", "rounds=3"]
 

@@ -108,8 +108,8 @@ def test_the_reply_of_which_the_others_differ_is_welcome() -> None:
     ],
 )
 def test_replies_that_cannot_be_averaged_under_encryption(reply: Reply, words: str) -> None:
-    start_of_text = r"(min_contributors\), got 0\.|some hospitals had values that did not fit:)"
-    with pytest.raises(ProtocolError, match=rf"{start_of_text} hospital-.*: .*{words}"):
+    end = r"(min_contributors\), got 0|so the sum is discarded)$"
+    with pytest.raises(ProtocolError, match=rf"^hospital-.*: .*{words}.*; .*{end}"):
         start(encrypted_app(reply))
 
 
@@ -119,8 +119,9 @@ def test_clients_that_disagree_on_their_arrays() -> None:
 
     with pytest.raises(
         ProtocolError,
-        match=r"got 1\. hospital-.: it has the array 'w' of type float64 and shape \(.,\), and the "
-        r"others have 'w' of type float64 and shape \(.,\): all hospitals must have the same model",
+        match=r"^hospital-.: it has the array 'w' of type float64 and shape \(.,\), and the "
+        r"others have 'w' of type float64 and shape \(.,\): all hospitals must have the same model"
+        r".*, got 1$",
     ):
         start(encrypted_app(reply))
 
@@ -250,7 +251,7 @@ def test_a_client_that_does_not_answer(topology: str) -> None:
     nodes = Withholding(encrypted_app(replying()), simulated_nodes(CLIENTS))
     with pytest.raises(
         ProtocolError,
-        match=r"at least 3 contributors .*, got 2\. hospital-2: no answer within 0\.5 s",
+        match=r"^hospital-2: no answer within 0\.5 s.*at least 3 contributors .*, got 2$",
     ):
         strategy.start(nodes, MODEL, num_rounds=1)
 

@@ -200,7 +200,7 @@ def test_a_run_that_ends_before_its_first_sum_leaves_nothing(tmp_path: Path) -> 
     config = experiment("hop_timeout=1", folder=tmp_path / "run")
     grid = grid_of(config)
     grid.tamper = lambda reply: None if reply.metadata.message_type == MOMENTS else reply
-    with pytest.raises(ProtocolError, match=r"got 0\. hospital-"):
+    with pytest.raises(ProtocolError, match=r"^hospital-.*, got 0$"):
         server_app.train(grid, config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -168,6 +168,11 @@ class Packing(Documented):
         return 1 + self.integer_bits + self.fraction_bits + self.headroom
 
     @property
+    def most_integer_bits(self) -> int:
+        """Largest `integer_bits` with the same `fraction_bits` and `max_contributors`."""
+        return self.integer_bits + _MAXIMUM_SLOT_BITS - self.slot_bits
+
+    @property
     def maximum_integer(self) -> int:
         """Largest fixed-point integer of one contributor; the smallest is its negative.
 
