@@ -168,8 +168,8 @@ class EncryptionMod:
             require_encryptable(action)
             if record_of(message.content, RECORD, ConfigRecord) is None:
                 raise ProtocolError(
-                    f"message has no config record {RECORD!r}: the server's strategy does not "
-                    "encrypt. Wrap it, as in SequentialPaillier(FedAvg())"
+                    "the server's strategy does not encrypt. Wrap it, as in "
+                    f"SequentialPaillier(FedAvg()): the message has no config record {RECORD!r}"
                 )
         if node.role is not Role.HOSPITAL:
             raise ProtocolError(f"{action!r} must go to a hospital, got {node.role.value!r}")
