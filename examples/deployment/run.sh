@@ -45,9 +45,9 @@ flwr ls >flwr.log
 
 step "nginx: nodes' calls pass, and a stranger's runs do not"
 if nginx=$(PATH=$PATH:/usr/sbin command -v nginx); then
-	sed "s#/tmp/#$work/#; s#/etc/fl-he#$work/tls#; s#listen 8000#listen 127.0.0.1:$port#; s#:9092#:$control#" \
+	sed "s#/etc/fl-he#$work/tls#; s#listen 8000#listen 127.0.0.1:$port#; s#:9092#:$control#" \
 		"$root/deploy/nginx.conf" >nginx.conf
-	start nginx "$nginx" -e stderr -c "$work/nginx.conf"
+	start nginx "$nginx" -e stderr -p "$work" -c "$work/nginx.conf"
 	for _ in {1..20}; do (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break || sleep 1; done
 	flwr run "$here/empty_app" stranger >stranger-run.log 2>&1 || true
 	grep -o '403 Forbidden' stranger-run.log

@@ -100,6 +100,8 @@ def test_node_configurations_are_accepted(role: Role) -> None:
     assert settings["role"] == role
     assert settings["state"].startswith("/var/lib/fl-he/")  # writable in the containers
     check_settings(settings, role)
+    if role is Role.HOSPITAL:
+        assert (settings["collusion"], settings["sealed"]) == ("resistant", True)
 
 
 def test_services_have_no_rights_and_publish_no_port() -> None:
@@ -133,6 +135,7 @@ def test_only_calls_of_nodes_reach_the_superlink() -> None:
     location = r"location ~ (\S+) \{[^}]*proxy_pass \S+:9092/v1/fleet/\$1;"
     passed = re.search(location, NGINX.read_text())
     assert passed is not None
+    assert "/tmp" not in NGINX.read_text()  # where other users could make files of these names
     paths = set(re.findall(r'path="([^"]+)"', inspect.getsource(FleetHttpClient)))
     assert len(paths) >= 10
     assert all(re.search(passed[1], path) for path in paths)
@@ -145,6 +148,8 @@ def test_units_are_protected(path: Path) -> None:
     given = unit(path)
     assert {key: given.get(key) for key in PROTECTED} == PROTECTED
     assert given["User"] == "fl-he"
+    started = path.stem == "fl-he-nginx" or "PATH=/opt/fl-he/.venv/bin:" in path.read_text()
+    assert started  # Flower starts its other programs by their names
     if path.stem == "fl-he-nginx":  # writes nothing
         return
     assert given["StateDirectory"] == "fl-he"
