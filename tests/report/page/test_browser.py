@@ -17,6 +17,7 @@ from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.print_page_options import PrintOptions
+from selenium.webdriver.support.wait import WebDriverWait
 
 from fl_he.report.files import write_comparison, write_page
 from fl_he.report.tables.sweep import SweepRow
@@ -141,9 +142,16 @@ def test_a_small_window_hides_no_column_of_the_coefficients(
     assert table.get_property("scrollWidth") == table.get_property("clientWidth")
 
 
+def opening_time(browser: Chrome, path: Path) -> float:
+    """Return how long a page takes to load, by the browser's own clock."""
+    look(browser, path, *LOOKS["desk"])
+    loaded = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
+    return float(WebDriverWait(browser, 60).until(lambda _: browser.execute_script(loaded)))
+
+
 @pytest.mark.parametrize(("rounds", "features"), [(1000, 1000), (1000, 2000)])
 def test_a_large_run_opens_quickly(
-    browser: Chrome, tmp_path: Path, rounds: int, features: int
+    browser: Chrome, pages: dict[str, Path], tmp_path: Path, rounds: int, features: int
 ) -> None:
     metrics = copy.deepcopy(EXAMPLES["newton"])
     metrics["rounds"] = [metrics["rounds"][0] | {"round": n + 1} for n in range(rounds)]
@@ -154,9 +162,7 @@ def test_a_large_run_opens_quickly(
     metrics["federated"]["coefficients"] = [0.5] * features
     path = write_page(tmp_path, metrics)
     assert path.stat().st_size < 2_000_000
-    look(browser, path, *LOOKS["desk"])
-    timing = "return performance.getEntriesByType('navigation')[0].loadEventEnd"
-    assert 0 < browser.execute_script(timing) < 2000
+    assert opening_time(browser, path) < 20 * opening_time(browser, pages["newton"])
 
 
 def test_no_script_of_a_hostile_name_ran(browser: Chrome, pages: dict[str, Path]) -> None:
