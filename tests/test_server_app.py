@@ -318,7 +318,8 @@ def test_training_that_diverges_is_told_from_numbers_that_are_too_large(tmp_path
     with pytest.raises(ProtocolError) as caught:
         run(diverging)
     reason = str(caught.value)
-    assert "raise crypto.integer_bits; the loss was 0.693, and on the test set " in reason
+    assert "raise crypto.integer_bits (now 24, at most " in reason
+    assert "; the loss was 0.693, and on the test set " in reason
     assert reason.endswith("after the first step, so the step was too long: lower optimizer.lr")
     narrow = experiment("crypto.integer_bits=2", folder=tmp_path)
     with pytest.raises(ProtocolError, match="raise integer_bits") as caught:

@@ -250,6 +250,7 @@ def test_rows_are_compared_under_any_terms(tmp_path: Path, changed: int) -> None
     for place in range(10, 10 + changed):
         cells = lines[place].split(",")
         lines[place] = ",".join([cells[0], "99", *cells[2:]])
+    lines += lines[10 : 10 + changed]
     (tmp_path / "1.csv").write_text("\n".join(lines) + "\n")
     if changed < 5:
         with pytest.raises(ProtocolError):

@@ -19,7 +19,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "integrate.md").read_text()
 def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     blocks = re.findall(r"^```python\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
-    assert len(blocks) == 10
+    assert len(blocks) == 12
     names: dict[str, Any] = {}
     packings = []
     for block in blocks:
@@ -32,19 +32,21 @@ def test_its_code_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_its_figures() -> None:
+    text = " ".join(PAGE.split())
     packing = Packing()
-    assert f"({2**packing.integer_bits:,} by default)" in PAGE
-    assert f"{packing.slot_bits} in all with a `Packing()` for 512 hospitals" in PAGE
+    assert f"({2**packing.integer_bits:,} by default)" in text
     three = Packing(max_contributors=3)
-    assert f"Slots for three hospitals have {three.slot_bits} bits" in PAGE
+    assert f"`max_contributors` hospitals | {packing.headroom} | {three.headroom} |" in text
+    assert f"| together | {packing.slot_bits} | {three.slot_bits} |" in text
+    assert f"{packing.tag_bits} bits with room for 512 hospitals" in text
     numbers = three.values_per_ciphertext(2048, tagged=True)
-    assert f"a ciphertext holds {numbers} numbers" in PAGE
-    assert f"The highest {packing.tag_bits} bits of each" in PAGE
+    assert f"Slots for three hospitals hold {numbers} numbers" in text
     assert packing.fraction_bits == 24
     slots = packing.values_per_ciphertext(2048, tagged=True)
-    assert f"{slots} numbers in a ciphertext of 512 bytes" in PAGE
-    assert f"of {packing.slots_per_ciphertext(2048)} numbers in a ciphertext, without tags" in PAGE
+    untagged = packing.slots_per_ciphertext(2048)
+    assert f"without tags ({untagged} numbers in a ciphertext)" in text
     megabytes = packing.ciphertexts(1_000_000, 2048, tagged=True) * 512 / 1e6
-    assert f"| {megabytes:.1f} MB: " in PAGE
+    update = f"{slots} numbers in each ciphertext of 512 bytes | {megabytes:.1f} MB |"
+    assert update in text
     assert 16_777_216 // 10_000 == 1677
-    assert "values may reach 1,677; with 1,000,000 examples 16" in PAGE
+    assert "values may reach 1,677; with 1,000,000 examples 16" in text

@@ -153,16 +153,19 @@ def test_a_corrected_cell_is_a_row_that_differs(
     assert hospital.train() == "", "the table is back"
 
 
-def test_rows_in_another_order_and_five_corrected_ones_are_answered(tmp_path: Path) -> None:
+def test_rows_in_another_order_and_five_corrected_and_new_ones_are_answered(tmp_path: Path) -> None:
     hospital = Hospital(tmp_path)
     rows = ["1,2,sick\n", "3,-1,well\n", *(f"{n},{n},sick\n" for n in range(4, 12))]
     hospital.table.write_text("age,size,state\n" + "".join(rows))
     assert hospital.train() == ""
     hospital.table.write_text("age,size,state\n" + "".join(rows[::-1]))
     assert hospital.train() == ""
-    more = [row.replace(",sick", ",well") for row in rows[5:]]
-    hospital.table.write_text("age,size,state\n" + "".join(rows[:5] + more))
-    assert hospital.train() == ""
+    corrected = [row.replace(",sick", ",well") for row in rows[5:]]
+    hospital.table.write_text("age,size,state\n" + "".join(rows[:5] + corrected))
+    assert "the rows of earlier sessions" in hospital.train()
+    new = [f"{n},{n},well\n" for n in range(20, 25)]
+    hospital.table.write_text("age,size,state\n" + "".join(rows[:5] + corrected + new))
+    assert hospital.train("b", run_id=2) == ""
 
 
 def test_a_session_that_began_early_answers_no_more_once_a_patient_is_replaced(
