@@ -16,8 +16,8 @@ Counts on held-out data are opened once in a session, and do not leave: see
 in a session and after its last round of training: what leaves is whether each is 0. Hospitals mark
 both within the ciphertext, so that they pass for no other sum, and no other sum for them.
 
-A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either. Of a
-sum in which some hospitals had values that did not fit, nothing leaves but that.
+A mean of a metric that fewer than ``min_contributors`` hospitals have does not leave either. If at
+some hospitals the app failed, or a value did not fit, nothing leaves but that.
 
 What was opened is in the ledger, on the disk of a deployed company X, and outlives its process.
 """

@@ -7,8 +7,8 @@ that cheats nothing that it could not have kept: the answer depends on the key a
 alone, and the request is the same in its session, purpose, round, claimed contributors and every
 byte of the sum. Any other request for the round, or for the sum in another round, is refused.
 
-A sum in which some hospitals had values that did not fit is discarded: nothing of it was given out,
-so another sum may be opened in its place when those hospitals have fixed their tables. The same
+A sum is discarded if at some hospitals the app failed, or a value did not fit: nothing of it was
+given out, so another sum may be opened in its place when those hospitals have fixed that. The same
 request is answered from the ledger.
 
 An opening's counter is its place among all openings of the ledger, from 1. The head of the ledger
@@ -54,7 +54,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True)
 class Discarded:
-    """A sum was opened, and no number of it given out: some hospitals' values did not fit."""
+    """A sum was opened, and no number of it given out: some hospitals could not add theirs."""
 
     discarded: str
     session: str

@@ -217,8 +217,8 @@ class Opener:
         Returns
         -------
         Opened or None
-            ``None`` if some hospitals had values that did not fit. Then another sum may be opened
-            for the round.
+            ``None`` if at some hospitals the app failed, or a value did not fit. Then another sum
+            may be opened for the round.
 
         Raises
         ------

@@ -117,7 +117,7 @@ class MadeSums:
         Raises
         ------
         MisfitError
-            If some hospitals had values that did not fit.
+            If at some hospitals the app failed, or a value did not fit.
         ProtocolError
             If there is no mean, or company X does not open the sum.
         """
@@ -163,7 +163,7 @@ class MadeSums:
         Raises
         ------
         MisfitError
-            If some hospitals had values that did not fit.
+            If at some hospitals the app failed, or a value did not fit.
         """
         resumed = (asked.purpose, asked.number) in self._unopened
         try:

@@ -251,7 +251,7 @@ def open_sum(
     AwayError
         If company X does not answer.
     MisfitError
-        If some hospitals had values that did not fit.
+        If at some hospitals the app failed, or a value did not fit.
     NoMeanError
         If no contributor has an example.
     ProtocolError

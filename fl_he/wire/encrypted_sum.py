@@ -308,7 +308,7 @@ class DecryptReply(records.Message):
 
 @dataclass(frozen=True, slots=True)
 class MisfitReply(records.Message):
-    """Company X's whole answer for a sum in which some hospitals had values that did not fit.
+    """Company X's whole answer if at some hospitals the app failed, or a value did not fit.
 
     No number of the sum leaves, nor how many hospitals they were.
     """

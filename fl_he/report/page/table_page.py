@@ -138,7 +138,7 @@ def _visibility(metrics: Metrics) -> Section:
         ("that hospital", "yes", "through the table", "yes"),
         ("another hospital", "no, unless all others join", "through the table", "if it is told"),
         ("coordinator", "no: ciphertexts only", "no", "yes"),
-        ("company X", "no, unless it colludes", "yes", "yes"),
+        ("company X", "no, unless it colludes with the coordinator", "yes", "yes"),
     )
     columns = ("", "one hospital's counts", "counts of all hospitals", "the table")
     sheet = Sheet("By role", columns, [Row(row) for row in known], text=True)

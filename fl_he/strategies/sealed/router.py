@@ -245,7 +245,8 @@ class SealedChain:
         Raises
         ------
         MisfitError
-            If some hospitals had values that did not fit; a resumed chain sums up anew first.
+            If at some hospitals the app failed, or a value did not fit; a resumed chain
+            sums up anew first.
         ProtocolError
             If too few hospitals take part, or company X refuses the sum; a resumed chain likewise.
         """
