@@ -110,7 +110,7 @@ class SealedKeyHolder:
     def open(self, message: Message, node: Node, enrolment: Enrolment, _: Answer) -> Message:
         """Open a round's sum once and seal the total for every hospital of the manifest.
 
-        If at some hospitals the app failed, or a value did not fit, the coordinator learns only that.
+        If at some hospitals the app failed, or a value did not fit, the coordinator learns no more.
         Who asks for the very same sum again, since the answer was lost, gets the same total again.
         The message brings the total before it as well, which company X has sealed for itself, and
         the train config, whose digest the hospitals have signed.
