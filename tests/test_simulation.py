@@ -8,12 +8,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 from experiments import check_equals_pooled_descent, experiment, on_round
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from ray._private import node, services
 
 from fl_he import simulation
+from fl_he.config.constraints import ConfigError
+from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.learning.errors import DataError
 
 pytestmark = pytest.mark.waits
@@ -40,10 +48,17 @@ def descendants(pid: int) -> set[int]:
     return found
 
 
+def is_alive(pid: int) -> bool:
+    try:
+        return bool(psutil.Process(pid).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
 def wait_until_gone(processes: set[int]) -> None:
     """Wait for processes that were told to end; a busy machine takes its time."""
     deadline = time.monotonic() + 60
-    while alive := {pid for pid in processes if Path(f"/proc/{pid}").exists()}:
+    while alive := [pid for pid in processes if is_alive(pid)]:
         assert time.monotonic() < deadline, alive
         time.sleep(0.2)
 
@@ -173,3 +188,39 @@ def test_a_second_run_into_the_folder_is_refused_before_ray_starts(tmp_path: Pat
             assert first.poll() is None
         finally:
             first.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("slow_starts", [1, 3])
+def test_a_start_of_ray_that_is_too_slow_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch, slow_starts: int
+) -> None:
+    before = descendants(os.getpid())
+    late = list[str]()
+    found: Callable[[str, str], object] = services.get_node
+
+    def get_node(address: str, name: str) -> object:
+        if len(late) < slow_starts and name not in late:
+            late.append(name)
+            raise RuntimeError("not there yet")
+        return found(address, name)
+
+    # Ray waits for 30 seconds; half a minute passes with each late start.
+    clock = SimpleNamespace(**vars(time))
+    clock.monotonic = lambda: time.monotonic() + 31 * len(late)
+    monkeypatch.setattr(node, "time", clock)
+
+    def nodes(grid: Grid) -> int:
+        # The processes of starts that failed are gone.
+        names = [psutil.Process(child).name() for child in descendants(os.getpid()) - before]
+        assert names.count("raylet") == 1
+        return len(list(grid.get_node_ids()))
+
+    monkeypatch.setattr(services, "get_node", get_node)
+    if slow_starts == 1:
+        assert run_in_ray(nodes, ClientApp(), 2) in range(3)  # Flower registers them meanwhile
+    else:
+        with pytest.raises(ConfigError, match="must be local on a machine as busy as this"):
+            run_in_ray(nodes, ClientApp(), 2)
+    assert len(late) == slow_starts
+    wait_until_gone(descendants(os.getpid()) - before)

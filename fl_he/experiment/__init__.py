@@ -26,5 +26,6 @@ table_run          a table of descriptive statistics instead of training
 sealed_run         training over a sealed chain
 flower_log         Flower's own log, kept to warnings
 local_grid         simulated nodes in this process, one after another
+children           the end of processes that this one has started
 ray_engine         Flower's simulation on Ray, started here or in a cluster
 """

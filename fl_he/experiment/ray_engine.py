@@ -8,6 +8,7 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from socket import create_connection
 from threading import Event, current_thread, main_thread
@@ -19,7 +20,10 @@ from flwr.serverapp import Grid, ServerApp
 from flwr.simulation import run_simulation
 
 from fl_he.config.constraints import ConfigError
+from fl_he.experiment.children import children, kill_children
 from fl_he.strategies.grid import DelegatingGrid
+
+_logger = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
 
@@ -27,6 +31,9 @@ Result = TypeVar("Result")
 _BACKEND: dict[str, dict[str, ConfigRecordValues]] = {
     "client_resources": {"num_cpus": 1, "num_gpus": 0.0},
 }
+#: Attempts to start Ray here. Each ends after 30 seconds, which Ray fixes, and all that Ray raises
+#: then is an Exception with these words.
+_STARTS, _TOO_SLOW = 3, "timed out during startup"
 #: Seconds to wait for a cluster to answer.
 _PATIENCE = 5.0
 #: A client's first bytes in HTTP/2, and a SETTINGS frame: RFC 9113, sections 3.4 and 6.5. A server
@@ -87,7 +94,7 @@ def run_in_ray(
     Raises
     ------
     ConfigError
-        If the cluster is not there, or has no free core.
+        If the cluster is not there, or has no free core; if Ray does not start here in time.
     KeyboardInterrupt
         After Ctrl-C, when Ray has been shut down.
     """
@@ -127,7 +134,8 @@ def _start(address: str | None) -> None:
     try:
         if address is not None:
             _require_answer(address)
-        ray.init(
+        connect = partial(
+            ray.init,
             address or "local",
             # Ray's processes here inherit it, and the workers that Ray starts ahead have no other.
             runtime_env={"env_vars": {"PYTHONPATH": os.environ["PYTHONPATH"]}} if address else None,
@@ -135,6 +143,10 @@ def _start(address: str | None) -> None:
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
+        if address is None:
+            _patiently(connect)
+        else:
+            connect()
     except (OSError, OverflowError, ValueError, RuntimeError) as error:
         if address is None:
             raise
@@ -150,6 +162,26 @@ def _start(address: str | None) -> None:
     if address is not None and not int(free.get("CPU", 0)):
         ray.shutdown()
         raise ConfigError(f"the Ray cluster at {name} has no free core")
+
+
+def _patiently(start: Callable[[], object]) -> None:
+    """Start Ray's processes, and start them again if they were too slow, as on a busy machine."""
+    before = children()
+    for attempt in range(1, _STARTS + 1):
+        try:
+            start()
+        except Exception as error:
+            kill_children(spared=before)
+            if _TOO_SLOW not in str(error):
+                raise
+            if attempt == _STARTS:
+                raise ConfigError(
+                    f"simulation.engine must be local on a machine as busy as this: Ray has not "
+                    f"started within 30 seconds, in {_STARTS} attempts"
+                ) from error
+            _logger.warning("Ray has not started within 30 seconds: attempt %d", attempt + 1)
+        else:
+            return
 
 
 def _require_answer(address: str) -> None:

@@ -14,6 +14,8 @@ from pathlib import Path
 from threading import Lock, Thread
 from typing import NoReturn
 
+from fl_he.experiment.children import kill_children
+
 #: Ctrl-C; a batch system or `kill`; a terminal that is gone.
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -70,14 +72,7 @@ def end_at_once(number: int, clean_up: Callable[[], Path | None]) -> NoReturn:
     clean_up : callable
         Called last; it may return a folder from which ``resume=`` continues.
     """
-    import psutil  # noqa: PLC0415 - lazy: only an interrupt needs it
-
-    ourselves = psutil.Process()
-    # Stopped before they are killed: Ray starts what has ended again.
-    for end in (psutil.Process.suspend, psutil.Process.kill):
-        for child in ourselves.children(recursive=True):
-            with contextlib.suppress(psutil.Error):
-                end(child)
+    kill_children()
     left = clean_up()
     if number != signal.SIGPIPE:
         hint = "" if left is None else f"; `fl-he run resume={left}` continues it"
