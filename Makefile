@@ -29,7 +29,8 @@ run: venv ## run an experiment: make run ARGS="data=grad_school hospitals=5"
 test: $(VENV)/.installed-test ## run the tests that are not slow (minutes): make test ARGS="-k crypto"
 	$(BIN)/python -m pytest --numprocesses 3 --dist worksteal -m "not slow and not release" $(ARGS)
 
-# They mostly wait for processes that they started, so more run at once than there are cores.
+# They mostly wait for processes that they started, so more run at once than there are cores; of
+# federations, and of runs on Ray, one at a time: their processes poll.
 SLOW = $(BIN)/python -m pytest --dist loadgroup --no-loadscope-reorder
 .PHONY: test-slow
 test-slow: $(VENV)/.installed-test ## run the slow tests: Ray, Flower's processes, a browser

@@ -24,7 +24,7 @@ from fl_he.config.constraints import ConfigError
 from fl_he.experiment.ray_engine import run_in_ray
 from fl_he.learning.errors import DataError
 
-pytestmark = pytest.mark.waits
+pytestmark = [pytest.mark.waits, pytest.mark.xdist_group("ray")]
 
 
 def descendants(pid: int) -> set[int]:

@@ -39,6 +39,7 @@ def steady(value: Any) -> Any:
 
 @pytest.mark.slow
 @pytest.mark.waits
+@pytest.mark.xdist_group("ray")
 @pytest.mark.parametrize(
     "overrides",
     [

@@ -13,7 +13,7 @@ from federation_processes import PATIENCE, Processes
 
 CASES = np.array([[20.0, 1.0], [90.0, 4.5], [55.5, 2.25], [40.0, 3.0]])
 
-pytestmark = [pytest.mark.slow, pytest.mark.waits]
+pytestmark = [pytest.mark.slow, pytest.mark.waits, pytest.mark.xdist_group("federation")]
 
 
 @pytest.fixture

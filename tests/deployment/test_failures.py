@@ -131,6 +131,7 @@ def test_a_hospital_of_a_chain_is_killed(federation: Federation, tmp_path: Path)
 
 
 @pytest.mark.waits
+@pytest.mark.xdist_group("federation")
 @pytest.mark.parametrize(
     "topology",
     [*slow((("topology=fold",),)), *release((("topology=chain",),), (SEALED,))],

@@ -126,6 +126,7 @@ def check_is_pooled(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.waits
+@pytest.mark.xdist_group("federation")
 def test_a_federation_of_processes_trains_it_in_a_sealed_chain(tmp_path: Path) -> None:
     nodes = nodes_of(tmp_path, plan_for(tmp_path))
     settings = {

@@ -39,7 +39,7 @@ def in_process(config: Config, app: DroppingApp, main: Callable[[Grid], Any]) ->
     return main(LocalGrid(app, simulated_nodes(config.hospitals)))
 
 
-RAY = pytest.mark.slow, pytest.mark.waits
+RAY = pytest.mark.slow, pytest.mark.waits, pytest.mark.xdist_group("ray")
 RUNS = pytest.mark.parametrize(
     ("engine", "topology"),
     [

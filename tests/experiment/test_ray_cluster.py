@@ -62,6 +62,8 @@ def cluster() -> Iterator[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.waits
+@pytest.mark.xdist_group("ray")
 def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) -> None:
     app = ClientApp()
 

@@ -355,6 +355,7 @@ def test_the_faults_of_all_files_are_told_at_once(
 
 
 @pytest.mark.slow
+@pytest.mark.xdist_group("ray")
 def test_sites_have_their_names_on_ray(tmp_path: Path, files: str) -> None:
     config = experiment(*OUTCOME, files, "rounds=2", folder=tmp_path / "run")
     metrics = simulation.run(config, tmp_path / "run")
