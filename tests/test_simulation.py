@@ -86,16 +86,13 @@ def test_default_experiment_at_2048_bits(tmp_path: Path) -> None:
     assert saved["version"] == 1
 
 
+@pytest.mark.release
 @pytest.mark.parametrize(
     "overrides",
     [
-        pytest.param(
-            "topology=chain hospitals=10 partition=uneven rounds=3", marks=pytest.mark.slow
-        ),
-        pytest.param(
-            "topology=fold hospitals=50 partition=uneven rounds=3", marks=pytest.mark.release
-        ),
-        pytest.param("topology=chain hospitals=50 rounds=2", marks=pytest.mark.release),
+        "topology=chain hospitals=10 partition=uneven rounds=3",
+        "topology=fold hospitals=50 partition=uneven rounds=3",
+        "topology=chain hospitals=50 rounds=2",
     ],
 )
 def test_more_hospitals(tmp_path: Path, overrides: str) -> None:

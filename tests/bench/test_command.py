@@ -17,6 +17,7 @@ from typing import Any
 
 import psutil
 import pytest
+from quick import release
 from rich.console import Console
 from rich.text import Text
 
@@ -147,7 +148,7 @@ def test_rows_are_named_on_the_command_line(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("section", "at_work"), [("kernel", "cold"), ("federation", "plain: warming up")]
+    ("section", "at_work"), [("kernel", "cold"), *release(("federation", "plain: warming up"))]
 )
 def test_ctrl_c_leaves_no_process(tmp_path: Path, section: str, at_work: str) -> None:
     with fl_he(tmp_path, section, "--quick") as process:

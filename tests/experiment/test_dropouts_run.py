@@ -39,16 +39,18 @@ def in_process(config: Config, app: DroppingApp, main: Callable[[Grid], Any]) ->
     return main(LocalGrid(app, simulated_nodes(config.hospitals)))
 
 
-RAY = pytest.mark.slow, pytest.mark.waits, pytest.mark.xdist_group("ray")
-RUNS = pytest.mark.parametrize(
-    ("engine", "topology"),
-    [
-        (in_process, "fold"),
-        (in_process, "chain"),
-        pytest.param(in_ray, "fold", marks=RAY),
-        pytest.param(in_ray, "chain", marks=[*RAY, pytest.mark.release]),
-    ],
-)
+def runs(fold_in_ray: pytest.MarkDecorator) -> pytest.MarkDecorator:
+    """Return the cases of a test, of which a fold in Ray has this mark."""
+    ray = pytest.mark.waits, pytest.mark.xdist_group("ray")
+    return pytest.mark.parametrize(
+        ("engine", "topology"),
+        [
+            (in_process, "fold"),
+            (in_process, "chain"),
+            pytest.param(in_ray, "fold", marks=[*ray, fold_in_ray]),
+            pytest.param(in_ray, "chain", marks=[*ray, pytest.mark.release]),
+        ],
+    )
 
 
 def dropping(engine: Engine, folder: Path, config: Config, times: int = 2) -> Any:
@@ -80,7 +82,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.mark.slow
-@RUNS
+@runs(fold_in_ray=pytest.mark.slow)
 def test_a_run_that_waits_has_the_same_coefficients(
     tmp_path: Path,
     undisturbed: Any,
@@ -96,7 +98,7 @@ def test_a_run_that_waits_has_the_same_coefficients(
     assert len(list(tmp_path.glob("asked-*"))) == 3 + 2
 
 
-@RUNS
+@runs(fold_in_ray=pytest.mark.release)
 def test_a_run_that_stops_is_resumed(
     tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
 ) -> None:
@@ -121,7 +123,7 @@ def test_a_dropout_of_a_run_that_diverges_is_one(
     assert "the loss rises" not in str(caught.value)
 
 
-@RUNS
+@runs(fold_in_ray=pytest.mark.release)
 def test_a_run_that_continues_does_without(
     tmp_path: Path, undisturbed: Any, engine: Engine, topology: str
 ) -> None:

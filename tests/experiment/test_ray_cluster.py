@@ -61,9 +61,7 @@ def cluster() -> Iterator[str]:
                 node.communicate(timeout=300)
 
 
-@pytest.mark.slow
-@pytest.mark.waits
-@pytest.mark.xdist_group("ray")
+@pytest.mark.release
 def test_a_simulation_on_two_nodes_of_a_cluster(tmp_path: Path, cluster: str) -> None:
     app = ClientApp()
 

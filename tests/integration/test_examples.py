@@ -106,7 +106,7 @@ def test_the_existing_app_runs_as_its_readme_says(superlink: Flower, tmp_path: P
 @pytest.mark.parametrize(
     ("app", "run_config"),
     [
-        (MLP, "num-server-rounds=3 key-bits=1024"),
+        pytest.param(MLP, "num-server-rounds=3 key-bits=1024", marks=pytest.mark.release),
         pytest.param(LARGE, "hidden-units=200 key-bits=1024", marks=pytest.mark.release),
         pytest.param(CNN, "num-server-rounds=2 key-bits=1024", marks=needs_torch),
     ],
