@@ -136,7 +136,7 @@ def _visibility(metrics: Metrics) -> Section:
     cell = metrics["table"]["min_cell"]
     known = (
         ("that hospital", "yes", "through the table", "yes"),
-        ("another hospital", "no, unless all others join", "through the table", "if it is told"),
+        ("another hospital", "no, unless all others collude", "through the table", "if it is told"),
         ("coordinator", "no: ciphertexts only", "no", "yes"),
         ("company X", "no, unless it colludes with the coordinator", "yes", "yes"),
     )

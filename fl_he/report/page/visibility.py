@@ -51,7 +51,7 @@ def visibility(metrics: Metrics) -> Section:
         )
     rows = (
         ("that hospital", "yes", "yes", "yes", "yes"),
-        ("another hospital", "no", "no, unless all other hospitals join", "yes", "yes"),
+        ("another hospital", "no", "no, unless all other hospitals collude", "yes", "yes"),
         ("coordinator", "no", update, own, own),
         ("company X (key holder)", "no", f"no, {collusion}", "yes", "yes"),
     )
