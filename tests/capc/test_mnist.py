@@ -54,7 +54,7 @@ def test_the_examples_network_answers_under_encryption_as_in_floats() -> None:
     assert Parties(terms, asked, [network]).ask() == network.predict(asked).tolist()
 
 
-@pytest.mark.slow
+@pytest.mark.release
 def test_the_querying_party_gains_three_points_with_every_seed(tmp_path: Path) -> None:
     for seed in range(5):
         metrics = capc_plain.run_plain(study(f"seed={seed}"), tmp_path / str(seed))

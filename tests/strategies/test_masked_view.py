@@ -23,7 +23,7 @@ from masked_transcripts import (
     vectors_in,
     words_of,
 )
-from quick import slow
+from quick import release
 from sealed_federation import Federation
 
 from fl_he import client_app, server_app
@@ -36,7 +36,7 @@ from fl_he.crypto.tickets.ticketed_sum import TicketedSum
 from fl_he.wire.encrypted_sum import DESCRIBE, Description
 
 ROUNDS = 8
-FEW_OR_MORE_RUNS = pytest.mark.parametrize("runs", [3, *slow((12,))])
+FEW_OR_MORE_RUNS = pytest.mark.parametrize("runs", [3, *release((12,))])
 
 
 def recorded(folder: Path, *overrides: str) -> LocalGrid:
@@ -122,7 +122,7 @@ def check(seen: list[Words], least: int) -> None:
     assert same_streams(seen) == []
 
 
-@pytest.mark.parametrize("runs", [1, *slow((4,))])
+@pytest.mark.parametrize("runs", [1, *release((4,))])
 def test_sealed_chain(tmp_path: Path, runs: int) -> None:
     """Running sums as each next hospital opens them; several sessions over the same data."""
     seen: list[Words] = []
