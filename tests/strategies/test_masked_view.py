@@ -1,7 +1,7 @@
 """Words of masked runs, as the coordinator and other hospitals see them: uniform, and never again.
 
 Each statistic is wrong about once in 10**9 times (`masked_transcripts.UNLIKELY`). This file has
-about 200 of them, slow tests included: by chance it fails less than once in 10**6 times.
+about 200 of them, with those before a release: by chance it fails less than once in 10**6 times.
 """
 
 from __future__ import annotations
